@@ -1,0 +1,16 @@
+//! Features: key, value and row; reading with freshness, writing, materialization.
+//!
+//! Knows the catalog, and nothing of SQL, files or the wire: `stores` implement `OnlineStore`, `sources` implement
+//! `RowSource`, `grpc` and `cli` call.
+
+mod materialize;
+mod read;
+mod store;
+mod value;
+
+pub use materialize::{MaterializeOutcome, ROW_BATCH_ROWS, RowSource, materialize};
+pub use read::{
+    FeatureColumn, FeatureSelection, FeatureStatus, FeatureValue, ViewSelection, read_features,
+};
+pub use store::{Materialization, OnlineStore, RowBatches, StoredRow, WriteCounts, WriteRow};
+pub use value::{EntityKey, Timestamp, Value, widen};

@@ -1,0 +1,250 @@
+//! One value of a feature or join key, and points in time.
+
+use std::{fmt, time::SystemTime};
+
+use crate::{
+    catalog::ValueType,
+    error::{Error, Result},
+};
+
+/// A point in time in UTC, to the microsecond, as both databases keep it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp {
+    micros: i64,
+}
+
+impl Timestamp {
+    /// 0001-01-01T00:00:00Z in microseconds since 1970, the earliest that the wire can carry.
+    const MICROS_MIN: i64 = -62_135_596_800_000_000;
+    /// 9999-12-31T23:59:59.999999Z in microseconds since 1970, the latest that the wire can carry.
+    const MICROS_MAX: i64 = 253_402_300_799_999_999;
+
+    /// 1970-01-01T00:00:00Z.
+    pub const EPOCH: Timestamp = Timestamp { micros: 0 };
+
+    /// From microseconds since 1970; none outside the years 1 to 9999.
+    pub fn from_micros(micros: i64) -> Option<Timestamp> {
+        (Self::MICROS_MIN..=Self::MICROS_MAX)
+            .contains(&micros)
+            .then_some(Timestamp { micros })
+    }
+
+    /// Microseconds since 1970.
+    pub fn micros(self) -> i64 {
+        self.micros
+    }
+
+    /// The server's clock.
+    pub fn now() -> Timestamp {
+        let since_epoch = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        let micros = i64::try_from(since_epoch.as_micros()).unwrap_or(Self::MICROS_MAX);
+        Timestamp {
+            micros: micros.min(Self::MICROS_MAX),
+        }
+    }
+
+    /// Reads RFC 3339, with an offset or `Z`. Anything below a microsecond is cut.
+    ///
+    /// # Errors
+    /// A sentence that says what is accepted.
+    pub fn parse(text: &str) -> std::result::Result<Timestamp, String> {
+        let fault = || {
+            format!("\"{text}\" is no point in time; RFC 3339 is expected, as 2016-01-04T00:00:00Z")
+        };
+        let parsed: jiff::Timestamp = text.parse().map_err(|_| fault())?;
+        Timestamp::from_micros(parsed.as_microsecond()).ok_or_else(fault)
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_microsecond(self.micros) {
+            Ok(timestamp) => timestamp.fmt(f),
+            Err(_) => write!(f, "{} µs since 1970", self.micros),
+        }
+    }
+}
+
+/// One value of a feature or join key; `Null` has any type.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// No value.
+    Null,
+    /// true or false.
+    Bool(bool),
+    /// A signed 32-bit integer.
+    Int32(i32),
+    /// A signed 64-bit integer.
+    Int64(i64),
+    /// A 32-bit float.
+    Float(f32),
+    /// A 64-bit float.
+    Double(f64),
+    /// UTF-8 text.
+    String(String),
+    /// Bytes.
+    Bytes(Vec<u8>),
+    /// A point in time.
+    Timestamp(Timestamp),
+}
+
+impl Value {
+    /// The value's type; none for `Null`.
+    pub fn value_type(&self) -> Option<ValueType> {
+        match self {
+            Value::Null => None,
+            Value::Bool(_) => Some(ValueType::Bool),
+            Value::Int32(_) => Some(ValueType::Int32),
+            Value::Int64(_) => Some(ValueType::Int64),
+            Value::Float(_) => Some(ValueType::Float),
+            Value::Double(_) => Some(ValueType::Double),
+            Value::String(_) => Some(ValueType::String),
+            Value::Bytes(_) => Some(ValueType::Bytes),
+            Value::Timestamp(_) => Some(ValueType::Timestamp),
+        }
+    }
+
+    /// Whether there is no value.
+    pub fn is_null(&self) -> bool {
+        matches!(self, Value::Null)
+    }
+
+    /// Whether a column of a type may hold this value.
+    pub fn fits(&self, value_type: ValueType) -> bool {
+        self.value_type().is_none_or(|own| own == value_type)
+    }
+
+    /// Reads a value from text, as it stands in a CSV file or in a URL. Bytes are hexadecimal.
+    ///
+    /// # Errors
+    /// A sentence that names the text and the type.
+    pub fn parse(text: &str, value_type: ValueType) -> std::result::Result<Value, String> {
+        let fault = || format!("\"{text}\" is no {value_type}");
+        match value_type {
+            ValueType::Bool => match text {
+                "true" | "True" | "TRUE" | "1" => Ok(Value::Bool(true)),
+                "false" | "False" | "FALSE" | "0" => Ok(Value::Bool(false)),
+                _ => Err(fault()),
+            },
+            ValueType::Int32 => text.parse().map(Value::Int32).map_err(|_| fault()),
+            ValueType::Int64 => text.parse().map(Value::Int64).map_err(|_| fault()),
+            ValueType::Float => text.parse().map(Value::Float).map_err(|_| fault()),
+            ValueType::Double => text.parse().map(Value::Double).map_err(|_| fault()),
+            ValueType::String => Ok(Value::String(text.to_owned())),
+            ValueType::Bytes => hex::decode(text).map(Value::Bytes).map_err(|_| fault()),
+            ValueType::Timestamp => Timestamp::parse(text).map(Value::Timestamp),
+        }
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Null => f.write_str("null"),
+            Value::Bool(value) => value.fmt(f),
+            Value::Int32(value) => value.fmt(f),
+            Value::Int64(value) => value.fmt(f),
+            Value::Float(value) => value.fmt(f),
+            Value::Double(value) => value.fmt(f),
+            Value::String(value) => write!(f, "\"{value}\""),
+            Value::Bytes(value) => f.write_str(&hex::encode(value)),
+            Value::Timestamp(value) => value.fmt(f),
+        }
+    }
+}
+
+/// The values of an entity's join keys, in the order of the view's; never null.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EntityKey {
+    values: Vec<Value>,
+}
+
+impl EntityKey {
+    /// A key of values in the order of the join keys.
+    ///
+    /// # Errors
+    /// `Internal` where a value is null: whoever reads the request has to refuse that by name.
+    pub fn new(values: Vec<Value>) -> Result<EntityKey> {
+        if values.is_empty() || values.iter().any(Value::is_null) {
+            return Err(Error::internal("an entity key without a value"));
+        }
+        Ok(EntityKey { values })
+    }
+
+    /// The values, in the order of the join keys.
+    pub fn values(&self) -> &[Value] {
+        &self.values
+    }
+}
+
+impl fmt::Display for EntityKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, value) in self.values.iter().enumerate() {
+            if index > 0 {
+                f.write_str(", ")?;
+            }
+            value.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// Widens a 32-bit float to the double that a reader would write for it: 0.1_f32 becomes 0.1, not 0.10000000149.
+///
+/// The result rounds back to the same 32-bit float.
+pub fn widen(value: f32) -> f64 {
+    if !value.is_finite() {
+        return f64::from(value);
+    }
+    // The shortest text that reads back as the same 32-bit float is the one that a reader would write.
+    value
+        .to_string()
+        .parse()
+        .unwrap_or_else(|_| f64::from(value))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn timestamps_read_rfc_3339_and_print_it() {
+        let timestamp = Timestamp::parse("2016-01-04T01:30:00.000001+01:30").unwrap();
+        assert_eq!(timestamp.to_string(), "2016-01-04T00:00:00.000001Z");
+        for bad in ["", "2016-01-04", "yesterday", "2016-13-01T00:00:00Z"] {
+            assert!(Timestamp::parse(bad).is_err(), "{bad}");
+        }
+        assert!(Timestamp::from_micros(i64::MAX).is_none());
+    }
+
+    #[test]
+    fn text_becomes_the_asked_type_or_says_why_not() {
+        let max = i64::MAX.to_string();
+        assert_eq!(
+            Value::parse(&max, ValueType::Int64),
+            Ok(Value::Int64(i64::MAX))
+        );
+        assert_eq!(
+            Value::parse("00ff", ValueType::Bytes),
+            Ok(Value::Bytes(vec![0, 255]))
+        );
+        assert_eq!(
+            Value::parse("3.5", ValueType::Int32),
+            Err("\"3.5\" is no int32".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_widened_float_reads_as_written_and_rounds_back() {
+        assert_eq!(widen(0.0831), 0.0831);
+        for value in [f32::MIN_POSITIVE, f32::MAX, -1.0e-20, 1.0 / 3.0, 0.0] {
+            #[expect(clippy::cast_possible_truncation, reason = "that is what is tested")]
+            let back = widen(value) as f32;
+            assert_eq!(back.to_bits(), value.to_bits());
+        }
+        assert!(widen(f32::NAN).is_nan());
+    }
+}
