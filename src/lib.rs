@@ -6,3 +6,5 @@
 pub mod catalog;
 pub mod error;
 pub mod features;
+pub mod inference;
+pub mod runtimes;

@@ -3,14 +3,20 @@
 //! Knows the catalog, and nothing of SQL, files or the wire: `stores` implement `OnlineStore`, `sources` implement
 //! `RowSource`, `grpc` and `cli` call.
 
+mod keys;
 mod materialize;
+mod raw;
 mod read;
 mod store;
 mod value;
+mod write;
 
+pub use keys::entity_keys;
 pub use materialize::{MaterializeOutcome, ROW_BATCH_ROWS, RowSource, materialize};
+pub use raw::{RawRow, RawValue, RequestFaults};
 pub use read::{
     FeatureColumn, FeatureSelection, FeatureStatus, FeatureValue, ViewSelection, read_features,
 };
 pub use store::{Materialization, OnlineStore, RowBatches, StoredRow, WriteCounts, WriteRow};
 pub use value::{EntityKey, Timestamp, Value, widen};
+pub use write::typed_rows;

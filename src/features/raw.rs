@@ -1,0 +1,245 @@
+//! Values as a caller wrote them, before their types are known, and how they become typed.
+//!
+//! The forms are those of JSON; `grpc` makes them from `google.protobuf.Value`.
+
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+
+use super::{Timestamp, Value};
+use crate::{
+    catalog::ValueType,
+    error::{Error, Result, Violation},
+};
+
+/// Beyond this a double no longer holds every whole number: 2^53.
+const EXACT_WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
+
+/// Faults of one request that are reported; the rest is cut.
+const FAULTS_MAX: usize = 20;
+
+/// A value as a caller wrote it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RawValue {
+    /// null.
+    Null,
+    /// true or false.
+    Bool(bool),
+    /// A number; on the wire of gRPC it can be NaN or infinite.
+    Number(f64),
+    /// Text.
+    Text(String),
+    /// An array or an object, which no scalar is made of.
+    Composite,
+}
+
+/// An object as a caller wrote it: an entity, a row to write, a row to score.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RawRow {
+    /// Names and values; a name is there once.
+    pub fields: Vec<(String, RawValue)>,
+}
+
+impl RawRow {
+    /// The value of a name.
+    pub fn get(&self, name: &str) -> Option<&RawValue> {
+        self.fields
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value)
+    }
+}
+
+impl RawValue {
+    /// The value as a type; null stays null.
+    ///
+    /// # Errors
+    /// A sentence that says what was expected and what was there.
+    pub fn to_value(&self, value_type: ValueType) -> std::result::Result<Value, String> {
+        match (self, value_type) {
+            (RawValue::Null, _) => Ok(Value::Null),
+            (RawValue::Bool(value), ValueType::Bool) => Ok(Value::Bool(*value)),
+            (RawValue::Number(number), ValueType::Int32) => {
+                let whole = whole_number(*number, value_type)?;
+                i32::try_from(whole)
+                    .map(Value::Int32)
+                    .map_err(|_| format!("{number} is beyond an int32"))
+            }
+            (RawValue::Number(number), ValueType::Int64) => {
+                whole_number(*number, value_type).map(Value::Int64)
+            }
+            (RawValue::Number(number), ValueType::Float) => float(*number).map(Value::Float),
+            (RawValue::Number(number), ValueType::Double) => {
+                finite(*number, value_type).map(Value::Double)
+            }
+            // As the JSON mapping of protobuf writes an int64.
+            (RawValue::Text(text), ValueType::Int64 | ValueType::Int32) => {
+                Value::parse(text, value_type)
+            }
+            (RawValue::Text(text), ValueType::String) => Ok(Value::String(text.clone())),
+            (RawValue::Text(text), ValueType::Timestamp) => {
+                Timestamp::parse(text).map(Value::Timestamp)
+            }
+            (RawValue::Text(text), ValueType::Bytes) => BASE64
+                .decode(text)
+                .map(Value::Bytes)
+                .map_err(|_| "expected bytes in base64".to_owned()),
+            (
+                RawValue::Bool(_) | RawValue::Number(_) | RawValue::Text(_) | RawValue::Composite,
+                _,
+            ) => Err(format!(
+                "expected {}, got {}",
+                expected(value_type),
+                self.shown()
+            )),
+        }
+    }
+
+    /// The value as an error message shows it, bounded in length.
+    pub fn shown(&self) -> String {
+        match self {
+            RawValue::Null => "null".to_owned(),
+            RawValue::Bool(value) => value.to_string(),
+            RawValue::Number(number) => format!("the number {number}"),
+            RawValue::Text(text) => {
+                const TEXT_CHARS_MAX: usize = 40;
+                let shown: String = text.chars().take(TEXT_CHARS_MAX).collect();
+                format!("the string {shown:?}")
+            }
+            RawValue::Composite => "an array or an object".to_owned(),
+        }
+    }
+}
+
+fn expected(value_type: ValueType) -> &'static str {
+    match value_type {
+        ValueType::Bool => "true or false",
+        ValueType::Int32 | ValueType::Int64 => "a whole number",
+        ValueType::Float | ValueType::Double => "a number, or null for a missing value",
+        ValueType::String => "a string",
+        ValueType::Bytes => "a string with bytes in base64",
+        ValueType::Timestamp => "a string with a point in time in RFC 3339",
+    }
+}
+
+fn finite(number: f64, value_type: ValueType) -> std::result::Result<f64, String> {
+    if number.is_finite() {
+        return Ok(number);
+    }
+    Err(format!(
+        "{number} is no {value_type} that a request may bring; send null, or leave the key out, for a missing value"
+    ))
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "rounding to 32 bits is asked for; an overflow is refused"
+)]
+fn float(number: f64) -> std::result::Result<f32, String> {
+    let narrow = finite(number, ValueType::Float)? as f32;
+    if narrow.is_infinite() {
+        return Err(format!("{number} is beyond a 32-bit float"));
+    }
+    Ok(narrow)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "whole and within 2^53, both checked before"
+)]
+fn whole_number(number: f64, value_type: ValueType) -> std::result::Result<i64, String> {
+    let number = finite(number, value_type)?;
+    if number.fract() != 0.0 {
+        return Err(format!("expected a whole number, got {number}"));
+    }
+    if number.abs() > EXACT_WHOLE_MAX {
+        return Err(format!(
+            "{number} is beyond 2^53, where a JSON number is no longer exact; send the digits as a string"
+        ));
+    }
+    Ok(number as i64)
+}
+
+/// Collects the faults of a request, a bounded number of them.
+#[derive(Debug, Default)]
+pub struct RequestFaults {
+    found: Vec<Violation>,
+}
+
+impl RequestFaults {
+    /// Notes a fault.
+    pub fn add(&mut self, field: String, description: impl Into<String>) {
+        if self.found.len() < FAULTS_MAX {
+            self.found.push(Violation {
+                field,
+                description: description.into(),
+            });
+        }
+    }
+
+    /// Whether as many faults are noted as are reported, so that looking on is of no use.
+    pub fn is_full(&self) -> bool {
+        self.found.len() >= FAULTS_MAX
+    }
+
+    /// The value, if there were no faults.
+    ///
+    /// # Errors
+    /// `InvalidArgument` with every fault.
+    pub fn into_result<T>(self, value: T) -> Result<T> {
+        if self.found.is_empty() {
+            return Ok(value);
+        }
+        Err(Error::violations(self.found))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn every_type_takes_its_form_and_null() {
+        let text = |text: &str| RawValue::Text(text.to_owned());
+        let cases = [
+            (RawValue::Bool(true), ValueType::Bool, Value::Bool(true)),
+            (RawValue::Number(-3.0), ValueType::Int32, Value::Int32(-3)),
+            (
+                text("9007199254740993"),
+                ValueType::Int64,
+                Value::Int64(9_007_199_254_740_993),
+            ),
+            (RawValue::Number(0.5), ValueType::Float, Value::Float(0.5)),
+            (RawValue::Number(0.1), ValueType::Double, Value::Double(0.1)),
+            (text(""), ValueType::String, Value::String(String::new())),
+            (text("AP8="), ValueType::Bytes, Value::Bytes(vec![0, 255])),
+            (
+                text("1970-01-01T00:00:00Z"),
+                ValueType::Timestamp,
+                Value::Timestamp(Timestamp::EPOCH),
+            ),
+        ];
+        for (raw, value_type, value) in cases {
+            assert_eq!(raw.to_value(value_type), Ok(value));
+            assert_eq!(RawValue::Null.to_value(value_type), Ok(Value::Null));
+            assert!(RawValue::Composite.to_value(value_type).is_err());
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_said() {
+        let fault = |raw: RawValue, value_type| raw.to_value(value_type).unwrap_err();
+        for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            for value_type in [ValueType::Double, ValueType::Float, ValueType::Int64] {
+                assert!(fault(RawValue::Number(number), value_type).contains("send null"));
+            }
+        }
+        assert!(fault(RawValue::Number(1e300), ValueType::Float).contains("beyond"));
+        assert!(fault(RawValue::Number(1e17), ValueType::Int64).contains("as a string"));
+        assert!(fault(RawValue::Number(3e9), ValueType::Int32).contains("beyond an int32"));
+        assert!(fault(RawValue::Number(1.5), ValueType::Int32).contains("whole"));
+        assert_eq!(
+            fault(RawValue::Text("rich".into()), ValueType::Double),
+            "expected a number, or null for a missing value, got the string \"rich\""
+        );
+    }
+}

@@ -1,0 +1,156 @@
+//! Golden rows: the trainer's own predictions, which a runtime has to reproduce before its version answers anything.
+
+use serde::Deserialize;
+
+use super::{Layout, Runtime, Signature};
+use crate::{
+    error::{Error, Result},
+    features::{RawValue, Value},
+};
+
+/// Rows a run of the runtime.
+const ROWS_PER_RUN: usize = 128;
+
+/// A `golden.json`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GoldenText {
+    inputs: Vec<String>,
+    rows: Vec<Vec<serde_json::Value>>,
+    scores: Vec<f64>,
+    kinds: Vec<String>,
+}
+
+/// Golden rows, typed as the signature says.
+#[derive(Debug)]
+pub(super) struct GoldenRows {
+    rows: Vec<Vec<Value>>,
+    scores: Vec<f64>,
+    kinds: Vec<String>,
+}
+
+impl GoldenRows {
+    /// Reads a `golden.json` against a signature.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` that names the row and the input at fault.
+    pub(super) fn parse(text: &str, signature: &Signature) -> Result<GoldenRows> {
+        let golden: GoldenText = serde_json::from_str(text)
+            .map_err(|fault| Error::failed_precondition(fault.to_string()))?;
+        let count = golden.rows.len();
+        if count == 0 || golden.scores.len() != count || golden.kinds.len() != count {
+            return Err(Error::failed_precondition(format!(
+                "{count} rows, {} scores and {} kinds do not go together",
+                golden.scores.len(),
+                golden.kinds.len()
+            )));
+        }
+        let names: Vec<&String> = signature.inputs.iter().map(|input| &input.name).collect();
+        if golden.inputs.iter().ne(names.iter().copied()) {
+            return Err(Error::failed_precondition(
+                "its inputs are not those of the signature, in the same order",
+            ));
+        }
+        let rows = golden
+            .rows
+            .into_iter()
+            .enumerate()
+            .map(|(index, row)| typed_row(index, row, signature))
+            .collect::<Result<_>>()?;
+        Ok(GoldenRows {
+            rows,
+            scores: golden.scores,
+            kinds: golden.kinds,
+        })
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Runs every row, laid out as served rows are, and compares the scores.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` that names the first row whose score differs by more than the signature's tolerance, with
+    /// both scores; what the runtime answers.
+    pub(super) fn check(
+        &self,
+        runtime: &mut dyn Runtime,
+        layout: &Layout,
+        signature: &Signature,
+    ) -> Result<()> {
+        for (part, rows) in self.rows.chunks(ROWS_PER_RUN).enumerate() {
+            let mut batch = layout.empty_batch(rows.len());
+            for (row, values) in rows.iter().enumerate() {
+                for (input, value) in values.iter().enumerate() {
+                    layout
+                        .set(&mut batch, row, input, value)
+                        .map_err(|fault| refusal(part * ROWS_PER_RUN + row, &fault))?;
+                }
+            }
+            let output = runtime.run(&batch)?;
+            for row in 0..rows.len() {
+                let served = output.get(row * signature.classes.len() + signature.positive_index());
+                self.compare(
+                    part * ROWS_PER_RUN + row,
+                    served,
+                    signature.golden.tolerance,
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    fn compare(&self, row: usize, served: Option<f64>, tolerance: f64) -> Result<()> {
+        let (Some(expected), Some(served)) = (self.scores.get(row).copied(), served) else {
+            return Err(refusal(row, "there is no score"));
+        };
+        // A NaN on either side is a difference.
+        if (served - expected).abs() <= tolerance {
+            return Ok(());
+        }
+        let kind = self.kinds.get(row).map_or("", String::as_str);
+        Err(refusal(
+            row,
+            &format!(
+                "({kind}) the trainer's score is {expected}, this runtime's {served}; they may differ by {tolerance}"
+            ),
+        ))
+    }
+}
+
+fn refusal(row: usize, fault: &str) -> Error {
+    Error::failed_precondition(format!("golden row {row}: {fault}"))
+}
+
+fn typed_row(
+    index: usize,
+    row: Vec<serde_json::Value>,
+    signature: &Signature,
+) -> Result<Vec<Value>> {
+    if row.len() != signature.inputs.len() {
+        return Err(refusal(
+            index,
+            &format!("{} values for {} inputs", row.len(), signature.inputs.len()),
+        ));
+    }
+    row.into_iter()
+        .zip(&signature.inputs)
+        .map(|(cell, input)| {
+            raw(cell)
+                .to_value(input.value_type)
+                .map_err(|fault| refusal(index, &format!("{}: {fault}", input.name)))
+        })
+        .collect()
+}
+
+fn raw(cell: serde_json::Value) -> RawValue {
+    match cell {
+        serde_json::Value::Null => RawValue::Null,
+        serde_json::Value::Bool(value) => RawValue::Bool(value),
+        serde_json::Value::Number(number) => RawValue::Number(number.as_f64().unwrap_or(f64::NAN)),
+        serde_json::Value::String(text) => RawValue::Text(text),
+        serde_json::Value::Array(_) | serde_json::Value::Object(_) => RawValue::Composite,
+    }
+}

@@ -1,0 +1,311 @@
+//! Prediction: the one place where a request for scores branches.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::{
+    Batch, Model, ModelRegistry, Output, Policy, ReadyVersion, Signature, batch::dense_value,
+};
+use crate::{
+    catalog::CatalogHandle,
+    error::{Error, Result},
+    features::{
+        FeatureColumn, FeatureSelection, FeatureStatus, OnlineStore, RawRow, RequestFaults,
+        Timestamp, Value, entity_keys, read_features,
+    },
+};
+
+/// Which model, and which version of it: a version, an alias, or empty for the default.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// The model's name.
+    pub model: &'a str,
+    /// The version or alias.
+    pub version: &'a str,
+}
+
+/// The scores of one request.
+#[derive(Debug)]
+pub struct Predictions {
+    /// The version that scored.
+    pub version: String,
+    /// The version itself, for the names of its classes and inputs.
+    pub ready: Arc<ReadyVersion>,
+    /// One a row or entity, in the request's order.
+    pub predictions: Vec<Prediction>,
+    /// The feature columns that were used, in the order of the inputs; none where rows came with the request.
+    pub features: Option<Vec<FeatureColumn>>,
+}
+
+/// The score of one row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prediction {
+    /// Names it.
+    pub id: Uuid,
+    /// The probability of the positive class.
+    pub score: f64,
+    /// Whether the score reaches the version's threshold.
+    pub is_positive: bool,
+    /// The probability of each class, in the signature's order.
+    pub probabilities: Vec<f64>,
+}
+
+/// Scores rows and entities.
+pub struct Predictor {
+    /// What is defined.
+    pub catalog: Arc<CatalogHandle>,
+    /// Where the features are.
+    pub store: Arc<dyn OnlineStore>,
+    /// What is loaded.
+    pub models: Arc<ModelRegistry>,
+}
+
+impl Predictor {
+    /// Scores rows that the request brings.
+    ///
+    /// # Errors
+    /// As `Model::resolve`; `InvalidArgument` naming row and key; `FailedPrecondition` naming the input whose missing
+    /// value the model rejects; `Overloaded` where the model's queue is full.
+    pub async fn predict_rows(&self, target: Target<'_>, rows: &[RawRow]) -> Result<Predictions> {
+        let (version, ready, _) = self.resolve(target)?;
+        let batch = batch_of_rows(&ready, rows)?;
+        score(version, ready, batch, None).await
+    }
+
+    /// Scores packed numbers, row after row in the signature's order.
+    ///
+    /// # Errors
+    /// As `predict_rows`.
+    pub async fn predict_dense(
+        &self,
+        target: Target<'_>,
+        values: &[f32],
+        row_count: usize,
+    ) -> Result<Predictions> {
+        let (version, ready, _) = self.resolve(target)?;
+        let batch = batch_of_dense(&ready, values, row_count)?;
+        score(version, ready, batch, None).await
+    }
+
+    /// Scores entities from their stored features.
+    ///
+    /// # Errors
+    /// As `predict_rows`; `NotFound` for an entity that no view has, where the model rejects that; `Unavailable` where
+    /// the store is away.
+    pub async fn predict_by_entity(
+        &self,
+        target: Target<'_>,
+        entities: &[RawRow],
+    ) -> Result<Predictions> {
+        let (version, ready, model) = self.resolve(target)?;
+        let catalog = self.catalog.snapshot();
+        let references = ready.inputs.iter().map(|i| i.feature.clone()).collect();
+        let selection = FeatureSelection::resolve(&catalog, references)?;
+        let keys = entity_keys(&selection, entities)?;
+        let columns =
+            read_features(self.store.as_ref(), &selection, &keys, Timestamp::now()).await?;
+        if model.entity_not_found == Policy::Reject {
+            refuse_unknown_entities(&columns, entities)?;
+        }
+        let batch = batch_of_columns(&ready, &columns, entities.len())?;
+        score(version, ready, batch, Some(columns)).await
+    }
+
+    fn resolve(&self, target: Target<'_>) -> Result<(String, Arc<ReadyVersion>, Arc<Model>)> {
+        let model = self.models.model(target.model)?;
+        let (version, ready) = model.resolve(target.version)?;
+        Ok((version.to_owned(), Arc::clone(ready), Arc::clone(&model)))
+    }
+}
+
+/// Lays out rows that the request brings.
+fn batch_of_rows(ready: &ReadyVersion, rows: &[RawRow]) -> Result<Batch> {
+    let signature = &ready.signature;
+    let mut faults = RequestFaults::default();
+    let mut batch = ready.layout.empty_batch(rows.len());
+    let mut missing = None;
+    for (index, row) in rows.iter().enumerate() {
+        for (name, _) in &row.fields {
+            if signature.input_index(name).is_none() {
+                faults.add(
+                    format!("rows[{index}].{name}"),
+                    "the model has no such input",
+                );
+            }
+        }
+        for (position, (input, bound)) in signature.inputs.iter().zip(&ready.inputs).enumerate() {
+            let value = match row
+                .get(&input.name)
+                .map(|raw| raw.to_value(input.value_type))
+            {
+                None => Value::Null,
+                Some(Ok(value)) => value,
+                Some(Err(fault)) => {
+                    faults.add(format!("rows[{index}].{}", input.name), fault);
+                    continue;
+                }
+            };
+            if value.is_null() && bound.on_missing == Policy::Reject {
+                missing.get_or_insert_with(|| format!("rows[{index}].{}", input.name));
+            }
+            if let Err(fault) = ready.layout.set(&mut batch, index, position, &value) {
+                faults.add(format!("rows[{index}].{}", input.name), fault);
+            }
+        }
+        if faults.is_full() {
+            break;
+        }
+    }
+    refuse_missing(missing)?;
+    faults.into_result(batch)
+}
+
+/// Lays out packed numbers.
+fn batch_of_dense(ready: &ReadyVersion, values: &[f32], row_count: usize) -> Result<Batch> {
+    let inputs = &ready.signature.inputs;
+    if row_count.checked_mul(inputs.len()) != Some(values.len()) {
+        return Err(Error::invalid(
+            "dense.values",
+            format!(
+                "{} values are not {row_count} rows of the model's {} inputs",
+                values.len(),
+                inputs.len()
+            ),
+        ));
+    }
+    let mut faults = RequestFaults::default();
+    let mut batch = ready.layout.empty_batch(row_count);
+    let mut missing = None;
+    for (index, row) in values.chunks(inputs.len()).enumerate() {
+        for (position, (number, (input, bound))) in
+            row.iter().zip(inputs.iter().zip(&ready.inputs)).enumerate()
+        {
+            let place = || {
+                let at = index * inputs.len() + position;
+                format!("dense.values[{at}] (row {index}, {})", input.name)
+            };
+            let set = dense_value(input, *number).and_then(|value| {
+                if value.is_null() && bound.on_missing == Policy::Reject {
+                    missing.get_or_insert_with(place);
+                }
+                ready.layout.set(&mut batch, index, position, &value)
+            });
+            if let Err(fault) = set {
+                faults.add(place(), fault);
+            }
+        }
+        if faults.is_full() {
+            break;
+        }
+    }
+    refuse_missing(missing)?;
+    faults.into_result(batch)
+}
+
+/// Lays out stored features: a column an input.
+fn batch_of_columns(
+    ready: &ReadyVersion,
+    columns: &[FeatureColumn],
+    row_count: usize,
+) -> Result<Batch> {
+    let mut batch = ready.layout.empty_batch(row_count);
+    for (position, (column, bound)) in columns.iter().zip(&ready.inputs).enumerate() {
+        for (index, feature) in column.values.iter().enumerate() {
+            let place = || format!("entities[{index}]: the feature {}", bound.feature);
+            if feature.value.is_null() && bound.on_missing == Policy::Reject {
+                return Err(Error::failed_precondition(format!(
+                    "{} is {}, and the model rejects missing values of it",
+                    place(),
+                    describe(feature.status)
+                )));
+            }
+            ready
+                .layout
+                .set(&mut batch, index, position, &feature.value)
+                .map_err(|fault| Error::failed_precondition(format!("{}: {fault}", place())))?;
+        }
+    }
+    Ok(batch)
+}
+
+fn describe(status: FeatureStatus) -> &'static str {
+    match status {
+        FeatureStatus::Present => "present",
+        FeatureStatus::Null => "null",
+        FeatureStatus::NotFound => "not found",
+        FeatureStatus::OutsideTtl => "older than its view's TTL",
+    }
+}
+
+fn refuse_missing(place: Option<String>) -> Result<()> {
+    place.map_or(Ok(()), |place| {
+        Err(Error::failed_precondition(format!(
+            "{place}: the value is missing, and the model rejects missing values of it"
+        )))
+    })
+}
+
+/// Refuses entities that no view has a row of.
+fn refuse_unknown_entities(columns: &[FeatureColumn], entities: &[RawRow]) -> Result<()> {
+    for (index, entity) in entities.iter().enumerate() {
+        let is_known = columns.iter().any(|column| {
+            column
+                .values
+                .get(index)
+                .is_some_and(|value| value.status != FeatureStatus::NotFound)
+        });
+        if !is_known {
+            let keys: Vec<String> = entity
+                .fields
+                .iter()
+                .map(|(name, value)| format!("{name} {}", value.shown()))
+                .collect();
+            return Err(Error::not_found(format!(
+                "entities[{index}]: no features are stored of {}, and the model rejects unknown entities",
+                keys.join(", ")
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Runs a batch and reads the scores.
+async fn score(
+    version: String,
+    ready: Arc<ReadyVersion>,
+    batch: Batch,
+    features: Option<Vec<FeatureColumn>>,
+) -> Result<Predictions> {
+    let rows = batch.rows;
+    let output = ready.workers.run(batch).await?;
+    let predictions = predictions(&ready.signature, &output, rows)?;
+    Ok(Predictions {
+        version,
+        ready,
+        predictions,
+        features,
+    })
+}
+
+fn predictions(signature: &Signature, output: &Output, rows: usize) -> Result<Vec<Prediction>> {
+    let classes = signature.classes.len();
+    let positive = signature.positive_index();
+    (0..rows)
+        .map(|row| {
+            let probabilities: Vec<f64> = (0..classes)
+                .filter_map(|class| output.get(row * classes + class))
+                .collect();
+            let score = probabilities
+                .get(positive)
+                .copied()
+                .ok_or_else(|| Error::internal("the runtime answered fewer scores than rows"))?;
+            Ok(Prediction {
+                id: Uuid::now_v7(),
+                score,
+                is_positive: score >= signature.threshold,
+                probabilities,
+            })
+        })
+        .collect()
+}

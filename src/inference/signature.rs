@@ -1,0 +1,296 @@
+//! A version's signature: what a row is, how it is laid out for the runtime, and what comes back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+
+use crate::{
+    catalog::ValueType,
+    error::{Error, Result},
+};
+
+/// The form of `signature.json` that this server reads.
+const FORMAT_VERSION: u32 = 1;
+
+/// What is predicted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Task {
+    /// The probabilities of two classes.
+    BinaryClassification,
+}
+
+/// The element type of a tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TensorType {
+    /// 32-bit floats; NaN is a missing value.
+    Float,
+    /// 64-bit floats; NaN is a missing value.
+    Double,
+    /// 64-bit integers; no missing values.
+    Int64,
+    /// Text; the empty string is a missing value.
+    String,
+    /// true or false; no missing values.
+    Bool,
+}
+
+/// One value of a row, and where it goes.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// The key in a row; the feature's name where model.toml names no other.
+    pub name: String,
+    /// The feature's type.
+    #[serde(rename = "type")]
+    pub value_type: ValueType,
+    /// The tensor that it goes into.
+    pub tensor: String,
+    /// The column of that tensor.
+    pub column: usize,
+    /// A string input's known values, in the order of their index in the dense form.
+    #[serde(default)]
+    pub categories: Vec<String>,
+}
+
+/// One input tensor of the graph, of the shape [rows, columns].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tensor {
+    /// The graph's name for it.
+    pub name: String,
+    /// Its element type.
+    #[serde(rename = "type")]
+    pub tensor_type: TensorType,
+    /// How many columns; each is filled by one input.
+    pub columns: usize,
+}
+
+/// The rows that the runtime has to reproduce.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GoldenFile {
+    /// The file, in the version's folder.
+    pub file: String,
+    /// The largest absolute difference of a score.
+    pub tolerance: f64,
+}
+
+/// A version's signature, as the trainer wrote it; checked by `Signature::parse`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signature {
+    /// The form of this file.
+    pub format_version: u32,
+    /// The model's name.
+    pub model: String,
+    /// The version, the name of its folder.
+    pub version: String,
+    /// The runtime that runs it.
+    pub runtime: String,
+    /// What is predicted.
+    pub task: Task,
+    /// The model file, in the version's folder.
+    pub file: String,
+    /// The SHA-256 of the model file, in hex.
+    pub sha256: String,
+    /// A row, in the order of the dense form.
+    pub inputs: Vec<Input>,
+    /// The graph's inputs.
+    pub tensors: Vec<Tensor>,
+    /// The graph's output: probabilities of the shape [rows, classes].
+    pub output: String,
+    /// The classes, in the order of the output's columns.
+    pub classes: Vec<String>,
+    /// The class that the score is the probability of.
+    pub positive_class: String,
+    /// From which score on the label is the positive class.
+    pub threshold: f64,
+    /// The rows that have to be reproduced.
+    pub golden: GoldenFile,
+    /// What the trainer says of itself; not read.
+    #[serde(default)]
+    pub training: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Signature {
+    /// Reads and checks a signature.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` with every fault: JSON that does not parse, an input without its tensor, a column that no
+    /// input fills or two do, types that do not go together, classes that do not fit the task.
+    pub fn parse(text: &str) -> Result<Signature> {
+        let signature: Signature = serde_json::from_str(text)
+            .map_err(|fault| Error::failed_precondition(fault.to_string()))?;
+        let mut faults = Vec::new();
+        signature.check_header(&mut faults);
+        signature.check_layout(&mut faults);
+        if faults.is_empty() {
+            Ok(signature)
+        } else {
+            Err(Error::failed_precondition(faults.join("; ")))
+        }
+    }
+
+    /// The column of the output with the positive class; `parse` has checked that there is one.
+    pub fn positive_index(&self) -> usize {
+        self.classes
+            .iter()
+            .position(|class| *class == self.positive_class)
+            .unwrap_or_default()
+    }
+
+    /// The position of an input by its name.
+    pub fn input_index(&self, name: &str) -> Option<usize> {
+        self.inputs.iter().position(|input| input.name == name)
+    }
+
+    fn check_header(&self, faults: &mut Vec<String>) {
+        if self.format_version != FORMAT_VERSION {
+            faults.push(format!(
+                "format_version: {} is not the {FORMAT_VERSION} that this server reads",
+                self.format_version
+            ));
+        }
+        for (name, file) in [("file", &self.file), ("golden.file", &self.golden.file)] {
+            if file.is_empty() || file.contains(['/', '\\']) {
+                faults.push(format!(
+                    "{name}: \"{file}\" is no file of the version's folder"
+                ));
+            }
+        }
+        if !(self.golden.tolerance.is_finite() && self.golden.tolerance > 0.0) {
+            faults.push(format!(
+                "golden.tolerance: {} is not above 0",
+                self.golden.tolerance
+            ));
+        }
+        let distinct: BTreeSet<&String> = self.classes.iter().collect();
+        match self.task {
+            Task::BinaryClassification => {
+                if self.classes.len() != 2 || distinct.len() != 2 {
+                    faults.push("classes: a binary classifier has two".to_owned());
+                }
+            }
+        }
+        if !distinct.contains(&self.positive_class) {
+            faults.push(format!(
+                "positive_class: \"{}\" is none of the classes",
+                self.positive_class
+            ));
+        }
+        if !(0.0..=1.0).contains(&self.threshold) {
+            faults.push(format!("threshold: {} is not 0 to 1", self.threshold));
+        }
+    }
+
+    fn check_layout(&self, faults: &mut Vec<String>) {
+        let mut free: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
+        for tensor in &self.tensors {
+            let columns = (0..tensor.columns.min(self.inputs.len() + 1)).collect();
+            if free.insert(&tensor.name, columns).is_some() {
+                faults.push(format!("tensors: \"{}\" is there twice", tensor.name));
+            }
+        }
+        let mut names = BTreeSet::new();
+        for input in &self.inputs {
+            if !names.insert(&input.name) {
+                faults.push(format!("inputs: \"{}\" is there twice", input.name));
+            }
+            let Some(tensor) = self.tensors.iter().find(|t| t.name == input.tensor) else {
+                faults.push(format!(
+                    "inputs.{}: there is no tensor \"{}\"",
+                    input.name, input.tensor
+                ));
+                continue;
+            };
+            let taken = free
+                .get_mut(tensor.name.as_str())
+                .is_some_and(|columns| columns.remove(&input.column));
+            if !taken {
+                faults.push(format!(
+                    "inputs.{}: column {} of the tensor \"{}\" is beyond it or already filled",
+                    input.name, input.column, tensor.name
+                ));
+            }
+            if !goes_into(input.value_type, tensor.tensor_type) {
+                faults.push(format!(
+                    "inputs.{}: a {} does not go into a {:?} tensor",
+                    input.name, input.value_type, tensor.tensor_type
+                ));
+            }
+        }
+        for (tensor, columns) in free {
+            if !columns.is_empty() {
+                faults.push(format!(
+                    "tensors.{tensor}: no input fills the columns {columns:?}"
+                ));
+            }
+        }
+        if self.inputs.is_empty() {
+            faults.push("inputs: there are none".to_owned());
+        }
+    }
+}
+
+/// Whether values of a type can be put into a tensor.
+fn goes_into(value_type: ValueType, tensor_type: TensorType) -> bool {
+    match value_type {
+        ValueType::String => tensor_type == TensorType::String,
+        ValueType::Float | ValueType::Double => {
+            matches!(tensor_type, TensorType::Float | TensorType::Double)
+        }
+        ValueType::Int32 | ValueType::Int64 => matches!(
+            tensor_type,
+            TensorType::Float | TensorType::Double | TensorType::Int64
+        ),
+        ValueType::Bool => tensor_type != TensorType::String,
+        ValueType::Bytes | ValueType::Timestamp => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn text(inputs: &str, classes: &str) -> String {
+        format!(
+            r#"{{"format_version": 1, "model": "m", "version": "1", "runtime": "onnx",
+            "task": "binary_classification", "file": "model.onnx", "sha256": "00",
+            "inputs": [{inputs}],
+            "tensors": [{{"name": "numeric", "type": "float", "columns": 2}}],
+            "output": "probabilities", "classes": {classes}, "positive_class": "bad", "threshold": 0.5,
+            "golden": {{"file": "golden.json", "tolerance": 1e-5}}}}"#
+        )
+    }
+
+    const A: &str = r#"{"name": "a", "type": "double", "tensor": "numeric", "column": 0}"#;
+    const B: &str = r#"{"name": "b", "type": "int64", "tensor": "numeric", "column": 1}"#;
+
+    #[test]
+    fn a_whole_layout_is_accepted() {
+        let signature = Signature::parse(&text(&format!("{A},{B}"), r#"["good","bad"]"#)).unwrap();
+        assert_eq!(signature.positive_index(), 1);
+        assert_eq!(signature.input_index("b"), Some(1));
+    }
+
+    #[test]
+    fn every_fault_of_a_layout_is_named() {
+        let inputs = format!(
+            r#"{A},{A},{{"name": "s", "type": "string", "tensor": "numeric", "column": 7}}"#
+        );
+        let error = Signature::parse(&text(&inputs, r#"["good","good"]"#)).unwrap_err();
+        for part in [
+            "classes: a binary",
+            "positive_class: \"bad\"",
+            "\"a\" is there twice",
+            "column 7",
+            "a string does not go into",
+            "no input fills the columns {1}",
+        ] {
+            assert!(error.message().contains(part), "{part} in {error}");
+        }
+    }
+}

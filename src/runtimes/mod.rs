@@ -1,0 +1,3 @@
+//! Model runtimes: they implement `inference::Runtime`. Nothing else of ours knows them but `app`.
+
+pub mod onnx;

@@ -1,0 +1,248 @@
+//! ONNX models through ONNX Runtime (`ort`): one session a worker, tuned for trees on a server.
+
+mod inspect;
+mod library;
+
+use std::path::Path;
+
+use ort::{
+    environment::Environment,
+    session::{
+        HasSelectedOutputs, OutputSelector, RunOptions, Session, SessionInputValue,
+        builder::{BuilderResult, GraphOptimizationLevel, SessionBuilder},
+    },
+    value::{Outlet, Tensor as OrtTensor, TensorElementType, TensorRef, ValueType},
+};
+
+use crate::{
+    error::{Error, Result},
+    inference::{Batch, Output, Runtime, RuntimeLoader, Signature, Tensor, TensorData, TensorType},
+};
+
+/// Loads ONNX models.
+pub struct OnnxLoader {
+    environment: Environment,
+    nodes_max: usize,
+}
+
+impl OnnxLoader {
+    /// Opens ONNX Runtime, from the configured library or from where it is found; `nodes_max` bounds a graph's nodes.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` where the library is not there, cannot be opened or is too old.
+    pub fn open(library: Option<&Path>, nodes_max: usize) -> Result<OnnxLoader> {
+        Ok(OnnxLoader {
+            environment: library::open(library)?,
+            nodes_max,
+        })
+    }
+}
+
+impl RuntimeLoader for OnnxLoader {
+    fn name(&self) -> &'static str {
+        "onnx"
+    }
+
+    fn load(
+        &self,
+        model: &[u8],
+        signature: &Signature,
+        count: usize,
+    ) -> Result<Vec<Box<dyn Runtime>>> {
+        inspect::inspect(model, self.nodes_max)?;
+        let mut runtimes: Vec<Box<dyn Runtime>> = Vec::with_capacity(count);
+        for _ in 0..count {
+            let session = start_session(&self.environment, model)?;
+            check_fit(&session, signature)?;
+            let needed = OutputSelector::no_default().with(&signature.output);
+            let options = RunOptions::new().map_err(|fault| failed(&fault))?;
+            runtimes.push(Box::new(OnnxRuntime {
+                session,
+                options: options.with_outputs(needed),
+                tensors: signature.tensors.clone(),
+                output: signature.output.clone(),
+                classes: signature.classes.len(),
+            }));
+        }
+        Ok(runtimes)
+    }
+}
+
+/// Starts a session that runs on the calling thread alone.
+fn start_session(environment: &Environment, model: &[u8]) -> Result<Session> {
+    let cannot_load =
+        |fault: String| Error::failed_precondition(format!("ONNX Runtime refuses it: {fault}"));
+    let configured = Session::builder(environment)
+        .map_err(|fault| fault.to_string())
+        .and_then(|builder| text(builder.with_intra_threads(1)))
+        .and_then(|builder| text(builder.with_inter_threads(1)))
+        .and_then(|builder| text(builder.with_parallel_execution(false)))
+        .and_then(|builder| text(builder.with_intra_op_spinning(false)))
+        .and_then(|builder| text(builder.with_inter_op_spinning(false)))
+        .and_then(|builder| text(builder.with_optimization_level(GraphOptimizationLevel::All)));
+    configured
+        .map_err(cannot_load)?
+        .commit_from_memory(model)
+        .map_err(|fault| cannot_load(fault.to_string()))
+}
+
+/// A builder's fault as text: it carries the builder, which is large.
+fn text(built: BuilderResult) -> std::result::Result<SessionBuilder, String> {
+    built.map_err(|fault| fault.to_string())
+}
+
+/// Holds the graph's inputs and output against the signature.
+fn check_fit(session: &Session, signature: &Signature) -> Result<()> {
+    let mut faults = Vec::new();
+    for tensor in &signature.tensors {
+        match session.inputs().iter().find(|i| i.name() == tensor.name) {
+            None => faults.push(format!(
+                "the graph has no input \"{}\"; it has: {}",
+                tensor.name,
+                names(session.inputs())
+            )),
+            Some(outlet) => {
+                let columns = i64::try_from(tensor.columns).unwrap_or(i64::MAX);
+                check_outlet(
+                    outlet,
+                    &[element_type(tensor.tensor_type)],
+                    columns,
+                    &mut faults,
+                );
+            }
+        }
+    }
+    for outlet in session.inputs() {
+        if !signature.tensors.iter().any(|t| t.name == outlet.name()) {
+            faults.push(format!(
+                "the graph's input \"{}\" is no tensor of the signature",
+                outlet.name()
+            ));
+        }
+    }
+    match session
+        .outputs()
+        .iter()
+        .find(|o| o.name() == signature.output)
+    {
+        None => faults.push(format!(
+            "the graph has no output \"{}\"; it has: {}",
+            signature.output,
+            names(session.outputs())
+        )),
+        Some(outlet) => {
+            let classes = i64::try_from(signature.classes.len()).unwrap_or(i64::MAX);
+            let floats = [TensorElementType::Float32, TensorElementType::Float64];
+            check_outlet(outlet, &floats, classes, &mut faults);
+        }
+    }
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::failed_precondition(faults.join("; ")))
+    }
+}
+
+fn names(outlets: &[Outlet]) -> String {
+    let names: Vec<&str> = outlets.iter().map(Outlet::name).collect();
+    names.join(", ")
+}
+
+/// Holds one input or output against [rows, columns] of one of the types. A dimension of -1 is open.
+fn check_outlet(
+    outlet: &Outlet,
+    types: &[TensorElementType],
+    columns: i64,
+    faults: &mut Vec<String>,
+) {
+    let ValueType::Tensor { ty, shape, .. } = outlet.dtype() else {
+        faults.push(format!("\"{}\" of the graph is no tensor", outlet.name()));
+        return;
+    };
+    if !types.contains(ty) {
+        faults.push(format!(
+            "\"{}\" is a tensor of {ty:?} in the graph, and of {types:?} in the signature",
+            outlet.name()
+        ));
+    }
+    let fits = match shape.iter().as_slice() {
+        [rows, found] => *rows == -1 && (*found == -1 || *found == columns),
+        _ => false,
+    };
+    if !fits {
+        faults.push(format!(
+            "\"{}\" has the shape {:?} in the graph, and [rows, {columns}] in the signature",
+            outlet.name(),
+            shape.iter().as_slice()
+        ));
+    }
+}
+
+fn element_type(tensor_type: TensorType) -> TensorElementType {
+    match tensor_type {
+        TensorType::Float => TensorElementType::Float32,
+        TensorType::Double => TensorElementType::Float64,
+        TensorType::Int64 => TensorElementType::Int64,
+        TensorType::String => TensorElementType::String,
+        TensorType::Bool => TensorElementType::Bool,
+    }
+}
+
+/// One session.
+struct OnnxRuntime {
+    session: Session,
+    tensors: Vec<Tensor>,
+    output: String,
+    /// Asks for the one output that is needed.
+    options: RunOptions<HasSelectedOutputs>,
+    classes: usize,
+}
+
+impl Runtime for OnnxRuntime {
+    fn run(&mut self, batch: &Batch) -> Result<Output> {
+        let mut inputs: Vec<(&str, SessionInputValue<'_>)> = Vec::with_capacity(self.tensors.len());
+        for (tensor, data) in self.tensors.iter().zip(&batch.tensors) {
+            let shape = [batch.rows, tensor.columns];
+            let value = input_value(shape, data).map_err(|fault| failed(&fault))?;
+            inputs.push((&tensor.name, value));
+        }
+        let outputs = self
+            .session
+            .run_with_options(inputs, &self.options)
+            .map_err(|fault| failed(&fault))?;
+        let output = outputs
+            .get(&self.output)
+            .ok_or_else(|| Error::internal("ONNX Runtime gave no output"))?;
+        let output = if let Ok((_, values)) = output.try_extract_tensor::<f32>() {
+            Output::Float(values.to_vec())
+        } else {
+            let (_, values) = output
+                .try_extract_tensor::<f64>()
+                .map_err(|fault| failed(&fault))?;
+            Output::Double(values.to_vec())
+        };
+        if output.len() != batch.rows * self.classes {
+            return Err(Error::internal(format!(
+                "ONNX Runtime answered {} numbers for {} rows of {} classes",
+                output.len(),
+                batch.rows,
+                self.classes
+            )));
+        }
+        Ok(output)
+    }
+}
+
+fn input_value(shape: [usize; 2], data: &TensorData) -> ort::Result<SessionInputValue<'_>> {
+    Ok(match data {
+        TensorData::Float(data) => TensorRef::from_array_view((shape, data.as_slice()))?.into(),
+        TensorData::Double(data) => TensorRef::from_array_view((shape, data.as_slice()))?.into(),
+        TensorData::Int64(data) => TensorRef::from_array_view((shape, data.as_slice()))?.into(),
+        TensorData::Bool(data) => TensorRef::from_array_view((shape, data.as_slice()))?.into(),
+        TensorData::String(data) => OrtTensor::from_string_array((shape, data.as_slice()))?.into(),
+    })
+}
+
+fn failed(fault: &ort::Error) -> Error {
+    Error::internal(format!("ONNX Runtime failed: {fault}"))
+}
