@@ -1,0 +1,97 @@
+"""The fitted pipeline as one ONNX graph, and the check that both give the same scores."""
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pandas as pd
+from numpy.typing import NDArray
+from onnxmltools.convert.xgboost.operator_converters.XGBoost import convert_xgboost
+from skl2onnx import convert_sklearn, update_registered_converter
+from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes
+from xgboost import XGBClassifier
+
+from ferrocast_training.contract import Contract
+from ferrocast_training.errors import ExportError
+from ferrocast_training.pipeline import Trained
+from ferrocast_training.tensors import CATEGORICAL_TENSOR, NUMERIC_TENSOR, tensors
+
+OUTPUT = "probabilities"
+OPSETS = {"": 17, "ai.onnx.ml": 3}
+
+
+def convert(trained: Trained, contract: Contract, name: str) -> bytes:
+    """Return the bytes of a graph from raw columns to probabilities [rows, 2]."""
+    update_registered_converter(
+        XGBClassifier,
+        "XGBoostXGBClassifier",
+        calculate_linear_classifier_output_shapes,
+        convert_xgboost,
+        options={"nocl": [True, False], "zipmap": [True, False, "columns"]},
+    )
+    inputs = []
+    if contract.numeric:
+        inputs.append((NUMERIC_TENSOR, FloatTensorType([None, len(contract.numeric)])))
+    if contract.categorical:
+        inputs.append((CATEGORICAL_TENSOR, StringTensorType([None, len(contract.categorical)])))
+    model = convert_sklearn(
+        trained.pipeline,
+        name=name,  # without a name the graph gets a random one, and the file another digest each time
+        initial_types=inputs,
+        target_opset=OPSETS,
+        options={id(trained.trees): {"zipmap": False}},
+    )
+    keep_only(model.graph, OUTPUT)
+    # The converter lists them in the order of a set, which is another one in each process.
+    opsets = sorted(model.opset_import, key=lambda opset: opset.domain)
+    model.ClearField("opset_import")
+    model.opset_import.extend(opsets)
+    onnx.checker.check_model(model, full_check=True)
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def keep_only(graph: onnx.GraphProto, output: str) -> None:
+    """Drop every other output of `graph`, and the nodes that only those needed (the class labels)."""
+    needed, nodes = {output}, []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            nodes.append(node)
+    kept = {
+        "node": nodes[::-1],
+        "initializer": [tensor for tensor in graph.initializer if tensor.name in needed],
+        "output": [value for value in graph.output if value.name == output],
+    }
+    for field, values in kept.items():
+        graph.ClearField(field)
+        getattr(graph, field).extend(values)
+
+
+def run(content: bytes, frame: pd.DataFrame, contract: Contract) -> NDArray[np.float64]:
+    """Return the graph's probability of the positive class for a model frame [rows, inputs]: [rows]."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    (probabilities,) = session.run([OUTPUT], tensors(frame, contract))
+    return np.asarray(probabilities)[:, 1].astype(np.float64)
+
+
+def verify(
+    content: bytes,
+    frame: pd.DataFrame,
+    scores: NDArray[np.float64],
+    names: list[str],
+    contract: Contract,
+    tolerance: float,
+) -> float:
+    """Return the largest difference between the graph and `scores` [rows]; refuse one above `tolerance`."""
+    served = run(content, frame, contract)
+    differences = np.abs(served - scores)
+    worst = int(np.argmax(np.nan_to_num(differences, nan=np.inf)))
+    if not differences[worst] <= tolerance:
+        raise ExportError(
+            f"the ONNX graph disagrees with the trained model, worst on {names[worst]}: "
+            f"{served[worst]!r} instead of {scores[worst]!r}, allowed {tolerance}"
+        )
+    return float(differences[worst])
