@@ -4,7 +4,11 @@
 //! `inference`); the edges (`stores`, `runtimes`, `sources` outward, `grpc`, `middleware` inward); `app`; `cli`.
 
 pub mod catalog;
+pub mod config;
 pub mod error;
 pub mod features;
+pub mod grpc;
 pub mod inference;
+pub mod middleware;
 pub mod runtimes;
+pub mod telemetry;

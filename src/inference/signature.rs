@@ -141,6 +141,14 @@ impl Signature {
             .unwrap_or_default()
     }
 
+    /// The class that a row is put into: the positive one, or the other of the two.
+    pub fn label(&self, is_positive: bool) -> &str {
+        self.classes
+            .iter()
+            .find(|class| (**class == self.positive_class) == is_positive)
+            .map_or("", String::as_str)
+    }
+
     /// The position of an input by its name.
     pub fn input_index(&self, name: &str) -> Option<usize> {
         self.inputs.iter().position(|input| input.name == name)

@@ -1,0 +1,418 @@
+//! Configuration: one struct a concern, read once at the start, every fault reported at once.
+//!
+//! The only place that reads the environment. Imports nothing of ours but `error`.
+
+mod layers;
+mod settings;
+
+use std::{
+    collections::BTreeMap,
+    env, fmt,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+    thread,
+    time::Duration,
+};
+
+pub use layers::Flags;
+pub use settings::{SETTINGS, Setting, markdown_table};
+
+use crate::error::{Error, Result};
+use layers::Layers;
+
+/// A text that is never printed.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text, for whoever needs it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Secret(text)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<secret>")
+    }
+}
+
+/// Where to listen, and how much to take on.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// Where gRPC is served.
+    pub grpc_addr: SocketAddr,
+    /// Where REST is served; none: nowhere.
+    pub http_addr: Option<SocketAddr>,
+    /// Where the embedded store is kept.
+    pub data_dir: PathBuf,
+    /// The largest request message, bytes.
+    pub message_bytes_max: usize,
+    /// Requests answered at once.
+    pub requests_in_flight_max: usize,
+    /// How long a request may take.
+    pub request_max: Duration,
+    /// How long a stop waits for running requests.
+    pub drain_max: Duration,
+    /// How long a stop goes on answering after health says NOT_SERVING.
+    pub drain_delay: Duration,
+}
+
+/// Which database, and how it is used.
+#[derive(Debug, Clone)]
+pub struct DatabaseConfig {
+    /// `postgres://…` or `sqlite:PATH`; may hold a password.
+    pub url: Secret,
+    /// Whether `serve` brings the schema up to date.
+    pub migrate_at_start: bool,
+    /// Connections.
+    pub connections_max: usize,
+    /// How long connecting may take.
+    pub connect_max: Duration,
+    /// How long a request waits for a free connection.
+    pub acquire_max: Duration,
+    /// How long one statement may take.
+    pub statement_max: Duration,
+}
+
+/// Where models are, and how they run.
+#[derive(Debug, Clone)]
+pub struct ModelsConfig {
+    /// The model repository.
+    pub path: PathBuf,
+    /// Threads a version.
+    pub workers: usize,
+    /// Batches that may wait for a version's threads.
+    pub queue_max: usize,
+    /// The largest file of a version, bytes.
+    pub file_bytes_max: u64,
+    /// The most nodes that a graph may have.
+    pub nodes_max: usize,
+    /// ONNX Runtime's shared library; none: searched for.
+    pub onnx_library_path: Option<PathBuf>,
+}
+
+/// How much one request may ask for.
+#[derive(Debug, Clone)]
+pub struct LimitsConfig {
+    /// Entities or rows.
+    pub entities_max: usize,
+    /// Features.
+    pub features_max: usize,
+    /// Bytes of a definitions file.
+    pub definitions_bytes_max: usize,
+}
+
+/// The REST gateway.
+#[derive(Debug, Clone)]
+pub struct GatewayConfig {
+    /// Web origins that may call.
+    pub cors_allowed_origins: Vec<String>,
+    /// Further URLs, as `POST /predict=/v1/…`.
+    pub aliases: Vec<String>,
+}
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    #[default]
+    Auto,
+    /// For people.
+    Text,
+    /// A line of JSON an event.
+    Json,
+}
+
+impl FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(LogFormat::Auto),
+            "text" => Ok(LogFormat::Text),
+            "json" => Ok(LogFormat::Json),
+            other => Err(other.to_owned()),
+        }
+    }
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone)]
+pub struct TelemetryConfig {
+    /// What, as `info,ferrocast=debug`.
+    pub log_filter: String,
+    /// How.
+    pub log_format: LogFormat,
+}
+
+/// Everything that can be configured.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where to listen.
+    pub server: ServerConfig,
+    /// Which database.
+    pub database: DatabaseConfig,
+    /// Where models are.
+    pub models: ModelsConfig,
+    /// How much one request may ask for.
+    pub limits: LimitsConfig,
+    /// The REST gateway.
+    pub gateway: GatewayConfig,
+    /// Logs.
+    pub telemetry: TelemetryConfig,
+}
+
+impl Config {
+    /// Reads the configuration of this process: flags over environment over `.env` over file over defaults.
+    ///
+    /// # Errors
+    /// `InvalidArgument` with every fault, each with the setting's name and where its value came from.
+    pub fn load(flags: &Flags) -> Result<Config> {
+        let mut environment = BTreeMap::new();
+        match dotenvy::dotenv_iter() {
+            Ok(entries) => {
+                for entry in entries {
+                    let (name, value) =
+                        entry.map_err(|fault| Error::invalid(".env", fault.to_string()))?;
+                    environment.insert(name, value);
+                }
+            }
+            Err(fault) if fault.not_found() => {}
+            Err(fault) => return Err(Error::invalid(".env", fault.to_string())),
+        }
+        // Names and values that are not UTF-8 cannot be ours.
+        environment.extend(env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        }));
+        Config::from_layers(flags, &environment)
+    }
+
+    /// As `load`, from a given environment.
+    ///
+    /// # Errors
+    /// As `load`.
+    pub fn from_layers(flags: &Flags, environment: &BTreeMap<String, String>) -> Result<Config> {
+        let mut layers = Layers::gather(flags, environment);
+        let config = Config {
+            server: read_server(&mut layers),
+            database: read_database(&mut layers),
+            models: read_models(&mut layers),
+            limits: LimitsConfig {
+                entities_max: count(&mut layers, "limits.entities_max"),
+                features_max: count(&mut layers, "limits.features_max"),
+                definitions_bytes_max: count(&mut layers, "limits.definitions_bytes_max"),
+            },
+            gateway: GatewayConfig {
+                cors_allowed_origins: layers.list("gateway.cors_allowed_origins"),
+                aliases: layers.list("gateway.aliases"),
+            },
+            telemetry: TelemetryConfig {
+                log_filter: layers.text("telemetry.log_filter").unwrap_or_default(),
+                log_format: layers.parse("telemetry.log_format", |_| true, "auto, text or json"),
+            },
+        };
+        let faults = layers.into_faults();
+        if faults.is_empty() {
+            Ok(config)
+        } else {
+            Err(Error::violations(faults))
+        }
+    }
+}
+
+fn read_server(layers: &mut Layers) -> ServerConfig {
+    let data_dir = PathBuf::from(layers.text("server.data_dir").unwrap_or_default());
+    if data_dir.as_os_str().is_empty() {
+        layers.fault("server.data_dir", "is empty");
+    }
+    let http_is_off = layers.text("server.http_addr").as_deref() == Some("off");
+    ServerConfig {
+        grpc_addr: address(layers, "server.grpc_addr"),
+        http_addr: (!http_is_off).then(|| address(layers, "server.http_addr")),
+        data_dir,
+        message_bytes_max: count(layers, "server.message_bytes_max"),
+        requests_in_flight_max: count(layers, "server.requests_in_flight_max"),
+        request_max: millis(layers, "server.request_ms_max", 1),
+        drain_max: millis(layers, "server.drain_ms_max", 0),
+        drain_delay: millis(layers, "server.drain_delay_ms", 0),
+    }
+}
+
+fn read_database(layers: &mut Layers) -> DatabaseConfig {
+    let url = layers.text("database.url").unwrap_or_else(|| {
+        let data_dir = layers.text("server.data_dir").unwrap_or_default();
+        format!(
+            "sqlite:{}",
+            PathBuf::from(data_dir).join("ferrocast.db").display()
+        )
+    });
+    if !["postgres://", "postgresql://", "sqlite:"]
+        .iter()
+        .any(|scheme| url.starts_with(scheme))
+    {
+        layers.fault(
+            "database.url",
+            "expected postgres://…, postgresql://… or sqlite:PATH",
+        );
+    }
+    DatabaseConfig {
+        url: Secret::from(url),
+        migrate_at_start: layers.parse("database.migrate_at_start", |_| true, "true or false"),
+        connections_max: count(layers, "database.connections_max"),
+        connect_max: millis(layers, "database.connect_ms_max", 1),
+        acquire_max: millis(layers, "database.acquire_ms_max", 1),
+        statement_max: millis(layers, "database.statement_ms_max", 1),
+    }
+}
+
+fn read_models(layers: &mut Layers) -> ModelsConfig {
+    let workers: usize = layers.parse("models.workers", |_| true, "a whole number, 0 or more");
+    ModelsConfig {
+        path: PathBuf::from(layers.text("models.path").unwrap_or_default()),
+        workers: match workers {
+            0 => thread::available_parallelism().map_or(1, usize::from),
+            workers => workers,
+        },
+        queue_max: count(layers, "models.queue_max"),
+        file_bytes_max: layers.parse("models.file_bytes_max", |n| *n > 0, WHOLE_ABOVE_0),
+        nodes_max: count(layers, "models.nodes_max"),
+        onnx_library_path: layers.text("onnx.library_path").map(PathBuf::from),
+    }
+}
+
+const WHOLE_ABOVE_0: &str = "a whole number above 0";
+
+fn count(layers: &mut Layers, key: &'static str) -> usize {
+    layers.parse(key, |count| *count > 0, WHOLE_ABOVE_0)
+}
+
+fn millis(layers: &mut Layers, key: &'static str, least: u64) -> Duration {
+    let expected = format!("a whole number of milliseconds, {least} or more");
+    Duration::from_millis(layers.parse(key, |millis| *millis >= least, &expected))
+}
+
+/// A socket address that has a default, as `Layers::parse` asks.
+struct Address(SocketAddr);
+
+impl Default for Address {
+    fn default() -> Self {
+        Address(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+    }
+}
+
+impl FromStr for Address {
+    type Err = std::net::AddrParseError;
+
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        let text = text.replace("localhost:", "127.0.0.1:");
+        text.parse().map(Address)
+    }
+}
+
+fn address(layers: &mut Layers, key: &'static str) -> SocketAddr {
+    let Address(address) = layers.parse(key, |_| true, "an address and port, as 127.0.0.1:50051");
+    address
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn flags(settings: &[(&str, &str)]) -> Flags {
+        Flags {
+            settings: settings
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect(),
+            config: None,
+        }
+    }
+
+    fn environment(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
+        entries
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn defaults_bind_to_loopback_and_use_the_embedded_store() {
+        let config = Config::from_layers(&Flags::default(), &BTreeMap::new()).unwrap();
+        assert!(config.server.grpc_addr.ip().is_loopback());
+        assert!(config.server.http_addr.unwrap().ip().is_loopback());
+        assert_eq!(config.database.url.reveal(), "sqlite:data/ferrocast.db");
+    }
+
+    #[test]
+    fn flags_go_over_environment_over_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(
+            file.path(),
+            "[limits]\nentities_max = 1\nfeatures_max = 1\n[models]\nqueue_max = 1\n",
+        )
+        .unwrap();
+        let flags = Flags {
+            config: Some(file.path().to_path_buf()),
+            ..flags(&[("limits.entities_max", "3")])
+        };
+        let environment = environment(&[
+            ("FERROCAST_LIMITS_ENTITIES_MAX", "2"),
+            ("FERROCAST_LIMITS_FEATURES_MAX", "2"),
+            ("DATABASE_URL", "postgres://a@b/c"),
+        ]);
+        let config = Config::from_layers(&flags, &environment).unwrap();
+        assert_eq!(config.limits.entities_max, 3);
+        assert_eq!(config.limits.features_max, 2);
+        assert_eq!(config.models.queue_max, 1);
+        assert_eq!(config.database.url.reveal(), "postgres://a@b/c");
+    }
+
+    #[test]
+    fn every_fault_is_reported_at_once() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(
+            file.path(),
+            "[server]\ngprc_addr = \"x\"\n[models]\nqueue_max = 0\n",
+        )
+        .unwrap();
+        let flags = Flags {
+            config: Some(file.path().to_path_buf()),
+            ..flags(&[("server.grpc_addr", "here"), ("no.such", "1")])
+        };
+        let environment = environment(&[
+            ("FERROCAST_SERVER_HTTP_ADR", "off"),
+            ("DATABASE_URL", "mysql://secret@host"),
+        ]);
+        let error = Config::from_layers(&flags, &environment).unwrap_err();
+        for part in [
+            "server.gprc_addr: there is no such setting",
+            "FERROCAST_SERVER_HTTP_ADR: there is no such setting",
+            "no.such: there is no such setting",
+            "server.grpc_addr: \"here\" (from the command line) is not an address",
+            "models.queue_max: \"0\" (from ",
+            "database.url: expected postgres://",
+        ] {
+            assert!(error.message().contains(part), "{part} in {error}");
+        }
+        assert!(!error.message().contains("secret@host"));
+    }
+
+    #[test]
+    fn a_secret_is_not_printed() {
+        let config = Config::from_layers(
+            &flags(&[("database.url", "postgres://u:hunter2@h/d")]),
+            &BTreeMap::new(),
+        )
+        .unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,166 @@
+//! Every setting there is: its name, default and meaning. The README's table is made from this list.
+
+/// One setting.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// Its name in the configuration file, `section.name`.
+    pub key: &'static str,
+    /// What it is where nobody sets it; empty: not set.
+    pub default: &'static str,
+    /// What it does, with its unit.
+    pub doc: &'static str,
+}
+
+impl Setting {
+    /// Its name in the environment.
+    pub fn env_name(&self) -> String {
+        format!("FERROCAST_{}", self.key.replace('.', "_").to_uppercase())
+    }
+}
+
+const fn setting(key: &'static str, default: &'static str, doc: &'static str) -> Setting {
+    Setting { key, default, doc }
+}
+
+/// Every setting, by section.
+pub const SETTINGS: &[Setting] = &[
+    setting(
+        "server.grpc_addr",
+        "127.0.0.1:50051",
+        "Where gRPC is served",
+    ),
+    setting(
+        "server.http_addr",
+        "127.0.0.1:8080",
+        "Where REST and the docs are served; `off`: nowhere",
+    ),
+    setting(
+        "server.data_dir",
+        "data",
+        "Where the embedded store is kept",
+    ),
+    setting(
+        "server.message_bytes_max",
+        "4194304",
+        "The largest request message, bytes",
+    ),
+    setting(
+        "server.requests_in_flight_max",
+        "1024",
+        "Requests answered at once; those beyond are shed with RESOURCE_EXHAUSTED",
+    ),
+    setting(
+        "server.request_ms_max",
+        "30000",
+        "How long a request may take where its caller sets no shorter deadline, ms",
+    ),
+    setting(
+        "server.drain_ms_max",
+        "10000",
+        "How long a stop waits for running requests, ms",
+    ),
+    setting(
+        "server.drain_delay_ms",
+        "200",
+        "How long a stop goes on answering after health says NOT_SERVING, so that load balancers notice, ms",
+    ),
+    setting(
+        "database.url",
+        "",
+        "`postgres://…` or `sqlite:PATH`; not set: SQLite in the data dir. `DATABASE_URL` is read, too",
+    ),
+    setting(
+        "database.migrate_at_start",
+        "true",
+        "Whether `serve` brings the schema up to date, or refuses to start on an old one",
+    ),
+    setting(
+        "database.connections_max",
+        "16",
+        "Connections to Postgres, or readers of SQLite",
+    ),
+    setting(
+        "database.connect_ms_max",
+        "5000",
+        "How long connecting may take, ms",
+    ),
+    setting(
+        "database.acquire_ms_max",
+        "2000",
+        "How long a request waits for a free connection, ms",
+    ),
+    setting(
+        "database.statement_ms_max",
+        "30000",
+        "How long one statement may take, ms; materialization is not bound by it",
+    ),
+    setting("models.path", "models", "The model repository"),
+    setting(
+        "models.workers",
+        "0",
+        "Threads a model version; 0: as many as cores",
+    ),
+    setting(
+        "models.queue_max",
+        "256",
+        "Batches that may wait for a version's threads; those beyond are shed",
+    ),
+    setting(
+        "models.file_bytes_max",
+        "268435456",
+        "The largest file of a version, bytes",
+    ),
+    setting(
+        "models.nodes_max",
+        "10000",
+        "The most nodes that a graph may have",
+    ),
+    setting(
+        "onnx.library_path",
+        "",
+        "ONNX Runtime's shared library; not set: searched beside the binary, in .tools and in the system's folders",
+    ),
+    setting("limits.entities_max", "10000", "Entities or rows a request"),
+    setting("limits.features_max", "1000", "Features a request"),
+    setting(
+        "limits.definitions_bytes_max",
+        "1048576",
+        "Bytes of a definitions file",
+    ),
+    setting(
+        "gateway.cors_allowed_origins",
+        "",
+        "Web origins that may call REST, comma-separated; `*`: any",
+    ),
+    setting(
+        "gateway.aliases",
+        "",
+        "Further URLs for a route, comma-separated, as `POST /predict=/v1/models/credit_risk:predictByEntity`",
+    ),
+    setting(
+        "telemetry.log_filter",
+        "info",
+        "What is logged, as `info,ferrocast=debug`",
+    ),
+    setting(
+        "telemetry.log_format",
+        "auto",
+        "`text`, `json`, or `auto`: text on a terminal, JSON otherwise",
+    ),
+];
+
+/// The README's configuration table, in Markdown.
+pub fn markdown_table() -> String {
+    let mut table = String::from("| setting | default | what it does |\n|---|---|---|\n");
+    for setting in SETTINGS {
+        let default = match setting.default {
+            "" => "—".to_owned(),
+            default => format!("`{default}`"),
+        };
+        table.push_str(&format!(
+            "| `{}` | {default} | {} |\n",
+            setting.key, setting.doc
+        ));
+    }
+    table
+}

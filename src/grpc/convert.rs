@@ -1,0 +1,197 @@
+//! Between the generated types and the domain's: values, rows, timestamps, types.
+
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use prost_types::{Struct, Value as WireValue, value::Kind};
+
+use super::pb;
+use crate::{
+    catalog::{FeatureView, Field, ValueType},
+    error::{Error, Result},
+    features::{FeatureStatus, RawRow, RawValue, Timestamp, Value, widen},
+};
+
+/// Beyond this a double no longer holds every whole number: 2^53.
+const EXACT_WHOLE_MAX: u64 = 9_007_199_254_740_992;
+
+/// Objects as the domain reads them.
+pub(super) fn raw_rows(rows: Vec<Struct>) -> Vec<RawRow> {
+    rows.into_iter().map(raw_row).collect()
+}
+
+fn raw_row(row: Struct) -> RawRow {
+    let fields = row
+        .fields
+        .into_iter()
+        .map(|(name, value)| (name, raw_value(value)))
+        .collect();
+    RawRow { fields }
+}
+
+fn raw_value(value: WireValue) -> RawValue {
+    match value.kind {
+        None | Some(Kind::NullValue(_)) => RawValue::Null,
+        Some(Kind::BoolValue(value)) => RawValue::Bool(value),
+        Some(Kind::NumberValue(value)) => RawValue::Number(value),
+        Some(Kind::StringValue(value)) => RawValue::Text(value),
+        Some(Kind::StructValue(_) | Kind::ListValue(_)) => RawValue::Composite,
+    }
+}
+
+/// A value as JSON would write it: an int64 beyond 2^53 and a float that is no number become strings, as in the JSON
+/// mapping of protobuf.
+pub(super) fn wire_value(value: &Value) -> WireValue {
+    let kind = match value {
+        Value::Null => Kind::NullValue(0),
+        Value::Bool(value) => Kind::BoolValue(*value),
+        Value::Int32(value) => Kind::NumberValue(f64::from(*value)),
+        Value::Int64(value) => int64_kind(*value),
+        Value::Float(value) => double_kind(widen(*value)),
+        Value::Double(value) => double_kind(*value),
+        Value::String(value) => Kind::StringValue(value.clone()),
+        Value::Bytes(value) => Kind::StringValue(BASE64.encode(value)),
+        Value::Timestamp(value) => Kind::StringValue(value.to_string()),
+    };
+    WireValue { kind: Some(kind) }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "exact up to 2^53, and only used there"
+)]
+fn int64_kind(value: i64) -> Kind {
+    if value.unsigned_abs() <= EXACT_WHOLE_MAX {
+        Kind::NumberValue(value as f64)
+    } else {
+        Kind::StringValue(value.to_string())
+    }
+}
+
+fn double_kind(value: f64) -> Kind {
+    if value.is_nan() {
+        Kind::StringValue("NaN".to_owned())
+    } else if value.is_infinite() {
+        let text = if value > 0.0 { "Infinity" } else { "-Infinity" };
+        Kind::StringValue(text.to_owned())
+    } else {
+        Kind::NumberValue(value)
+    }
+}
+
+/// A point in time as protobuf carries it.
+pub(super) fn wire_timestamp(timestamp: Timestamp) -> prost_types::Timestamp {
+    let micros = timestamp.micros();
+    let below_second = i32::try_from(micros.rem_euclid(1_000_000)).unwrap_or_default();
+    prost_types::Timestamp {
+        seconds: micros.div_euclid(1_000_000),
+        nanos: below_second * 1_000,
+    }
+}
+
+/// A status as the wire names it.
+pub(super) fn wire_status(status: FeatureStatus) -> pb::FeatureStatus {
+    match status {
+        FeatureStatus::Present => pb::FeatureStatus::Present,
+        FeatureStatus::Null => pb::FeatureStatus::Null,
+        FeatureStatus::NotFound => pb::FeatureStatus::NotFound,
+        FeatureStatus::OutsideTtl => pb::FeatureStatus::OutsideTtl,
+    }
+}
+
+/// A type as the wire names it.
+pub(super) fn wire_type(value_type: ValueType) -> pb::ValueType {
+    match value_type {
+        ValueType::Bool => pb::ValueType::Bool,
+        ValueType::Int32 => pb::ValueType::Int32,
+        ValueType::Int64 => pb::ValueType::Int64,
+        ValueType::Float => pb::ValueType::Float,
+        ValueType::Double => pb::ValueType::Double,
+        ValueType::String => pb::ValueType::String,
+        ValueType::Bytes => pb::ValueType::Bytes,
+        ValueType::Timestamp => pb::ValueType::Timestamp,
+    }
+}
+
+/// A view as the wire describes it.
+pub(super) fn wire_view(view: &FeatureView) -> pb::FeatureView {
+    pb::FeatureView {
+        name: view.name.clone(),
+        project: view.project.clone(),
+        description: view.description.clone(),
+        entity: view.entity.clone(),
+        join_keys: view.join_keys.iter().map(wire_field).collect(),
+        features: view.features.iter().map(wire_field).collect(),
+        ttl: view.ttl.and_then(|ttl| ttl.try_into().ok()),
+        source: view
+            .source
+            .as_ref()
+            .map(|source| source.path.clone())
+            .unwrap_or_default(),
+    }
+}
+
+fn wire_field(field: &Field) -> pb::Field {
+    pb::Field {
+        name: field.name.clone(),
+        r#type: wire_type(field.value_type).into(),
+        description: field.description.clone(),
+    }
+}
+
+/// Refuses lists that are empty or too long.
+///
+/// # Errors
+/// `InvalidArgument` naming the list.
+pub(super) fn check_count(field: &str, count: usize, max: usize) -> Result<()> {
+    if (1..=max).contains(&count) {
+        return Ok(());
+    }
+    let fault = if count == 0 {
+        "is empty; there has to be at least one".to_owned()
+    } else {
+        format!("{count} are more than the {max} that one request may have")
+    };
+    Err(Error::invalid(field, fault))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn json(value: Value) -> String {
+        format!("{:?}", wire_value(&value).kind.unwrap())
+    }
+
+    #[test]
+    fn what_a_json_number_cannot_hold_becomes_text() {
+        assert_eq!(
+            json(Value::Int64(1 << 53)),
+            "NumberValue(9007199254740992.0)"
+        );
+        assert_eq!(
+            json(Value::Int64((1 << 53) + 1)),
+            "StringValue(\"9007199254740993\")"
+        );
+        assert_eq!(json(Value::Double(f64::NAN)), "StringValue(\"NaN\")");
+        assert_eq!(
+            json(Value::Float(f32::NEG_INFINITY)),
+            "StringValue(\"-Infinity\")"
+        );
+        assert_eq!(json(Value::Float(0.1)), "NumberValue(0.1)");
+    }
+
+    #[test]
+    fn points_in_time_before_1970_keep_positive_nanoseconds() {
+        let wire = wire_timestamp(Timestamp::from_micros(-1).unwrap());
+        assert_eq!((wire.seconds, wire.nanos), (-1, 999_999_000));
+    }
+
+    #[test]
+    fn counts_have_bounds() {
+        assert!(check_count("entities", 10_000, 10_000).is_ok());
+        for count in [0, 10_001] {
+            let fault = check_count("entities", count, 10_000).unwrap_err();
+            assert!(fault.message().starts_with("entities: "), "{fault}");
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! One `ErrorKind`, one gRPC code, with `ErrorInfo`, field violations and a retry delay beside it.
+
+use std::{collections::HashMap, error::Error as _};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::error::{Error, ErrorKind};
+
+/// Names who speaks in an `ErrorInfo`.
+const ERROR_DOMAIN: &str = "ferrocast";
+
+/// The gRPC code of a kind.
+pub fn code(kind: ErrorKind) -> Code {
+    match kind {
+        ErrorKind::InvalidArgument => Code::InvalidArgument,
+        ErrorKind::Unauthenticated => Code::Unauthenticated,
+        ErrorKind::PermissionDenied => Code::PermissionDenied,
+        ErrorKind::NotFound => Code::NotFound,
+        ErrorKind::FailedPrecondition => Code::FailedPrecondition,
+        ErrorKind::Conflict => Code::Aborted,
+        ErrorKind::Overloaded => Code::ResourceExhausted,
+        ErrorKind::Timeout => Code::DeadlineExceeded,
+        ErrorKind::Unavailable => Code::Unavailable,
+        ErrorKind::Internal => Code::Internal,
+    }
+}
+
+/// An error as the wire carries it. What caused it is logged, under the request's span, and never sent.
+pub fn to_status(error: &Error) -> Status {
+    log(error);
+    let kind = error.kind();
+    let message = match kind {
+        ErrorKind::Internal => "an internal error; the server's log has it under the request id",
+        ErrorKind::InvalidArgument
+        | ErrorKind::Unauthenticated
+        | ErrorKind::PermissionDenied
+        | ErrorKind::NotFound
+        | ErrorKind::FailedPrecondition
+        | ErrorKind::Conflict
+        | ErrorKind::Overloaded
+        | ErrorKind::Timeout
+        | ErrorKind::Unavailable => error.message(),
+    };
+    let mut details = ErrorDetails::with_error_info(kind.reason(), ERROR_DOMAIN, HashMap::new());
+    for violation in error.fields() {
+        details.add_bad_request_violation(&violation.field, &violation.description);
+    }
+    if let Some(delay) = kind.retry_after() {
+        details.set_retry_info(Some(delay));
+    }
+    Status::with_error_details(code(kind), message, details)
+}
+
+fn log(error: &Error) {
+    let mut causes = String::new();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        causes.push_str(": ");
+        causes.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    if error.kind() == ErrorKind::Internal {
+        tracing::error!(kind = error.kind().reason(), "{error}{causes}");
+    } else if !causes.is_empty() {
+        tracing::warn!(kind = error.kind().reason(), "{error}{causes}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_a_code_of_its_own() {
+        let mut codes: Vec<i32> = ErrorKind::ALL
+            .into_iter()
+            .map(|kind| code(kind) as i32)
+            .collect();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), ErrorKind::ALL.len());
+    }
+
+    #[test]
+    fn an_internal_error_keeps_its_text_to_itself() {
+        let error = Error::internal("the password is hunter2").with_source("and its cause");
+        let status = to_status(&error);
+        assert!(!status.message().contains("hunter2"));
+        assert_eq!(status.code(), Code::Internal);
+    }
+
+    #[test]
+    fn violations_and_delays_are_details() {
+        let status = to_status(&Error::invalid("rows[0].term", "expected a string"));
+        let details = status.get_error_details();
+        let fields: Vec<String> = details
+            .bad_request()
+            .into_iter()
+            .flat_map(|bad| bad.field_violations.clone())
+            .map(|violation| violation.field)
+            .collect();
+        assert_eq!(fields, ["rows[0].term"]);
+        let status = to_status(&Error::unavailable("the database is away"));
+        assert!(status.get_error_details().retry_info().is_some());
+    }
+}
