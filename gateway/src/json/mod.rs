@@ -1,0 +1,11 @@
+//! The JSON mapping of protobuf: bodies in, answers out, and single values from paths and queries.
+
+mod depth;
+mod read;
+mod scalar;
+mod write;
+
+pub(crate) use depth::depth_exceeds;
+pub(crate) use read::{read_field, read_message};
+pub(crate) use scalar::{is_textual, parse_text};
+pub(crate) use write::{to_json_value, write_field, write_message};
