@@ -3,7 +3,9 @@
 //! Layers, each importing only those before it: `error`, `config`, `telemetry`; the domain (`catalog`, `features`,
 //! `inference`); the edges (`stores`, `runtimes`, `sources` outward, `grpc`, `middleware` inward); `app`; `cli`.
 
+pub mod app;
 pub mod catalog;
+pub mod cli;
 pub mod config;
 pub mod error;
 pub mod features;
@@ -11,4 +13,6 @@ pub mod grpc;
 pub mod inference;
 pub mod middleware;
 pub mod runtimes;
+pub mod sources;
+pub mod stores;
 pub mod telemetry;

@@ -1,2 +1,7 @@
-//! Parses the command line.
-fn main() {}
+//! The `ferrocast` binary: parses the command line and hands over.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ferrocast::cli::main()
+}

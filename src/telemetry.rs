@@ -23,7 +23,11 @@ pub fn start(config: &TelemetryConfig) -> Result<()> {
     };
     let lines = fmt().with_env_filter(filter).with_writer(io::stderr);
     let started = if as_json {
-        lines.json().flatten_event(true).try_init()
+        lines
+            .json()
+            .flatten_event(true)
+            .with_span_list(false)
+            .try_init()
     } else {
         lines.with_ansi(io::stderr().is_terminal()).try_init()
     };

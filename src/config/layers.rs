@@ -178,11 +178,11 @@ impl Layers {
         }
     }
 
-    /// A setting with a comma-separated list.
+    /// A setting with a list, parted by `;` or by lines.
     pub(super) fn list(&self, key: &str) -> Vec<String> {
         self.text(key)
             .unwrap_or_default()
-            .split(',')
+            .split([';', '\n'])
             .map(|part| part.trim().to_owned())
             .filter(|part| !part.is_empty())
             .collect()
@@ -206,7 +206,7 @@ fn plain_text(value: &toml::Value) -> Option<String> {
             .iter()
             .map(plain_text)
             .collect::<Option<Vec<String>>>()
-            .map(|parts| parts.join(",")),
+            .map(|parts| parts.join("\n")),
         toml::Value::Datetime(_) | toml::Value::Table(_) => None,
     }
 }

@@ -80,6 +80,8 @@ pub struct DatabaseConfig {
     pub acquire_max: Duration,
     /// How long one statement may take.
     pub statement_max: Duration,
+    /// How long one materialization or migration may take.
+    pub load_max: Duration,
 }
 
 /// Where models are, and how they run.
@@ -270,6 +272,7 @@ fn read_database(layers: &mut Layers) -> DatabaseConfig {
         connect_max: millis(layers, "database.connect_ms_max", 1),
         acquire_max: millis(layers, "database.acquire_ms_max", 1),
         statement_max: millis(layers, "database.statement_ms_max", 1),
+        load_max: millis(layers, "database.load_ms_max", 1),
     }
 }
 

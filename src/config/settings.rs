@@ -92,7 +92,12 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "database.statement_ms_max",
         "30000",
-        "How long one statement may take, ms; materialization is not bound by it",
+        "How long one statement may take, ms",
+    ),
+    setting(
+        "database.load_ms_max",
+        "3600000",
+        "How long one materialization or migration may take, ms",
     ),
     setting("models.path", "models", "The model repository"),
     setting(
@@ -130,16 +135,16 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "gateway.cors_allowed_origins",
         "",
-        "Web origins that may call REST, comma-separated; `*`: any",
+        "Web origins that may call REST, a list (in the environment parted by `;`); `*`: any",
     ),
     setting(
         "gateway.aliases",
         "",
-        "Further URLs for a route, comma-separated, as `POST /predict=/v1/models/credit_risk:predictByEntity`",
+        "Further URLs for a route, a list, as `POST /predict -> POST /v1/models/credit_risk:predictByEntity`",
     ),
     setting(
         "telemetry.log_filter",
-        "info",
+        "info,refinery_core=warn",
         "What is logged, as `info,ferrocast=debug`",
     ),
     setting(

@@ -33,7 +33,7 @@ pub struct InputPolicy {
 }
 
 /// A `model.toml`, valid in itself.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelDefinition {
     /// The model's name, that of its folder.
@@ -53,6 +53,9 @@ pub struct ModelDefinition {
     /// Alias to version.
     #[serde(default)]
     pub aliases: BTreeMap<String, String>,
+    /// An entity to try the model with, join key to value: shown to people, never read otherwise.
+    #[serde(default)]
+    pub example: BTreeMap<String, toml::Value>,
     /// By input name.
     #[serde(default)]
     pub inputs: BTreeMap<String, InputPolicy>,

@@ -61,6 +61,8 @@ pub struct Model {
     pub description: String,
     /// What to do with an entity that no view has a row of.
     pub entity_not_found: Policy,
+    /// An entity to try the model with, as a JSON object; empty where model.toml gives none.
+    pub example: serde_json::Map<String, serde_json::Value>,
     /// Alias to version.
     pub aliases: BTreeMap<String, String>,
     /// The version that answers where a request names none; none where no version is ready.

@@ -94,6 +94,7 @@ impl Repository {
             default_version: default_version(&definition, &versions),
             description: definition.description,
             entity_not_found: definition.entity_not_found,
+            example: example(&definition.example),
             aliases: definition.aliases,
             versions,
             reason: None,
@@ -279,6 +280,16 @@ fn default_version(definition: &ModelDefinition, versions: &[ModelVersion]) -> O
                 .find(|version| matches!(version.state, VersionState::Ready(_)))
                 .map(|version| version.version.clone())
         })
+}
+
+/// An example entity as JSON; what JSON cannot say is left out.
+fn example(
+    fields: &BTreeMap<String, toml::Value>,
+) -> serde_json::Map<String, serde_json::Value> {
+    fields
+        .iter()
+        .filter_map(|(name, value)| Some((name.clone(), serde_json::to_value(value).ok()?)))
+        .collect()
 }
 
 /// Binds every input to a feature of the catalog, of the same type.

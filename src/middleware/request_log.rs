@@ -12,7 +12,7 @@ pub(super) async fn log(request: Request, next: Next) -> Response {
     let method = request.uri().path().trim_start_matches('/').to_owned();
     let id = request.extensions().get::<RequestId>().cloned();
     let id = id.as_ref().map_or("", RequestId::as_str);
-    let span = tracing::info_span!("request", id, method);
+    let span = tracing::info_span!("request", request_id = id, method);
     let is_quiet = is_health_check(request.uri().path());
     async move {
         let began_at = Instant::now();
@@ -21,8 +21,8 @@ pub(super) async fn log(request: Request, next: Next) -> Response {
             // Where the status comes in the trailers, the call has been answered.
             let code = Status::from_header_map(response.headers())
                 .map_or(Code::Ok, |status| status.code());
-            let elapsed_ms = began_at.elapsed().as_secs_f64() * 1e3;
-            tracing::info!(?code, elapsed_ms, "answered");
+            let latency_ms = began_at.elapsed().as_secs_f64() * 1e3;
+            tracing::info!(?code, latency_ms, "answered");
         }
         response
     }

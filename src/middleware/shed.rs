@@ -33,3 +33,49 @@ pub(super) async fn shed(
     };
     next.run(request).await
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use axum::{Router, middleware::from_fn_with_state, routing::post};
+    use tokio::sync::Notify;
+    use tonic::{Code, Status};
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_next_is_refused_while_one_runs_and_taken_after_it() {
+        let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (begins, goes_on) = (Arc::clone(&begun), Arc::clone(&go_on));
+        let router = Router::new()
+            .route(
+                "/slow",
+                post(move || async move {
+                    begins.notify_one();
+                    goes_on.notified().await;
+                }),
+            )
+            .route("/grpc.health.v1.Health/Check", post(|| async {}))
+            .layer(from_fn_with_state(Arc::new(Semaphore::new(1)), shed));
+        let call = |path: &str| {
+            let request = Request::post(path).body(Body::empty()).unwrap();
+            router.clone().oneshot(request)
+        };
+        let code = |response: &Response| {
+            Status::from_header_map(response.headers()).map(|status| status.code())
+        };
+
+        let first = tokio::spawn(call("/slow"));
+        begun.notified().await;
+        let second = call("/slow").await.unwrap();
+        assert_eq!(code(&second), Some(Code::ResourceExhausted));
+        let health = call("/grpc.health.v1.Health/Check").await.unwrap();
+        assert_eq!(code(&health), None);
+
+        go_on.notify_one();
+        assert_eq!(code(&first.await.unwrap().unwrap()), None);
+        go_on.notify_one();
+        assert_eq!(code(&call("/slow").await.unwrap()), None);
+    }
+}

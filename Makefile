@@ -1,0 +1,61 @@
+# `make run` runs the server on a real use case; `make test` passes the tests. Both install what they need.
+
+SHELL := /bin/bash
+CARGO ?= cargo
+BIN := $(or $(CARGO_TARGET_DIR),target)/release/ferrocast
+# Arguments for the server, as `make run ARGS="--grpc-addr 127.0.0.1:6000"`.
+ARGS ?=
+MODEL ?= credit_risk
+UV = scripts/uv.sh
+
+export UV_PYTHON_DOWNLOADS = never
+export UV_LINK_MODE = copy
+
+.PHONY: run build runtime tools test test-rust test-python lint fmt smoke train check clean help
+
+help: ## Lists the targets.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
+
+run: build ## Serves models/ on gRPC 50051 and REST 8080, from an embedded store.
+	@$(BIN) apply
+	@$(BIN) materialize
+	@exec $(BIN) serve $(ARGS)
+
+build: runtime ## Builds the server.
+	@$(CARGO) build --release --locked
+
+runtime: ## Brings ONNX Runtime.
+	@scripts/onnxruntime.sh
+
+tools: runtime ## Brings ONNX Runtime, grpcurl and ghz into .tools/.
+	@scripts/tools.sh
+
+test: test-rust test-python ## Runs all tests; starts and stops the servers that they need.
+
+test-rust: runtime
+	@scripts/postgres.sh
+	$(CARGO) test --workspace --locked
+
+test-python:
+	cd training && "$$(../$(UV))" run --locked pytest -q
+
+lint: ## Formatting, clippy, ruff, mypy: all without a warning.
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	cd training && uv="$$(../$(UV))" && "$$uv" run --locked ruff check && "$$uv" run --locked ruff format --check && "$$uv" run --locked mypy
+
+fmt: ## Formats everything.
+	$(CARGO) fmt --all
+	cd training && "$$(../$(UV))" run --locked ruff format
+
+smoke: build tools ## Runs the server as a user would, with grpcurl, ghz and curl.
+	scripts/smoke.sh
+
+train: ## Trains a use case from the raw data: make train MODEL=credit_risk.
+	cd training && "$$(../$(UV))" run --locked ferrocast-train $(MODEL)
+
+check: build ## Checks configuration, definitions and models, and starts nothing.
+	@$(BIN) check
+
+clean: ## Removes what was built and brought, and the embedded store.
+	rm -rf target .tools data

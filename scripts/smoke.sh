@@ -1,0 +1,130 @@
+#!/usr/bin/env bash
+# What a newcomer does, done by a script: make run, then grpcurl, ghz and curl for each route, then make run again.
+# Everything listens on free loopback ports and keeps its data in a folder of its own.
+source "$(dirname "$0")/lib.sh"
+cd "$root"
+
+work=$(mktemp -d)
+server=
+cleanup() {
+    if [ -n "$server" ]; then kill -TERM "$server" 2>/dev/null || true; fi
+    rm -rf "$work"
+}
+trap cleanup EXIT
+
+passed=0
+ok() {
+    passed=$((passed + 1))
+    printf 'ok   %s\n' "$1"
+}
+fail() {
+    printf 'FAIL %s\n%s\n' "$1" "${2:-}"
+    printf -- '--- the server said:\n'
+    tail -n 40 "$work/server.out" "$work/server.err" 2>/dev/null || true
+    printf '%d passed, 1 failed\n' "$passed"
+    exit 1
+}
+# has NAME TEXT PART...: every part is in the text.
+has() {
+    local name=$1 text=$2 part
+    shift 2
+    for part in "$@"; do
+        [[ "$text" == *"$part"* ]] || fail "$name: \"$part\" is missing in" "$text"
+    done
+    ok "$name"
+}
+
+read -r grpc_port http_port < <(python3 -c '
+import socket
+held = [socket.socket() for _ in range(2)]
+for s in held: s.bind(("127.0.0.1", 0))
+print(*(s.getsockname()[1] for s in held))')
+grpc="127.0.0.1:$grpc_port"
+http="http://127.0.0.1:$http_port"
+export FERROCAST_SERVER_DATA_DIR="$work/data"
+export FERROCAST_SERVER_GRPC_ADDR="$grpc" FERROCAST_SERVER_HTTP_ADDR="127.0.0.1:$http_port"
+unset DATABASE_URL
+
+start() {
+    make --no-print-directory run >"$work/server.out" 2>"$work/server.err" &
+    local make_pid=$!
+    for _ in $(seq 1 600); do
+        if curl -fsS "$http/health/ready" >/dev/null 2>&1; then
+            # The recipe's last line becomes the server: it is make's only child.
+            read -r server <"/proc/$make_pid/task/$make_pid/children"
+            [ -n "$server" ] || fail "make run: no server process"
+            return
+        fi
+        kill -0 "$make_pid" 2>/dev/null || fail "make run ended"
+        sleep 0.1
+    done
+    fail "make run: not ready after a minute"
+}
+stop() {
+    kill -TERM "$server"
+    for _ in $(seq 1 300); do
+        kill -0 "$server" 2>/dev/null || { server=; return; }
+        sleep 0.1
+    done
+    fail "the server did not stop"
+}
+
+start
+has "make run prints its banner" "$(cat "$work/server.out")" \
+    "9857 rows written" "Ferrocast is up" "version 1 ready" "grpcurl -plaintext" "curl -s" "/docs"
+
+grpcurl=("$tools/bin/grpcurl" -plaintext)
+service=ferrocast.v1.PredictionService
+has "grpcurl list" "$("${grpcurl[@]}" "$grpc" list)" \
+    ferrocast.v1.FeatureService "$service" ferrocast.v1.ModelService grpc.health.v1.Health
+has "grpcurl describe" "$("${grpcurl[@]}" "$grpc" describe "$service")" PredictByEntity google.api.http
+has "grpcurl PredictByEntity" \
+    "$("${grpcurl[@]}" -d '{"model":"credit_risk","entities":[{"loan_id":"LC00001"}]}' "$grpc" "$service/PredictByEntity")" \
+    '"version": "1"' '"score": 0.0274' '"label": "good"'
+has "grpcurl health" "$("${grpcurl[@]}" "$grpc" grpc.health.v1.Health/Check)" SERVING
+
+report=$("$tools/bin/ghz" --insecure --call "$service.PredictByEntity" --duration 3s --concurrency 8 --connections 4 \
+    --data '{"model":"credit_risk","entities":[{"loan_id":"LC0{{randomInt 1000 9857}}"}]}' --format json "$grpc")
+counts=$(python3 -c '
+import json, sys
+report = json.load(sys.stdin)
+codes = report["statusCodeDistribution"]
+# Calls that the end of the three seconds cuts off are ghz'"'"'s own doing.
+cut = codes.get("Unavailable", 0) + codes.get("Canceled", 0)
+print("answered", codes.get("OK", 0) > 100, "failed", report["count"] - codes.get("OK", 0) - cut)
+print("%d calls, p99 %.1f ms" % (codes.get("OK", 0), [l["latency"] for l in report["latencyDistribution"] if l["percentage"] == 99][0] / 1e6), file=sys.stderr)
+' <<<"$report")
+has "ghz PredictByEntity for 3 seconds" "$counts" "answered True failed 0"
+
+post() { curl -sS --max-time 10 "$http$1" -d "$2"; }
+get() { curl -sS --max-time 10 "$http$1"; }
+has "POST :predictByEntity" \
+    "$(post /v1/models/credit_risk:predictByEntity '{"entities":[{"loan_id":"LC00001"}],"includeFeatures":true}')" \
+    '"model":"credit_risk"' '"predictionId":"' '"score":0.0274' '"label":"good"' '"probabilities":{' \
+    '"applicant:annual_inc":35000' '"applicant:annual_inc":"PRESENT"'
+has "POST :predict" "$(post /v1/models/credit_risk:predict '{"rows":[{"annual_inc":52000,"term":"term_36"}]}')" '"score":'
+has "POST features:get" \
+    "$(post /v1/features:get '{"features":["applicant:annual_inc"],"entities":[{"loan_id":"LC00001"}]}')" \
+    '{"columns":[{"feature":"applicant:annual_inc","values":[35000],"statuses":["PRESENT"],"eventTimestamps":["2016-01-04T00:00:00Z"]}]}'
+has "POST :write" \
+    "$(post /v1/featureViews/applicant:write '{"rows":[{"loan_id":"smoke","annual_inc":1,"eventTimestamp":"2026-01-01T00:00:00Z"}]}')" \
+    '{"written":"1","late":"0"}'
+has "GET models" "$(get /v1/models)" '"name":"credit_risk"'
+has "GET models/{model}" "$(get /v1/models/credit_risk)" '"defaultVersion":"1"' '"state":"READY"'
+has "GET featureViews" "$(get /v1/featureViews)" '"name":"applicant"' '"name":"loan_terms"'
+has "GET featureViews/{view}" "$(get /v1/featureViews/applicant)" '"joinKeys"'
+has "GET health/live" "$(get /health/live)" SERVING
+has "GET health/ready" "$(get /health/ready)" SERVING
+has "GET docs" "$(get /docs)" SwaggerUI
+has "GET redoc" "$(get /redoc)" Redoc
+has "GET openapi.json" "$(get /openapi.json)" '"openapi":"3.1' '/v1/models/{model}:predictByEntity'
+has "an unknown model" "$(post /v1/models/nope:predict '{"rows":[{}]}')" '"code":404' '"status":"NOT_FOUND"' '"requestId":"'
+stop
+
+start
+has "a second make run loads nothing twice" "$(cat "$work/server.out")" "everything is as defined" "loaded already"
+[[ "$(cat "$work/server.out")" != *"rows written"* ]] || fail "a second make run loaded again"
+has "what was written is still there" \
+    "$(post /v1/features:get '{"features":["applicant:annual_inc"],"entities":[{"loan_id":"smoke"}]}')" '"values":[1]'
+stop
+printf '%d passed, 0 failed\n' "$passed"

@@ -1,0 +1,216 @@
+//! The composition root: the only place that sees every other. Opens the store, loads the models, puts the services
+//! together.
+
+mod banner;
+mod server;
+
+use std::{fs, sync::Arc};
+
+use tonic::service::Routes;
+use tonic_health::pb::health_server::{Health, HealthServer};
+
+use crate::{
+    catalog::{Catalog, CatalogHandle, CatalogStore},
+    config::{Config, DatabaseConfig, LimitsConfig},
+    error::{Error, Result},
+    features::OnlineStore,
+    grpc::{
+        DESCRIPTOR_SET, FeatureApi, ModelApi, PredictionApi, RequestLimits,
+        pb::{
+            feature_service_server::FeatureServiceServer, model_service_server::ModelServiceServer,
+            prediction_service_server::PredictionServiceServer,
+        },
+    },
+    inference::{
+        LoadOptions, ModelRegistry, Models, Predictor, Repository, RuntimeLoader, VersionState,
+    },
+    middleware::{self, Bounds},
+    runtimes::onnx::OnnxLoader,
+    stores::{self, DatabaseOptions, DatabaseUrl, Store},
+};
+
+pub use banner::banner;
+pub use server::Server;
+
+/// Opens the store that the configuration names; for the embedded one, makes its folder.
+///
+/// # Errors
+/// `Unavailable` where the database is away; `FailedPrecondition` where it cannot be used as it is.
+pub async fn open_store(config: &Config) -> Result<Arc<Store>> {
+    let database = &config.database;
+    if database.url.reveal().starts_with("sqlite:") {
+        fs::create_dir_all(&config.server.data_dir).map_err(|fault| {
+            Error::failed_precondition(format!(
+                "server.data_dir: {} cannot be made: {fault}",
+                config.server.data_dir.display()
+            ))
+        })?;
+    }
+    stores::open(&database_options(database)).await
+}
+
+fn database_options(database: &DatabaseConfig) -> DatabaseOptions {
+    let mut options = DatabaseOptions::new(DatabaseUrl::new(database.url.reveal()));
+    options.pool_size = database.connections_max;
+    options.connect_timeout = database.connect_max;
+    options.acquire_timeout = database.acquire_max;
+    options.statement_timeout = database.statement_max;
+    options.load_timeout = database.load_max;
+    options
+}
+
+/// Brings the schema up to date, or checks that it is, as the configuration says.
+///
+/// # Errors
+/// `FailedPrecondition` where the schema is not what this binary knows and may not be changed.
+pub async fn prepare_schema(store: &Store, database: &DatabaseConfig) -> Result<()> {
+    if database.migrate_at_start {
+        for name in store.migrate().await? {
+            tracing::info!(name, "migrated");
+        }
+    }
+    store.check_schema().await
+}
+
+/// Loads and checks the models of the configuration's repository against a catalog.
+///
+/// # Errors
+/// `FailedPrecondition` where the runtime or the folder is not there. A model that fails its checks is no error here: it
+/// is in the result with its reason.
+pub fn load_models(config: &Config, catalog: &Catalog) -> Result<Models> {
+    let models = &config.models;
+    let onnx = OnnxLoader::open(models.onnx_library_path.as_deref(), models.nodes_max)?;
+    let loaders: Vec<Arc<dyn RuntimeLoader>> = vec![Arc::new(onnx)];
+    let repository = Repository {
+        path: models.path.clone(),
+        loaders,
+        options: LoadOptions {
+            workers: models.workers,
+            queue_max: models.queue_max,
+            file_bytes_max: models.file_bytes_max,
+        },
+    };
+    repository.load(catalog)
+}
+
+/// Everything that answers requests.
+pub(crate) struct App {
+    catalog: Arc<CatalogHandle>,
+    store: Arc<Store>,
+    models: Arc<ModelRegistry>,
+}
+
+impl App {
+    /// Opens the store and loads the models.
+    ///
+    /// # Errors
+    /// As `open_store`, `prepare_schema` and `load_models`.
+    pub(crate) async fn build(config: &Config) -> Result<App> {
+        let store = open_store(config).await?;
+        prepare_schema(&store, &config.database).await?;
+        let catalog = store.load_catalog().await?;
+        let models = load_models(config, &catalog)?;
+        log_models(&models);
+        let registry = ModelRegistry::default();
+        registry.replace(models);
+        Ok(App {
+            catalog: Arc::new(CatalogHandle::new(catalog)),
+            store,
+            models: Arc::new(registry),
+        })
+    }
+
+    /// The services with everything around them, as the listener and the gateway call them.
+    ///
+    /// # Errors
+    /// `Internal` where the descriptors do not decode.
+    pub(crate) fn routes(
+        &self,
+        config: &Config,
+        health: HealthServer<impl Health>,
+    ) -> Result<Routes> {
+        let online: Arc<dyn OnlineStore> = self.store.clone();
+        let catalog_store: Arc<dyn CatalogStore> = self.store.clone();
+        let limits = request_limits(&config.limits);
+        let bytes_max = config.server.message_bytes_max;
+        let features = FeatureApi {
+            catalog: Arc::clone(&self.catalog),
+            catalog_store,
+            store: Arc::clone(&online),
+            limits,
+        };
+        let predictions = PredictionApi {
+            predictor: Predictor {
+                catalog: Arc::clone(&self.catalog),
+                store: online,
+                models: Arc::clone(&self.models),
+            },
+            limits,
+        };
+        let models = ModelApi {
+            models: Arc::clone(&self.models),
+        };
+        let services = Routes::new(health)
+            .add_service(FeatureServiceServer::new(features).max_decoding_message_size(bytes_max))
+            .add_service(
+                PredictionServiceServer::new(predictions).max_decoding_message_size(bytes_max),
+            )
+            .add_service(ModelServiceServer::new(models).max_decoding_message_size(bytes_max));
+        let bounds = Bounds {
+            in_flight_max: config.server.requests_in_flight_max,
+            request_max: config.server.request_max,
+        };
+        Ok(middleware::around(add_reflection(services)?, bounds))
+    }
+
+    pub(crate) fn models(&self) -> Arc<Models> {
+        self.models.snapshot()
+    }
+}
+
+fn request_limits(limits: &LimitsConfig) -> RequestLimits {
+    RequestLimits {
+        entities_max: limits.entities_max,
+        features_max: limits.features_max,
+        definitions_bytes_max: limits.definitions_bytes_max,
+    }
+}
+
+/// Adds reflection in both versions: older grpcurl speaks only v1alpha.
+fn add_reflection(services: Routes) -> Result<Routes> {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let broken = |fault| Error::internal("the descriptors do not decode").with_source(fault);
+    let v1 = builder().build_v1().map_err(broken)?;
+    let v1alpha = builder().build_v1alpha().map_err(broken)?;
+    Ok(services.add_service(v1).add_service(v1alpha))
+}
+
+fn log_models(models: &Models) {
+    for model in models.values() {
+        let name = &model.name;
+        if let Some(reason) = &model.reason {
+            tracing::error!(model = name, reason, "model refused");
+        }
+        for version in &model.versions {
+            let number = &version.version;
+            match &version.state {
+                VersionState::Ready(ready) => tracing::info!(
+                    model = name,
+                    version = number,
+                    golden_rows = ready.golden_rows,
+                    "model version ready"
+                ),
+                VersionState::Refused(reason) => tracing::error!(
+                    model = name,
+                    version = number,
+                    reason,
+                    "model version refused"
+                ),
+            }
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Start and stop: bind, build, answer; then health says no, running requests end, everything closes.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use ferrocast_gateway::{Alias, Backend, Gateway, GatewayConfig, ServeLimits};
+use tokio::{net::TcpListener, task::JoinHandle, time};
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{service::Routes, transport};
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+use super::App;
+use crate::{
+    config::Config,
+    error::{Error, Result},
+    grpc::{DESCRIPTOR_SET, SERVICE_NAMES},
+    inference::Models,
+};
+
+/// A running server.
+pub struct Server {
+    grpc_addr: SocketAddr,
+    http_addr: Option<SocketAddr>,
+    models: Arc<Models>,
+    health: HealthReporter,
+    stop: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+    drain_delay: Duration,
+    drain_max: Duration,
+    all_drained: Arc<AtomicBool>,
+}
+
+impl Server {
+    /// Binds, opens the store, loads the models, and answers.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` for a port in use or a gateway setting that does not fit; as `App::build`.
+    pub async fn start(config: &Config) -> Result<Server> {
+        // Bound first, so that a port in use fails at once; connections wait until there is something to answer.
+        let grpc = bind("server.grpc_addr", config.server.grpc_addr).await?;
+        let http = match config.server.http_addr {
+            Some(address) => Some(bind("server.http_addr", address).await?),
+            None => None,
+        };
+        let app = App::build(config).await?;
+        let (health, health_service) = tonic_health::server::health_reporter();
+        set_health(&health, ServingStatus::NotServing).await;
+        let routes = app.routes(config, health_service)?;
+
+        let mut server = Server {
+            grpc_addr: local_addr(&grpc)?,
+            http_addr: http.as_ref().map(local_addr).transpose()?,
+            models: app.models(),
+            health,
+            stop: CancellationToken::new(),
+            tasks: Vec::new(),
+            drain_delay: config.server.drain_delay,
+            drain_max: config.server.drain_max,
+            all_drained: Arc::new(AtomicBool::new(true)),
+        };
+        if let Some(listener) = http {
+            let gateway = gateway(config, routes.clone())?;
+            server.serve_http(listener, gateway);
+        }
+        server.serve_grpc(grpc, routes);
+        set_health(&server.health, ServingStatus::Serving).await;
+        Ok(server)
+    }
+
+    /// Where gRPC is served.
+    pub fn grpc_addr(&self) -> SocketAddr {
+        self.grpc_addr
+    }
+
+    /// Where REST is served.
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.http_addr
+    }
+
+    /// The models as they were loaded at the start.
+    pub fn models(&self) -> &Models {
+        &self.models
+    }
+
+    /// Stops: health says NOT_SERVING, then, after the configured delay, nothing new is taken and what runs may end
+    /// within the configured time. Says whether all of it did.
+    pub async fn stop(self) -> bool {
+        set_health(&self.health, ServingStatus::NotServing).await;
+        time::sleep(self.drain_delay).await;
+        self.stop.cancel();
+        for task in self.tasks {
+            if let Err(fault) = task.await {
+                tracing::error!(%fault, "a listener broke off");
+                self.all_drained.store(false, Ordering::Relaxed);
+            }
+        }
+        self.all_drained.load(Ordering::Relaxed)
+    }
+
+    fn serve_grpc(&mut self, listener: TcpListener, routes: Routes) {
+        let stop = self.stop.clone();
+        let drain_max = self.drain_max;
+        let all_drained = Arc::clone(&self.all_drained);
+        self.tasks.push(tokio::spawn(async move {
+            let incoming = TcpListenerStream::new(listener);
+            // Answers are small and whole: they should not wait for more to send.
+            let incoming = tokio_stream::StreamExt::map(incoming, |stream| {
+                stream.inspect(|stream| drop(stream.set_nodelay(true)))
+            });
+            let serving = transport::Server::builder()
+                .add_routes(routes)
+                .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+            // tonic's own drain has no bound.
+            let drained_late = async {
+                stop.cancelled().await;
+                time::sleep(drain_max).await;
+            };
+            tokio::select! {
+                ended = serving => if let Err(fault) = ended {
+                    tracing::error!(%fault, "the gRPC listener broke off");
+                    all_drained.store(false, Ordering::Relaxed);
+                },
+                () = drained_late => all_drained.store(false, Ordering::Relaxed),
+            }
+        }));
+    }
+
+    fn serve_http(&mut self, listener: TcpListener, gateway: Gateway) {
+        let stop = self.stop.clone();
+        let limits = ServeLimits {
+            drain_timeout: self.drain_max,
+            ..ServeLimits::default()
+        };
+        let all_drained = Arc::clone(&self.all_drained);
+        self.tasks.push(tokio::spawn(async move {
+            let is_drained = ferrocast_gateway::serve(
+                listener,
+                gateway.router(),
+                limits,
+                stop.cancelled_owned(),
+            )
+            .await;
+            if !is_drained {
+                all_drained.store(false, Ordering::Relaxed);
+            }
+        }));
+    }
+}
+
+async fn bind(setting: &str, address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|fault| {
+        Error::failed_precondition(format!("{setting}: {address} cannot be listened on: {fault}"))
+    })
+}
+
+fn local_addr(listener: &TcpListener) -> Result<SocketAddr> {
+    listener
+        .local_addr()
+        .map_err(|fault| Error::internal("a listener has no address").with_source(fault))
+}
+
+async fn set_health(health: &HealthReporter, status: ServingStatus) {
+    // The empty name is the server as a whole.
+    for name in SERVICE_NAMES.into_iter().chain([""]) {
+        health.set_service_status(name, status).await;
+    }
+}
+
+/// The gateway, calling the services in this process.
+fn gateway(config: &Config, routes: Routes) -> Result<Gateway> {
+    let aliases = config
+        .gateway
+        .aliases
+        .iter()
+        .map(|text| {
+            text.parse::<Alias>()
+                .map_err(|fault| Error::invalid("gateway.aliases", fault.to_string()))
+        })
+        .collect::<Result<_>>()?;
+    let gateway_config = GatewayConfig {
+        title: "Ferrocast".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        description: "Features and predictions by entity, from one server.".to_owned(),
+        cors_allowed_origins: config.gateway.cors_allowed_origins.clone(),
+        request_bytes_max: config.server.message_bytes_max,
+        request_timeout: config.server.request_max,
+        request_timeout_max: config.server.request_max,
+        aliases,
+        ..GatewayConfig::default()
+    };
+    Gateway::from_descriptor_set(gateway_config, DESCRIPTOR_SET, Backend::in_process(routes))
+        .map_err(|fault| Error::invalid("gateway", fault.to_string()))
+}

@@ -1,0 +1,62 @@
+//! `ferrocast apply`.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Args;
+
+use super::{definition_files, output};
+use crate::{
+    app,
+    catalog::{Action, Change, apply_definitions},
+    config::Config,
+    error::Result,
+};
+
+/// Apply definitions files.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ferrocast apply                               every features.toml of the model repository
+  ferrocast apply models/credit_risk --dry-run  show what would change")]
+pub(super) struct Apply {
+    /// Definitions files, or folders with a features.toml; none: all of the model repository.
+    files: Vec<PathBuf>,
+    /// Show what would change, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(super) async fn run(config: &Config, command: &Apply) -> Result<ExitCode> {
+    let files = definition_files::read_all(&command.files, &config.models.path)?;
+    let store = app::open_store(config).await?;
+    app::prepare_schema(&store, &config.database).await?;
+    for file in files {
+        let place = file.path.display().to_string();
+        let (plan, _) =
+            apply_definitions(store.as_ref(), &file.definitions, command.dry_run)
+                .await
+                .map_err(|fault| fault.within(&place))?;
+        if plan.is_empty() {
+            output::line(&format!("{place}: everything is as defined"));
+        }
+        for change in &plan.changes {
+            output::line(&format!("{place}: {}", shown(change, command.dry_run)));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn shown(change: &Change, dry_run: bool) -> String {
+    let verb = match (change.action, dry_run) {
+        (Action::Create, false) => "created",
+        (Action::Create, true) => "would create",
+        (Action::Update, false) => "updated",
+        (Action::Update, true) => "would update",
+    };
+    format!(
+        "{verb} {} {} ({})",
+        change.kind,
+        change.name,
+        change.details.join(", ")
+    )
+}

@@ -1,0 +1,88 @@
+//! The definitions files of a model repository: `<models>/<use case>/features.toml`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    catalog::Definitions,
+    error::{Error, Result},
+};
+
+const FILE_NAME: &str = "features.toml";
+/// Nobody writes a larger one by hand.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// A definitions file, read and valid in itself.
+pub(super) struct DefinitionFile {
+    /// The file.
+    pub(super) path: PathBuf,
+    /// What it defines.
+    pub(super) definitions: Definitions,
+}
+
+impl DefinitionFile {
+    /// The folder that the file's sources are relative to.
+    pub(super) fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("."))
+    }
+}
+
+/// Reads the named files, or those of a repository where none is named, sorted. A folder means the file in it.
+pub(super) fn read_all(named: &[PathBuf], models: &Path) -> Result<Vec<DefinitionFile>> {
+    let paths = if named.is_empty() {
+        in_repository(models)?
+    } else {
+        named
+            .iter()
+            .map(|path| {
+                if path.is_dir() {
+                    path.join(FILE_NAME)
+                } else {
+                    path.clone()
+                }
+            })
+            .collect()
+    };
+    paths.into_iter().map(read).collect()
+}
+
+fn in_repository(models: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(models)
+        .and_then(Iterator::collect::<std::io::Result<Vec<_>>>)
+        .map_err(|fault| cannot_read(models, &fault))?;
+    let mut paths: Vec<PathBuf> = entries
+        .into_iter()
+        .map(|entry| entry.path().join(FILE_NAME))
+        .filter(|path| path.is_file())
+        .collect();
+    paths.sort();
+    if paths.is_empty() {
+        return Err(Error::failed_precondition(format!(
+            "{}: no folder in it has a {FILE_NAME}; --models names the repository",
+            models.display()
+        )));
+    }
+    Ok(paths)
+}
+
+fn read(path: PathBuf) -> Result<DefinitionFile> {
+    let length = fs::metadata(&path)
+        .map_err(|fault| cannot_read(&path, &fault))?
+        .len();
+    if length > FILE_BYTES_MAX {
+        return Err(Error::failed_precondition(format!(
+            "{}: {length} bytes are more than the {FILE_BYTES_MAX} of a definitions file",
+            path.display()
+        )));
+    }
+    let text = fs::read_to_string(&path).map_err(|fault| cannot_read(&path, &fault))?;
+    let definitions =
+        Definitions::parse(&text).map_err(|fault| fault.within(&path.display().to_string()))?;
+    Ok(DefinitionFile { path, definitions })
+}
+
+fn cannot_read(path: &Path, fault: &std::io::Error) -> Error {
+    Error::failed_precondition(format!("{}: cannot be read: {fault}", path.display()))
+}

@@ -1,0 +1,170 @@
+//! The command line: one file a command. Sees `app` and `config`, and what it has to name of the domain.
+
+mod apply;
+mod check;
+mod definition_files;
+mod materialize;
+mod migrate;
+mod output;
+mod serve;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    config::{Config, Flags},
+    error::{Error, ErrorKind, Result},
+    telemetry,
+};
+
+/// The exit code for a command line or configuration that cannot be used (EX_USAGE of sysexits.h).
+const EXIT_USAGE: u8 = 64;
+
+/// Keeps features and predicts from them, in one process.
+#[derive(Debug, Parser)]
+#[command(name = "ferrocast", version, about, after_help = EXAMPLES)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  ferrocast apply && ferrocast materialize && ferrocast serve
+  ferrocast serve --grpc-addr 0.0.0.0:50051 --database-url postgres://user@host/db
+  ferrocast serve --set limits.entities_max=500 --set telemetry.log_format=json
+  ferrocast check --models ./models
+
+Every setting can be given as --set section.name=value, in the environment as FERROCAST_SECTION_NAME,
+or in ferrocast.toml (or --config FILE) as name = value under [section]; in this order.";
+
+/// What every command takes.
+#[derive(Debug, Args)]
+struct Common {
+    /// The configuration file; ferrocast.toml is read where there is one.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// `postgres://…` or `sqlite:PATH` (also DATABASE_URL).
+    #[arg(long, global = true, value_name = "URL")]
+    database_url: Option<String>,
+    /// Where the embedded store is kept.
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// The model repository.
+    #[arg(long, global = true, value_name = "DIR")]
+    models: Option<String>,
+    /// Any setting, as limits.entities_max=500; can be repeated.
+    #[arg(long = "set", global = true, value_name = "NAME=VALUE")]
+    settings: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve gRPC and REST.
+    Serve(serve::Serve),
+    /// Bring the database's schema up to date.
+    Migrate(migrate::Migrate),
+    /// Apply definitions files: create what is new, change what can be changed without losing data.
+    Apply(apply::Apply),
+    /// Load feature views from their sources (Parquet, CSV), each in one transaction.
+    Materialize(materialize::Materialize),
+    /// Check configuration, definitions and models, and start nothing.
+    Check(check::Check),
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(fault) => {
+            // Help and version come this way, too.
+            let code = if fault.use_stderr() { EXIT_USAGE } else { 0 };
+            return match fault.print() {
+                Ok(()) => ExitCode::from(code),
+                Err(_) => ExitCode::FAILURE,
+            };
+        }
+    };
+    let config = match cli.flags().and_then(|flags| Config::load(&flags)) {
+        Ok(config) => config,
+        Err(fault) => {
+            output::fault(&fault);
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    match run(cli.command, &config) {
+        Ok(code) => code,
+        Err(fault) => {
+            output::fault(&fault);
+            match fault.kind() {
+                ErrorKind::InvalidArgument => ExitCode::from(EXIT_USAGE),
+                ErrorKind::Unauthenticated
+                | ErrorKind::PermissionDenied
+                | ErrorKind::NotFound
+                | ErrorKind::FailedPrecondition
+                | ErrorKind::Conflict
+                | ErrorKind::Overloaded
+                | ErrorKind::Timeout
+                | ErrorKind::Unavailable
+                | ErrorKind::Internal => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+fn run(command: Command, config: &Config) -> Result<ExitCode> {
+    telemetry::start(&config.telemetry)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|fault| {
+            Error::unavailable("the system gives no threads to run on").with_source(fault)
+        })?;
+    let code = runtime.block_on(async {
+        match command {
+            Command::Serve(_) => serve::run(config).await,
+            Command::Migrate(_) => migrate::run(config).await,
+            Command::Apply(command) => apply::run(config, &command).await,
+            Command::Materialize(command) => materialize::run(config, &command).await,
+            Command::Check(_) => check::run(config),
+        }
+    });
+    // What a second signal left running is not waited for.
+    runtime.shutdown_background();
+    code
+}
+
+impl Cli {
+    fn flags(&self) -> Result<Flags> {
+        let mut settings = Vec::new();
+        for text in &self.common.settings {
+            let (name, value) = text.split_once('=').ok_or_else(|| {
+                Error::invalid("--set", format!("\"{text}\" is not of the form NAME=VALUE"))
+            })?;
+            settings.push((name.trim().to_owned(), value.to_owned()));
+        }
+        let (grpc_addr, http_addr) = match &self.command {
+            Command::Serve(serve) => (serve.grpc_addr.as_ref(), serve.http_addr.as_ref()),
+            Command::Migrate(_) | Command::Apply(_) | Command::Materialize(_) | Command::Check(_) => {
+                (None, None)
+            }
+        };
+        let named = [
+            ("server.grpc_addr", grpc_addr),
+            ("server.http_addr", http_addr),
+            ("server.data_dir", self.common.data_dir.as_ref()),
+            ("models.path", self.common.models.as_ref()),
+            ("database.url", self.common.database_url.as_ref()),
+        ];
+        for (key, value) in named {
+            settings.extend(value.map(|value| (key.to_owned(), value.clone())));
+        }
+        Ok(Flags {
+            settings,
+            config: self.common.config.clone(),
+        })
+    }
+}

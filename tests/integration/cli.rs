@@ -1,0 +1,164 @@
+//! The commands, as a person runs them.
+
+use std::fs;
+
+use tempfile::TempDir;
+
+use crate::support::{ferrocast, sqlite_url, text};
+
+const DEFINITIONS: &str = r#"
+    project = "demo"
+    [[entities]]
+    name = "user"
+    join_keys = [{ name = "user_id", type = "int64" }]
+    [[feature_views]]
+    name = "profile"
+    entity = "user"
+    source = { path = "users.csv" }
+    features = [{ name = "age", type = "int32" }, { name = "city", type = "string" }]
+"#;
+
+struct Project {
+    dir: TempDir,
+    url: String,
+}
+
+impl Project {
+    fn new(csv: &str) -> Project {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("models/demo");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("features.toml"), DEFINITIONS).unwrap();
+        fs::write(folder.join("users.csv"), csv).unwrap();
+        let url = sqlite_url(dir.path());
+        Project { dir, url }
+    }
+
+    /// Exit code, standard output, standard error.
+    fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+        let models = self.dir.path().join("models").display().to_string();
+        let data = self.dir.path().display().to_string();
+        let mut all = arguments.to_vec();
+        all.extend(["--models", &models, "--database-url", &self.url, "--data-dir", &data]);
+        let done = ferrocast(&all);
+        (
+            done.status.code().unwrap(),
+            text(&done.stdout),
+            text(&done.stderr),
+        )
+    }
+}
+
+const GOOD: &str = "user_id,event_timestamp,age,city\n\
+    9007199254740993,2026-01-01T00:00:00Z,41,Delft\n\
+    2,2026-01-01T00:00:00Z,,\n\
+    2,2026-01-02T00:00:00Z,7,\"a, b\"\n";
+
+#[test]
+fn apply_and_materialize_once() {
+    let project = Project::new(GOOD);
+    let (code, stdout, _) = project.run(&["apply", "--dry-run"]);
+    assert_eq!(code, 0);
+    assert!(stdout.contains("would create feature_view profile"), "{stdout}");
+    let (code, _, stderr) = project.run(&["materialize"]);
+    assert_eq!(code, 1);
+    assert!(stderr.contains("ferrocast apply"), "{stderr}");
+
+    let (_, stdout, _) = project.run(&["apply"]);
+    assert!(stdout.contains("created feature_view profile"), "{stdout}");
+    let (_, stdout, _) = project.run(&["apply"]);
+    assert!(stdout.contains("everything is as defined"), "{stdout}");
+
+    let (_, stdout, _) = project.run(&["materialize"]);
+    assert!(stdout.contains("2 rows written, 1 late"), "{stdout}");
+    let (_, stdout, _) = project.run(&["materialize"]);
+    assert!(stdout.contains("loaded already"), "{stdout}");
+    let (_, stdout, _) = project.run(&["materialize", "profile", "--force"]);
+    assert!(stdout.contains("0 rows written, 3 late"), "{stdout}");
+}
+
+#[test]
+fn a_bad_file_names_row_and_column_and_loads_nothing() {
+    for (csv, named) in [
+        ("user_id,event_timestamp,age\n1,2026-01-01T00:00:00Z,3\n", vec!["users.csv", "city"]),
+        (
+            "user_id,event_timestamp,age,city\n1,2026-01-01T00:00:00Z,3,x\n2,2026-01-01T00:00:00Z,old,x\n",
+            vec!["users.csv", "row 2", "age", "old"],
+        ),
+        (
+            "user_id,event_timestamp,age,city\n,2026-01-01T00:00:00Z,3,x\n",
+            vec!["users.csv", "row 1", "user_id"],
+        ),
+        (
+            "user_id,event_timestamp,age,city\n1,yesterday,3,x\n",
+            vec!["users.csv", "row 1", "event_timestamp", "yesterday"],
+        ),
+    ] {
+        let project = Project::new(csv);
+        project.run(&["apply"]);
+        let (code, _, stderr) = project.run(&["materialize"]);
+        assert_ne!(code, 0, "{csv}");
+        for part in named {
+            assert!(stderr.contains(part), "{part} in {stderr}");
+        }
+        // The mended file is loaded whole: nothing of the bad one is there, and it is not taken for loaded.
+        fs::write(project.dir.path().join("models/demo/users.csv"), GOOD).unwrap();
+        let (_, stdout, _) = project.run(&["materialize"]);
+        assert!(stdout.contains("2 rows written, 1 late"), "{stdout}");
+    }
+}
+
+#[test]
+fn configuration_faults_come_at_once_with_exit_64() {
+    let project = Project::new(GOOD);
+    let (code, _, stderr) = project.run(&[
+        "check",
+        "--set",
+        "server.grpc_addr=nowhere",
+        "--set",
+        "limits.entities_max=many",
+        "--set",
+        "limits.entitys_max=1",
+    ]);
+    assert_eq!(code, 64);
+    for part in ["server.grpc_addr", "limits.entities_max", "limits.entitys_max"] {
+        assert!(stderr.contains(part), "{part} in {stderr}");
+    }
+    let (code, _, stderr) = project.run(&["serve", "--grpc-adr", "x"]);
+    assert_eq!(code, 64);
+    assert!(stderr.contains("--grpc-addr"), "{stderr}");
+}
+
+#[test]
+fn every_command_helps_with_examples() {
+    for command in ["serve", "migrate", "apply", "materialize", "check"] {
+        let done = ferrocast(&[command, "--help"]);
+        assert!(done.status.success());
+        let help = text(&done.stdout);
+        assert!(help.contains("Examples:"), "{help}");
+    }
+}
+
+#[test]
+fn check_starts_nothing_and_passes_the_repository() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data").display().to_string();
+    let done = ferrocast(&["check", "--data-dir", &data]);
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    let stdout = text(&done.stdout);
+    assert!(stdout.contains("model credit_risk version 1"), "{stdout}");
+    assert!(!dir.path().join("data").exists());
+}
+
+#[test]
+fn definitions_with_faults_change_nothing() {
+    let project = Project::new(GOOD);
+    let path = project.dir.path().join("models/demo/features.toml");
+    fs::write(&path, DEFINITIONS.replace("int32", "number")).unwrap();
+    let (code, _, stderr) = project.run(&["apply"]);
+    assert_ne!(code, 0);
+    assert!(stderr.contains("features.toml") && stderr.contains("number"), "{stderr}");
+    fs::write(&path, DEFINITIONS).unwrap();
+    let (_, stdout, _) = project.run(&["apply"]);
+    assert!(stdout.contains("created entity user"), "{stdout}");
+}

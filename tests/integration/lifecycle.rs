@@ -1,0 +1,233 @@
+//! Start and stop: what cannot start says why; what stops answers what it has begun.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::{Child, Stdio},
+};
+
+use ferrocast::{app::Server, error::ErrorKind, grpc::pb};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tonic_reflection::pb::{v1, v1alpha};
+
+use crate::{
+    postgres::Postgres,
+    support::{Running, command, config, ferrocast, filled_sqlite, loan, sqlite_url, text},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_is_told_overall_and_by_service() {
+    let running = Running::start().await;
+    let mut client = HealthClient::new(running.channel().await);
+    for service in [
+        "",
+        "ferrocast.v1.FeatureService",
+        "ferrocast.v1.PredictionService",
+        "ferrocast.v1.ModelService",
+    ] {
+        let request = HealthCheckRequest {
+            service: service.into(),
+        };
+        let answer = client.check(request).await.unwrap().into_inner();
+        assert_eq!(answer.status, 1, "{service}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reflection_speaks_both_versions() {
+    let running = Running::start().await;
+    let channel = running.channel().await;
+
+    let mut client = v1::server_reflection_client::ServerReflectionClient::new(channel.clone());
+    let request = v1::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(
+            v1::server_reflection_request::MessageRequest::ListServices(String::new()),
+        ),
+    };
+    let mut answers = client
+        .server_reflection_info(tokio_stream::once(request))
+        .await
+        .unwrap()
+        .into_inner();
+    let listed = format!("{:?}", answers.message().await.unwrap().unwrap());
+    for service in ["FeatureService", "PredictionService", "ModelService", "Health"] {
+        assert!(listed.contains(service), "{listed}");
+    }
+
+    let mut client = v1alpha::server_reflection_client::ServerReflectionClient::new(channel);
+    let request = v1alpha::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(
+            v1alpha::server_reflection_request::MessageRequest::FileContainingSymbol(
+                "ferrocast.v1.PredictionService".into(),
+            ),
+        ),
+    };
+    let mut answers = client
+        .server_reflection_info(tokio_stream::once(request))
+        .await
+        .unwrap()
+        .into_inner();
+    let described = format!("{:?}", answers.message().await.unwrap().unwrap());
+    assert!(described.contains("FileDescriptorResponse"), "{described}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_in_use_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let dir = tempfile::tempdir().unwrap();
+    let url = sqlite_url(dir.path());
+    for setting in ["server.grpc_addr", "server.http_addr"] {
+        let fault = Server::start(&config(&url, &[(setting, &address)]))
+            .await
+            .err()
+            .unwrap();
+        assert_eq!(fault.kind(), ErrorKind::FailedPrecondition);
+        assert!(fault.message().contains(setting) && fault.message().contains(&address), "{fault}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_away_at_the_start_is_named_without_its_password() {
+    // A port that was free a moment ago.
+    let port = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().port()
+    };
+    let url = format!("postgres://user:hunter2@127.0.0.1:{port}/db");
+    let done = ferrocast(&["serve", "--database-url", &url, "--grpc-addr", "127.0.0.1:0", "--http-addr", "off"]);
+    assert_eq!(done.status.code(), Some(1));
+    let stderr = text(&done.stderr);
+    assert!(stderr.contains(&port.to_string()), "{stderr}");
+    assert!(!stderr.contains("hunter2"), "{stderr}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_schema_is_refused_where_it_may_not_be_changed() {
+    let url = Postgres::shared().fresh_database().await;
+    let settings = [("database.migrate_at_start", "false")];
+    let fault = Server::start(&config(&url, &settings)).await.err().unwrap();
+    assert_eq!(fault.kind(), ErrorKind::FailedPrecondition);
+    assert!(fault.message().contains("ferrocast migrate"), "{fault}");
+
+    let migrated = ferrocast(&["migrate", "--database-url", &url]);
+    assert!(migrated.status.success(), "{}", text(&migrated.stderr));
+    let running = Running::on(&url, &settings, tempfile::tempdir().unwrap()).await;
+    assert!(running.server.stop().await);
+}
+
+/// The binary, serving; killed by process id if the test ends early.
+struct Serving {
+    child: Child,
+    stdout: BufReader<std::process::ChildStdout>,
+}
+
+impl Serving {
+    fn start(url: &str) -> Serving {
+        let mut child = command(&[
+            "serve", "--database-url", url, "--grpc-addr", "127.0.0.1:0", "--http-addr",
+            "127.0.0.1:0", "--set", "telemetry.log_format=json",
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Serving { child, stdout }
+    }
+
+    /// The gRPC address in the banner, and the banner up to its last line.
+    fn banner(&mut self) -> (String, String) {
+        let mut banner = String::new();
+        while !banner.contains("/docs") {
+            assert_ne!(self.stdout.read_line(&mut banner).unwrap(), 0, "{banner}");
+        }
+        let line = banner.lines().find(|line| line.contains("gRPC")).unwrap();
+        let address = line.split_whitespace().nth(1).unwrap().to_owned();
+        (address, banner)
+    }
+
+    fn signal(&self, name: &str) {
+        let done = std::process::Command::new("kill")
+            .args([&format!("-{name}"), &self.child.id().to_string()])
+            .status();
+        assert!(done.unwrap().success());
+    }
+
+    /// The exit code and the log, once it has ended.
+    fn end(&mut self) -> (Option<i32>, String) {
+        let mut logs = String::new();
+        let mut stderr = self.child.stderr.take().unwrap();
+        stderr.read_to_string(&mut logs).unwrap();
+        (self.child.wait().unwrap().code(), logs)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_binary_serves_logs_and_stops_at_a_signal() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = tokio::task::block_in_place(|| filled_sqlite(dir.path()));
+    let mut serving = Serving::start(&url);
+    let (address, banner) = tokio::task::block_in_place(|| serving.banner());
+    for part in ["credit_risk: version 1 ready", "grpcurl", "LC00001", "curl"] {
+        assert!(banner.contains(part), "{part} in {banner}");
+    }
+
+    let channel = tonic::transport::Channel::from_shared(format!("http://{address}"))
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
+    let mut client = pb::prediction_service_client::PredictionServiceClient::new(channel);
+    let mut request = tonic::Request::new(pb::PredictByEntityRequest {
+        model: "credit_risk".into(),
+        entities: vec![loan("LC00001")],
+        ..Default::default()
+    });
+    request
+        .metadata_mut()
+        .insert("x-request-id", "find-me-in-the-log".parse().unwrap());
+    let answer = client.predict_by_entity(request).await.unwrap();
+    assert_eq!(answer.metadata().get("x-request-id").unwrap(), "find-me-in-the-log");
+
+    serving.signal("TERM");
+    let (code, logs) = tokio::task::block_in_place(|| serving.end());
+    assert_eq!(code, Some(0), "{logs}");
+    let lines: Vec<serde_json::Value> = logs
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let answered = lines
+        .iter()
+        .find(|line| line["span"]["request_id"] == "find-me-in-the-log")
+        .unwrap();
+    assert_eq!(answered["code"], "Ok");
+    assert!(lines.iter().any(|line| line["message"] == "stopped"), "{logs}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_lets_running_requests_end() {
+    let running = Running::start().await;
+    let mut client = running.predictions().await;
+    let request = pb::PredictByEntityRequest {
+        model: "credit_risk".into(),
+        entities: (0..9_000).map(|i| loan(&format!("LC{:05}", i + 1))).collect(),
+        ..Default::default()
+    };
+    // Begun before the stop: the connection is there and the request on its way.
+    let call = tokio::spawn(async move { client.predict_by_entity(request).await });
+    tokio::task::yield_now().await;
+    let answered = call.await.unwrap();
+    assert!(answered.is_ok(), "{answered:?}");
+    let address = running.server.grpc_addr();
+    assert!(running.server.stop().await);
+    assert!(tokio::net::TcpStream::connect(address).await.is_err());
+}

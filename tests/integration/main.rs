@@ -1,0 +1,23 @@
+//! The whole server: real sockets, real stores, the real model, real files.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice
+)]
+
+mod bad_input;
+mod cli;
+mod contract;
+mod documents;
+mod features;
+mod lifecycle;
+mod models;
+mod rest;
+mod scores;
+mod support;
+
+#[path = "../support/postgres.rs"]
+mod postgres;

@@ -1,0 +1,207 @@
+//! What the tests share: prepared stores, running servers, callers.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    sync::OnceLock,
+};
+
+use ferrocast::{
+    app::Server,
+    config::{Config, Flags},
+    grpc::pb::{
+        feature_service_client::FeatureServiceClient, model_service_client::ModelServiceClient,
+        prediction_service_client::PredictionServiceClient,
+    },
+};
+use prost_types::{Struct, Value, value::Kind};
+use serde_json::{Value as Json, json};
+use tempfile::TempDir;
+use tonic::transport::Channel;
+
+/// The repository's own models.
+pub fn models() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models")
+}
+
+/// Runs the binary to its end.
+pub fn ferrocast(arguments: &[&str]) -> Output {
+    command(arguments).output().unwrap()
+}
+
+/// The binary, with nothing of this process's environment that could be a setting.
+pub fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ferrocast"));
+    command
+        .args(arguments)
+        .env_remove("DATABASE_URL")
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    command
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Applies the definitions and loads the sample into a database.
+pub fn fill(url: &str) {
+    for command in ["apply", "materialize"] {
+        let done = ferrocast(&[command, "--database-url", url]);
+        assert!(done.status.success(), "{command}: {}", text(&done.stderr));
+    }
+}
+
+/// A copy of an embedded store with the sample in it.
+pub fn filled_sqlite(dir: &Path) -> String {
+    static FILLED: OnceLock<TempDir> = OnceLock::new();
+    let filled = FILLED.get_or_init(|| {
+        let dir = tempfile::tempdir().unwrap();
+        fill(&sqlite_url(dir.path()));
+        dir
+    });
+    fs::copy(filled.path().join("store.db"), dir.join("store.db")).unwrap();
+    sqlite_url(dir)
+}
+
+pub fn sqlite_url(dir: &Path) -> String {
+    format!("sqlite:{}", dir.join("store.db").display())
+}
+
+/// The configuration of a test server: free ports, one worker, the given settings over that.
+pub fn config(url: &str, settings: &[(&str, &str)]) -> Config {
+    let models = models().display().to_string();
+    let mut all: Vec<(String, String)> = [
+        ("server.grpc_addr", "127.0.0.1:0"),
+        ("server.http_addr", "127.0.0.1:0"),
+        ("server.drain_delay_ms", "0"),
+        ("models.path", models.as_str()),
+        ("models.workers", "1"),
+        ("database.url", url),
+    ]
+    .iter()
+    .chain(settings)
+    .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+    .collect();
+    // A test's data dir is never the repository's.
+    if let Some(path) = url.strip_prefix("sqlite:") {
+        let dir = Path::new(path).parent().unwrap();
+        all.push(("server.data_dir".to_owned(), dir.display().to_string()));
+    }
+    let flags = Flags {
+        settings: all,
+        config: None,
+    };
+    Config::from_layers(&flags, &BTreeMap::new()).unwrap()
+}
+
+/// A running server with the sample in an embedded store of its own.
+pub struct Running {
+    pub server: Server,
+    pub http: reqwest::Client,
+    _dir: TempDir,
+}
+
+impl Running {
+    pub async fn start() -> Running {
+        Running::with(&[]).await
+    }
+
+    pub async fn with(settings: &[(&str, &str)]) -> Running {
+        let dir = tempfile::tempdir().unwrap();
+        let url = tokio::task::block_in_place(|| filled_sqlite(dir.path()));
+        Running::on(&url, settings, dir).await
+    }
+
+    pub async fn on(url: &str, settings: &[(&str, &str)], dir: TempDir) -> Running {
+        Running {
+            server: Server::start(&config(url, settings)).await.unwrap(),
+            http: reqwest::Client::new(),
+            _dir: dir,
+        }
+    }
+
+    pub async fn channel(&self) -> Channel {
+        Channel::from_shared(format!("http://{}", self.server.grpc_addr()))
+            .unwrap()
+            .connect()
+            .await
+            .unwrap()
+    }
+
+    pub async fn features(&self) -> FeatureServiceClient<Channel> {
+        FeatureServiceClient::new(self.channel().await)
+    }
+
+    pub async fn predictions(&self) -> PredictionServiceClient<Channel> {
+        PredictionServiceClient::new(self.channel().await)
+            .max_decoding_message_size(64 << 20)
+    }
+
+    pub async fn models(&self) -> ModelServiceClient<Channel> {
+        ModelServiceClient::new(self.channel().await)
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.server.http_addr().unwrap())
+    }
+
+    pub async fn get(&self, path: &str) -> (u16, Json) {
+        answer(self.http.get(self.url(path))).await
+    }
+
+    pub async fn post(&self, path: &str, body: Json) -> (u16, Json) {
+        answer(self.http.post(self.url(path)).json(&body)).await
+    }
+
+    pub async fn post_text(&self, path: &str, body: &str) -> (u16, Json) {
+        let request = self
+            .http
+            .post(self.url(path))
+            .header("content-type", "application/json")
+            .body(body.to_owned());
+        answer(request).await
+    }
+}
+
+async fn answer(request: reqwest::RequestBuilder) -> (u16, Json) {
+    let response = request.send().await.unwrap();
+    let status = response.status().as_u16();
+    let body = response.text().await.unwrap();
+    let json = serde_json::from_str(&body).unwrap_or_else(|_| json!({ "text": body }));
+    (status, json)
+}
+
+/// An object of strings, numbers and nulls as gRPC carries it.
+pub fn object(fields: &Json) -> Struct {
+    let fields = fields
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(name, value)| {
+            let kind = match value {
+                Json::Null => Kind::NullValue(0),
+                Json::Bool(value) => Kind::BoolValue(*value),
+                Json::Number(value) => Kind::NumberValue(value.as_f64().unwrap()),
+                Json::String(value) => Kind::StringValue(value.clone()),
+                Json::Array(_) | Json::Object(_) => panic!("nested values are not needed here"),
+            };
+            (name.clone(), Value { kind: Some(kind) })
+        })
+        .collect();
+    Struct { fields }
+}
+
+pub fn loan(id: &str) -> Struct {
+    object(&json!({ "loan_id": id }))
+}
+
+/// The trainer's own score of each sample loan, by XGBoost in Python.
+pub fn expected_scores() -> Vec<(String, f64)> {
+    let path = models().join("credit_risk/data/expected_scores.csv");
+    let mut reader = csv::Reader::from_path(path).unwrap();
+    let rows: Vec<(String, f64)> = reader.deserialize().collect::<Result<_, _>>().unwrap();
+    assert_eq!(rows.len(), 500);
+    rows
+}
