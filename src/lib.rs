@@ -6,3 +6,4 @@
 pub mod catalog;
 pub mod error;
 pub mod features;
+pub mod stores;
