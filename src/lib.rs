@@ -6,4 +6,5 @@
 pub mod catalog;
 pub mod error;
 pub mod features;
+pub mod sources;
 pub mod stores;
