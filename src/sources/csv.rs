@@ -1,0 +1,113 @@
+//! CSV: a header line, one row a line, RFC 4180 quoting. An empty cell is a missing value, quoted or not.
+
+use std::{fs::File, io::BufReader};
+
+use csv::{Reader, StringRecord};
+
+use super::layout::{Layout, Wanted};
+use crate::{
+    error::Result,
+    features::{ROW_BATCH_ROWS, RowSource, Value, WriteRow},
+};
+
+/// An open CSV file.
+pub(super) struct CsvSource {
+    reader: Reader<BufReader<File>>,
+    layout: Layout,
+    /// Where each wanted column stands in a record.
+    positions: Vec<usize>,
+    record: StringRecord,
+    rows_read: u64,
+}
+
+impl CsvSource {
+    /// Reads the header.
+    pub(super) fn open(file: File, layout: Layout) -> Result<Self> {
+        let mut reader = Reader::from_reader(BufReader::new(file));
+        let header = reader
+            .headers()
+            .map_err(|fault| layout.fault(format!("the header cannot be read: {fault}")))?;
+        let mut positions = Vec::new();
+        let mut faults = Vec::new();
+        for wanted in layout.columns() {
+            let mut found = header
+                .iter()
+                .enumerate()
+                .filter(|(_, name)| *name == wanted.name);
+            let fault = match (found.next(), found.next()) {
+                (Some((position, _)), None) => {
+                    positions.push(position);
+                    continue;
+                }
+                (None, _) => format!("it is missing; expected a {}", wanted.value_type),
+                (Some(_), Some(_)) => "it is there more than once".to_owned(),
+            };
+            faults.push((wanted.name.clone(), fault));
+        }
+        layout.column_faults(faults)?;
+        Ok(CsvSource {
+            reader,
+            layout,
+            positions,
+            record: StringRecord::new(),
+            rows_read: 0,
+        })
+    }
+
+    fn next_row(&mut self) -> Result<Option<WriteRow>> {
+        let row = self.rows_read + 1;
+        let is_there = self.reader.read_record(&mut self.record).map_err(|fault| {
+            self.layout
+                .fault(format!("row {row} cannot be read: {fault}"))
+        })?;
+        if !is_there {
+            return Ok(None);
+        }
+        self.rows_read = row;
+        let mut values = Vec::with_capacity(self.positions.len());
+        for (wanted, position) in self.layout.columns().iter().zip(&self.positions) {
+            let text = self.record.get(*position).unwrap_or_default();
+            let value = parse(text, wanted).map_err(|fault| {
+                let line = self.record.position().map_or(0, csv::Position::line);
+                let fault = format!("{fault} (line {line})");
+                self.layout.cell_fault(row, &wanted.name, fault)
+            })?;
+            values.push(value);
+        }
+        self.layout.row(row, values.into_iter()).map(Some)
+    }
+}
+
+fn parse(text: &str, wanted: &Wanted) -> std::result::Result<Value, String> {
+    if text.is_empty() {
+        return Ok(Value::Null);
+    }
+    let value = Value::parse(text, wanted.value_type)?;
+    let is_infinite = matches!(value, Value::Float(float) if float.is_infinite())
+        || matches!(value, Value::Double(double) if double.is_infinite());
+    // "inf" is infinite; digits that became so are a number that the type cannot hold.
+    if is_infinite && text.contains(|c: char| c.is_ascii_digit()) {
+        return Err(format!(
+            "\"{text}\" is more than a {} holds",
+            wanted.value_type
+        ));
+    }
+    Ok(value)
+}
+
+impl RowSource for CsvSource {
+    fn row_count(&self) -> Option<u64> {
+        None
+    }
+
+    fn next_batch(&mut self) -> Result<Option<Vec<WriteRow>>> {
+        let mut rows = Vec::new();
+        while rows.len() < ROW_BATCH_ROWS {
+            match self.next_row()? {
+                Some(row) => rows.push(row),
+                None => break,
+            }
+        }
+        Ok((!rows.is_empty()).then_some(rows))
+    }
+}

@@ -1,0 +1,121 @@
+//! Parquet: only the columns that the view wants are read.
+
+use std::fs::File;
+
+use arrow_schema::SchemaRef;
+use parquet::arrow::{
+    ProjectionMask,
+    arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder},
+};
+
+use super::{
+    arrow::{CellFault, column_values, fits},
+    layout::Layout,
+};
+use crate::{
+    error::{Error, Result},
+    features::{ROW_BATCH_ROWS, RowSource, Value, WriteRow},
+};
+
+/// An open Parquet file.
+pub(super) struct ParquetSource {
+    reader: ParquetRecordBatchReader,
+    layout: Layout,
+    row_count: Option<u64>,
+    rows_read: u64,
+}
+
+impl ParquetSource {
+    /// Reads the file's footer and checks its schema.
+    pub(super) fn open(file: File, layout: Layout) -> Result<Self> {
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|fault| {
+            layout
+                .fault(format!("no readable Parquet file: {fault}"))
+                .with_source(fault)
+        })?;
+        let indices = find_columns(builder.schema(), &layout)?;
+        let rows = builder.metadata().file_metadata().num_rows();
+        let mask = ProjectionMask::roots(builder.parquet_schema(), indices);
+        let reader = builder
+            .with_projection(mask)
+            .with_batch_size(ROW_BATCH_ROWS)
+            .build()
+            .map_err(|fault| damaged(&layout, 1, fault))?;
+        Ok(ParquetSource {
+            reader,
+            layout,
+            row_count: u64::try_from(rows).ok(),
+            rows_read: 0,
+        })
+    }
+}
+
+fn find_columns(schema: &SchemaRef, layout: &Layout) -> Result<Vec<usize>> {
+    let mut indices = Vec::new();
+    let mut faults = Vec::new();
+    for wanted in layout.columns() {
+        let fault = match schema.column_with_name(&wanted.name) {
+            Some((index, field)) if fits(field.data_type(), wanted.value_type) => {
+                indices.push(index);
+                continue;
+            }
+            Some((_, field)) => format!(
+                "expected a {}, found {}, which cannot become one without loss",
+                wanted.value_type,
+                field.data_type()
+            ),
+            None => format!("it is missing; expected a {}", wanted.value_type),
+        };
+        faults.push((wanted.name.clone(), fault));
+    }
+    layout.column_faults(faults)?;
+    Ok(indices)
+}
+
+fn damaged(
+    layout: &Layout,
+    row: u64,
+    fault: impl std::error::Error + Send + Sync + 'static,
+) -> Error {
+    layout
+        .fault(format!(
+            "the file is damaged at row {row} or after it: {fault}"
+        ))
+        .with_source(fault)
+}
+
+impl RowSource for ParquetSource {
+    fn row_count(&self) -> Option<u64> {
+        self.row_count
+    }
+
+    fn next_batch(&mut self) -> Result<Option<Vec<WriteRow>>> {
+        let first_row = self.rows_read + 1;
+        let batch = match self.reader.next() {
+            None => return Ok(None),
+            Some(batch) => batch.map_err(|fault| damaged(&self.layout, first_row, fault))?,
+        };
+        let mut columns: Vec<std::vec::IntoIter<Value>> = Vec::new();
+        for wanted in self.layout.columns() {
+            let array = batch
+                .column_by_name(&wanted.name)
+                .ok_or_else(|| Error::internal(format!("the column {} went away", wanted.name)))?;
+            let values = column_values(array.as_ref(), wanted.value_type).map_err(
+                |CellFault { index, sentence }| {
+                    let row = first_row + u64::try_from(index).unwrap_or_default();
+                    self.layout.cell_fault(row, &wanted.name, sentence)
+                },
+            )?;
+            columns.push(values.into_iter());
+        }
+        let mut rows = Vec::with_capacity(batch.num_rows());
+        for _ in 0..batch.num_rows() {
+            self.rows_read += 1;
+            let values = columns
+                .iter_mut()
+                .map(|column| column.next().unwrap_or(Value::Null));
+            rows.push(self.layout.row(self.rows_read, values)?);
+        }
+        Ok(Some(rows))
+    }
+}

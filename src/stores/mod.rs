@@ -1,0 +1,210 @@
+//! Where features and the catalog are kept: an embedded SQLite file or a PostgreSQL database, behind one type.
+//!
+//! Implements the traits that `catalog` and `features` declare; knows nothing of requests. The composition root calls
+//! `open` and hands the store on.
+
+mod definition;
+mod migrations;
+mod postgres;
+mod sqlite;
+mod statements;
+mod table;
+
+use std::{fmt, path::Path, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+
+pub use self::{
+    postgres::{PostgresOptions, PostgresStore},
+    sqlite::{SqliteOptions, SqliteStore},
+};
+use crate::{
+    catalog::{Catalog, CatalogStore, FeatureView, Plan},
+    error::{Error, Result},
+    features::{
+        EntityKey, Materialization, OnlineStore, RowBatches, StoredRow, WriteCounts, WriteRow,
+    },
+};
+
+/// A connection string, which may hold a password: it never prints.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DatabaseUrl(String);
+
+impl DatabaseUrl {
+    /// Takes a connection string in.
+    pub fn new(text: impl Into<String>) -> Self {
+        DatabaseUrl(text.into())
+    }
+
+    /// The string itself, for whoever connects.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DatabaseUrl(…)")
+    }
+}
+
+/// Which database, and how it is used. What a database has no use for is ignored.
+#[derive(Debug, Clone)]
+pub struct DatabaseOptions {
+    /// `postgres://…`, `postgresql://…` or `sqlite:PATH`.
+    pub url: DatabaseUrl,
+    /// Connections at the most; with SQLite, those that read.
+    pub pool_size: usize,
+    /// How long making a connection may take; with SQLite, waiting for a locked file.
+    pub connect_timeout: Duration,
+    /// How long to wait for a connection to become free.
+    pub acquire_timeout: Duration,
+    /// How long a statement may take (PostgreSQL).
+    pub statement_timeout: Duration,
+    /// How long a load, a migration or the applying of a plan may take (PostgreSQL).
+    pub load_timeout: Duration,
+}
+
+impl DatabaseOptions {
+    /// The usual bounds.
+    pub fn new(url: DatabaseUrl) -> Self {
+        let usual = PostgresOptions::new(url);
+        DatabaseOptions {
+            url: usual.url,
+            pool_size: usual.pool_size,
+            connect_timeout: usual.connect_timeout,
+            acquire_timeout: usual.acquire_timeout,
+            statement_timeout: usual.statement_timeout,
+            load_timeout: usual.load_timeout,
+        }
+    }
+}
+
+/// A store of either kind.
+pub enum Store {
+    /// An embedded file.
+    Sqlite(SqliteStore),
+    /// A database server.
+    Postgres(Box<PostgresStore>),
+}
+
+/// Opens the store that a URL names: `postgres://…`, `postgresql://…`, or `sqlite:PATH` (`sqlite://PATH` too).
+///
+/// # Errors
+/// `InvalidArgument` for any other URL; else as `SqliteStore::open` and `PostgresStore::connect`.
+pub async fn open(options: &DatabaseOptions) -> Result<Arc<Store>> {
+    let url = options.url.reveal();
+    if let Some(path) = url.strip_prefix("sqlite:") {
+        let path = path.strip_prefix("//").unwrap_or(path);
+        if path.is_empty() {
+            return Err(Error::invalid(
+                "database URL",
+                "sqlite: needs a path after it",
+            ));
+        }
+        let sqlite = SqliteOptions {
+            readers: options.pool_size,
+            busy_timeout: options.connect_timeout,
+            acquire_timeout: options.acquire_timeout,
+        };
+        let store = SqliteStore::open(Path::new(path), &sqlite).await?;
+        return Ok(Arc::new(Store::Sqlite(store)));
+    }
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        let postgres = PostgresOptions {
+            url: options.url.clone(),
+            pool_size: options.pool_size,
+            connect_timeout: options.connect_timeout,
+            acquire_timeout: options.acquire_timeout,
+            statement_timeout: options.statement_timeout,
+            load_timeout: options.load_timeout,
+        };
+        let store = PostgresStore::connect(&postgres).await?;
+        return Ok(Arc::new(Store::Postgres(Box::new(store))));
+    }
+    Err(Error::invalid(
+        "database URL",
+        "it begins with postgres://, postgresql:// or sqlite:",
+    ))
+}
+
+impl Store {
+    /// Applies the migrations that the database has not had; returns their names. Safe to run from several processes.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` where the database is newer than this binary or a migration fails; nothing has changed then.
+    pub async fn migrate(&self) -> Result<Vec<String>> {
+        match self {
+            Store::Sqlite(store) => store.migrate().await,
+            Store::Postgres(store) => store.migrate().await,
+        }
+    }
+
+    /// Checks that the database's schema is the one that this binary knows.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` where it is behind or newer.
+    pub async fn check_schema(&self) -> Result<()> {
+        match self {
+            Store::Sqlite(store) => store.check_schema().await,
+            Store::Postgres(store) => store.check_schema().await,
+        }
+    }
+
+    fn online(&self) -> &dyn OnlineStore {
+        match self {
+            Store::Sqlite(store) => store,
+            Store::Postgres(store) => store.as_ref(),
+        }
+    }
+
+    fn catalog(&self) -> &dyn CatalogStore {
+        match self {
+            Store::Sqlite(store) => store,
+            Store::Postgres(store) => store.as_ref(),
+        }
+    }
+}
+
+#[async_trait]
+impl OnlineStore for Store {
+    async fn read(&self, view: &FeatureView, keys: &[EntityKey]) -> Result<Vec<Option<StoredRow>>> {
+        self.online().read(view, keys).await
+    }
+
+    async fn write(&self, view: &FeatureView, rows: Vec<WriteRow>) -> Result<WriteCounts> {
+        self.online().write(view, rows).await
+    }
+
+    async fn load(
+        &self,
+        view: &FeatureView,
+        batches: RowBatches,
+        note: &Materialization,
+    ) -> Result<WriteCounts> {
+        self.online().load(view, batches, note).await
+    }
+
+    async fn last_materialization(
+        &self,
+        view: &str,
+        source: &str,
+    ) -> Result<Option<Materialization>> {
+        self.online().last_materialization(view, source).await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.online().ping().await
+    }
+}
+
+#[async_trait]
+impl CatalogStore for Store {
+    async fn load_catalog(&self) -> Result<Catalog> {
+        self.catalog().load_catalog().await
+    }
+
+    async fn apply_plan(&self, plan: &Plan) -> Result<Catalog> {
+        self.catalog().apply_plan(plan).await
+    }
+}

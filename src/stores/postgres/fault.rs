@@ -1,0 +1,173 @@
+//! What the driver's errors mean to whoever runs the server, each with the server's host and port.
+
+use std::{error::Error as StdError, time::Duration};
+
+use tokio_postgres::error::{DbError, SqlState};
+
+use super::url::Target;
+use crate::error::{Error, ErrorKind};
+
+/// An error on its way out of a piece of work on a connection.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The driver's or the server's.
+    Driver(tokio_postgres::Error),
+    /// No answer within the bound.
+    Timeout(Duration),
+    /// One of ours, complete.
+    Own(Error),
+}
+
+impl From<tokio_postgres::Error> for Fault {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Fault::Driver(error)
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Fault::Own(error)
+    }
+}
+
+impl Fault {
+    /// Whether the server undid the work because of other work at the same time, so that it can be tried again.
+    pub(super) fn is_contention(&self) -> bool {
+        let Fault::Driver(error) = self else {
+            return false;
+        };
+        error.code().is_some_and(|code| {
+            *code == SqlState::T_R_DEADLOCK_DETECTED || *code == SqlState::T_R_SERIALIZATION_FAILURE
+        })
+    }
+
+    /// Whether the connection is of no more use, for whatever comes next.
+    pub(super) fn is_of_connection(&self) -> bool {
+        match self {
+            Fault::Timeout(_) => true,
+            Fault::Own(_) => false,
+            Fault::Driver(error) => match error.as_db_error() {
+                Some(db) => is_going_away(db.code()),
+                None => error.is_closed() || cause::<std::io::Error>(error).is_some(),
+            },
+        }
+    }
+
+    /// Whether a statement that is prepared on the connection no longer fits the table.
+    pub(super) fn is_of_plan(&self) -> bool {
+        matches!(self, Fault::Driver(error) if error.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED))
+    }
+
+    /// The error for the caller.
+    pub(super) fn at(self, target: &Target) -> Error {
+        match self {
+            Fault::Own(error) => error,
+            Fault::Timeout(bound) => Error::unavailable(format!(
+                "PostgreSQL at {target} did not answer within {} ms",
+                bound.as_millis()
+            )),
+            Fault::Driver(error) => {
+                let described = match error.as_db_error() {
+                    Some(db) => describe_answer(target, db),
+                    None => describe_silence(target, &error),
+                };
+                described.with_source(error)
+            }
+        }
+    }
+}
+
+/// The server's own words say that it ends this connection or takes none.
+fn is_going_away(code: &SqlState) -> bool {
+    *code == SqlState::ADMIN_SHUTDOWN
+        || *code == SqlState::CRASH_SHUTDOWN
+        || *code == SqlState::CANNOT_CONNECT_NOW
+        || code.code().starts_with("08")
+}
+
+/// An error that the server has sent.
+fn describe_answer(target: &Target, db: &DbError) -> Error {
+    let said = db.message();
+    let code = db.code();
+    let server = format!("PostgreSQL at {target}");
+    if is_going_away(code) {
+        return Error::unavailable(format!("{server} is starting or stopping: {said}"));
+    }
+    if *code == SqlState::QUERY_CANCELED {
+        return Error::unavailable(format!(
+            "{server} gave up on a statement that took too long: {said}"
+        ));
+    }
+    if *code == SqlState::LOCK_NOT_AVAILABLE {
+        return Error::unavailable(format!(
+            "a table is in use in {server}, so that it cannot be changed now; try again"
+        ));
+    }
+    if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
+        return Error::unavailable(format!(
+            "{server} takes no writes, as a standby does: {said}"
+        ));
+    }
+    if *code == SqlState::UNDEFINED_TABLE || *code == SqlState::UNDEFINED_COLUMN {
+        return Error::failed_precondition(format!(
+            "{server} lacks a table or column ({said}); run `ferrocast migrate` and apply the definitions"
+        ));
+    }
+    match code.code().get(..2) {
+        // Wrong password, unknown role, no entry in pg_hba.conf; unknown database; missing privilege.
+        Some("28") => Error::failed_precondition(format!("{server} refuses the login: {said}")),
+        Some("3D") => Error::failed_precondition(format!("{server}: {said}")),
+        _ if *code == SqlState::INSUFFICIENT_PRIVILEGE => {
+            Error::failed_precondition(format!("{server}: {said}"))
+        }
+        Some("40") => Error::new(
+            ErrorKind::Conflict,
+            format!(
+                "{server} undid a transaction that others got in the way of, several times: {said}"
+            ),
+        ),
+        // Too many connections, no disk space, no memory.
+        Some("53") => Error::unavailable(format!("{server} has no room: {said}")),
+        _ => Error::internal(format!("{server} refused a statement ({})", code.code())),
+    }
+}
+
+/// An error without an answer of the server: of the network, of TLS, or of the driver.
+fn describe_silence(target: &Target, error: &tokio_postgres::Error) -> Error {
+    let server = format!("PostgreSQL at {target}");
+    if let Some(tls) = cause::<rustls::Error>(error) {
+        return Error::failed_precondition(format!("no TLS with {server}: {tls}"));
+    }
+    let words = error.to_string();
+    let detail = error.source().map(ToString::to_string).unwrap_or_default();
+    if words.contains("TLS") {
+        return Error::failed_precondition(format!("no TLS with {server}: {detail}"));
+    }
+    if words.contains("authentication") {
+        return Error::failed_precondition(format!("{server} refuses the login: {detail}"));
+    }
+    if error.is_closed() || cause::<std::io::Error>(error).is_some() || words.contains("connect") {
+        let reason = if detail.is_empty() { words } else { detail };
+        return Error::unavailable(format!("{server} is away: {reason}"));
+    }
+    Error::internal(format!("talking to {server} failed: {words}"))
+}
+
+/// The first cause of a type. An I/O error hides what it carries one step down.
+fn cause<T: StdError + 'static>(error: &tokio_postgres::Error) -> Option<&T> {
+    let mut next = error.source();
+    while let Some(inner) = next {
+        if let Some(found) = inner.downcast_ref::<T>() {
+            return Some(found);
+        }
+        let carried = inner
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref)
+            .and_then(|carried| (carried as &(dyn StdError + 'static)).downcast_ref::<T>());
+        if carried.is_some() {
+            return carried;
+        }
+        next = inner.source();
+    }
+    None
+}

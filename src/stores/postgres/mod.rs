@@ -1,0 +1,218 @@
+//! PostgreSQL: the record that several servers share.
+//!
+//! A view is a table `fv_<view>` in the first schema of the connection's `search_path`. One prepared statement reads any
+//! number of rows, one writes them. Every wait has a bound and a name in `PostgresOptions`.
+
+mod catalog;
+mod fault;
+mod load;
+mod pool;
+mod rows;
+mod tls;
+mod url;
+mod values;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use self::{
+    fault::Fault,
+    pool::{Database, LoneClient},
+};
+use super::{
+    DatabaseUrl,
+    migrations::{self, HISTORY_TABLE},
+    statements::StatementCache,
+    table::{check_keys, check_rows},
+};
+use crate::{
+    catalog::{Catalog, CatalogStore, FeatureView, Plan},
+    error::Result,
+    features::{
+        EntityKey, Materialization, OnlineStore, RowBatches, StoredRow, WriteCounts, WriteRow,
+    },
+};
+
+/// Held while migrations run; any number that nobody else takes ("ferrocas").
+const MIGRATE_LOCK: i64 = 0x6665_7272_6f63_6173;
+
+/// How a PostgreSQL server is used.
+#[derive(Debug, Clone)]
+pub struct PostgresOptions {
+    /// `postgres://user:password@host:port/database?sslmode=…`, or libpq's `key=value` form.
+    pub url: DatabaseUrl,
+    /// Connections at the most.
+    pub pool_size: usize,
+    /// How long making a connection may take, TLS and login included; `connect_timeout` in the URL goes before it.
+    pub connect_timeout: Duration,
+    /// How long to wait for a connection of the pool to become free.
+    pub acquire_timeout: Duration,
+    /// How long a statement may take: the server stops it then.
+    pub statement_timeout: Duration,
+    /// How long a load, a migration or the applying of a plan may take.
+    pub load_timeout: Duration,
+}
+
+impl PostgresOptions {
+    /// Bounds that suit a server of its own beside a nearby database.
+    pub fn new(url: DatabaseUrl) -> Self {
+        PostgresOptions {
+            url,
+            pool_size: 16,
+            connect_timeout: Duration::from_secs(5),
+            acquire_timeout: Duration::from_secs(2),
+            statement_timeout: Duration::from_secs(5),
+            load_timeout: Duration::from_secs(3_600),
+        }
+    }
+}
+
+/// Features and the catalog in a PostgreSQL database.
+pub struct PostgresStore {
+    database: Database,
+    statements: StatementCache,
+}
+
+impl PostgresStore {
+    /// Reads the URL and makes a first connection, so that a wrong one is told at once.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a URL that makes no sense, `FailedPrecondition` for a refused login, an unknown database or a
+    /// certificate that does not hold, `Unavailable` where nobody answers. Host and port are named, the password never.
+    pub async fn connect(options: &PostgresOptions) -> Result<PostgresStore> {
+        let store = PostgresStore {
+            database: Database::new(options)?,
+            statements: StatementCache::new(rows::build_statements),
+        };
+        store.ping().await?;
+        Ok(store)
+    }
+
+    /// Applies the migrations that the database has not had; returns their names. Two processes take turns.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` where the database is newer than this binary or a migration fails; nothing has changed then.
+    pub async fn migrate(&self) -> Result<Vec<String>> {
+        let bound = self.database.options().load_timeout;
+        let mut lone = self.database.lone_client().await?;
+        let done = self
+            .database
+            .bounded_as_load(migrate(&mut lone, bound))
+            .await;
+        done.map_err(|fault| fault.at(self.database.target()))
+    }
+
+    /// Checks that the database's schema is the one that this binary knows.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` where it is behind or newer.
+    pub async fn check_schema(&self) -> Result<()> {
+        let client = self.database.client().await?;
+        let work = async {
+            let sql = "SELECT to_regclass($1) IS NOT NULL";
+            let history = client.query_one(sql, &[&HISTORY_TABLE]).await?;
+            let mut applied = Vec::new();
+            if history.try_get(0)? {
+                let sql = format!("SELECT version FROM {HISTORY_TABLE}");
+                for row in client.query(&sql, &[]).await? {
+                    applied.push(row.try_get(0)?);
+                }
+            }
+            Ok::<Vec<i32>, tokio_postgres::Error>(applied)
+        };
+        let applied = self.database.bounded(work).await.map_err(|fault| {
+            self.database.give_back(client, &fault);
+            fault.at(self.database.target())
+        })?;
+        migrations::check_versions(&migrations::for_postgres(), &applied)
+    }
+}
+
+/// The lock belongs to the session, which ends with the connection whatever happens.
+async fn migrate(lone: &mut LoneClient, bound: Duration) -> Result<Vec<String>, Fault> {
+    let client = &mut lone.client;
+    client
+        .batch_execute(&format!("SET statement_timeout = {}", bound.as_millis()))
+        .await?;
+    client
+        .execute("SELECT pg_advisory_lock($1)", &[&MIGRATE_LOCK])
+        .await?;
+    let report = migrations::for_postgres().run_async(client).await;
+    let names = migrations::applied_names(&report.map_err(migrations::fault)?);
+    client
+        .execute("SELECT pg_advisory_unlock($1)", &[&MIGRATE_LOCK])
+        .await?;
+    Ok(names)
+}
+
+#[async_trait]
+impl OnlineStore for PostgresStore {
+    async fn read(&self, view: &FeatureView, keys: &[EntityKey]) -> Result<Vec<Option<StoredRow>>> {
+        check_keys(view, keys)?;
+        rows::read(&self.database, &self.statements.of(view), keys).await
+    }
+
+    async fn write(&self, view: &FeatureView, rows: Vec<WriteRow>) -> Result<WriteCounts> {
+        check_rows(view, &rows, 0)?;
+        if rows.is_empty() {
+            return Ok(WriteCounts::default());
+        }
+        rows::write(&self.database, &self.statements.of(view), rows).await
+    }
+
+    async fn load(
+        &self,
+        view: &FeatureView,
+        batches: RowBatches,
+        note: &Materialization,
+    ) -> Result<WriteCounts> {
+        load::load(&self.database, view, batches, note).await
+    }
+
+    async fn last_materialization(
+        &self,
+        view: &str,
+        source: &str,
+    ) -> Result<Option<Materialization>> {
+        let client = self.database.client().await?;
+        let sql = "SELECT digest FROM ferrocast_materializations WHERE view = $1 AND source = $2";
+        let found = self
+            .database
+            .bounded(async {
+                let row = client.query_opt(sql, &[&view, &source]).await?;
+                let digest: Option<String> = row.map(|row| row.try_get(0)).transpose()?;
+                Ok::<_, tokio_postgres::Error>(digest)
+            })
+            .await;
+        let digest = found.map_err(|fault| {
+            self.database.give_back(client, &fault);
+            fault.at(self.database.target())
+        })?;
+        Ok(digest.map(|digest| Materialization {
+            view: view.to_owned(),
+            source: source.to_owned(),
+            digest,
+        }))
+    }
+
+    async fn ping(&self) -> Result<()> {
+        let client = self.database.client().await?;
+        let answer = self.database.bounded(client.simple_query("SELECT 1")).await;
+        answer.map(|_| ()).map_err(|fault| {
+            self.database.give_back(client, &fault);
+            fault.at(self.database.target())
+        })
+    }
+}
+
+#[async_trait]
+impl CatalogStore for PostgresStore {
+    async fn load_catalog(&self) -> Result<Catalog> {
+        catalog::load(&self.database).await
+    }
+
+    async fn apply_plan(&self, plan: &Plan) -> Result<Catalog> {
+        catalog::apply(&self.database, plan).await
+    }
+}

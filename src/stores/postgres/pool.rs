@@ -1,0 +1,263 @@
+//! Connections: made as `sslmode` says, checked before they are used again, every wait bounded.
+
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use deadpool_postgres::{
+    Client, Connect, Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError,
+    RecyclingMethod, Runtime, TimeoutType,
+};
+use tokio::task::JoinHandle;
+use tokio_postgres::config::SslMode as DriverSslMode;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::{
+    PostgresOptions,
+    fault::Fault,
+    tls,
+    url::{SslMode, Target},
+};
+use crate::error::{Error, ErrorKind, Result};
+
+/// A connection that has rested longer is asked whether it still answers: firewalls forget idle ones.
+const IDLE_UNCHECKED_MAX: Duration = Duration::from_secs(10);
+/// The answer to that, from a server that is there.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+/// The server stops a statement itself; this much later we stop waiting for it to say so.
+const ANSWER_GRACE: Duration = Duration::from_secs(1);
+/// Without these a peer that vanished would be noticed after two hours.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A server and the connections to it.
+pub(super) struct Database {
+    pool: Pool,
+    connector: Arc<Connector>,
+    target: Target,
+    options: PostgresOptions,
+    connect_timeout: Duration,
+}
+
+impl Database {
+    /// Prepares a pool; connects nowhere yet.
+    pub(super) fn new(options: &PostgresOptions) -> Result<Database> {
+        let mut target = Target::parse(options.url.reveal())?;
+        let config = &mut target.config;
+        let connect_timeout = config
+            .get_connect_timeout()
+            .copied()
+            .unwrap_or(options.connect_timeout);
+        config.connect_timeout(connect_timeout);
+        config.keepalives_idle(KEEPALIVE_IDLE);
+        if config.get_tcp_user_timeout().is_none() {
+            config.tcp_user_timeout(TCP_USER_TIMEOUT);
+        }
+        if config.get_application_name().is_none() {
+            config.application_name("ferrocast");
+        }
+        let connector = Arc::new(Connector {
+            tls: tls::connector(&target.tls)?,
+            mode: target.tls.mode,
+            setup: format!(
+                "SET statement_timeout = {}",
+                options.statement_timeout.as_millis()
+            ),
+        });
+        let manager = Manager::from_connect(
+            target.config.clone(),
+            SharedConnector(Arc::clone(&connector)),
+            ManagerConfig {
+                recycling_method: RecyclingMethod::Fast,
+            },
+        );
+        let pool = Pool::builder(manager)
+            .max_size(options.pool_size.max(1))
+            .wait_timeout(Some(options.acquire_timeout))
+            .create_timeout(Some(connect_timeout))
+            .recycle_timeout(Some(CHECK_TIMEOUT))
+            .pre_recycle(Hook::async_fn(|client, metrics| {
+                Box::pin(async move {
+                    if metrics.last_used() > IDLE_UNCHECKED_MAX {
+                        let checked = client.simple_query("").await;
+                        checked.map_err(HookError::Backend)?;
+                    }
+                    Ok(())
+                })
+            }))
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| Error::internal("no connection pool").with_source(error))?;
+        Ok(Database {
+            pool,
+            connector,
+            target,
+            options: options.clone(),
+            connect_timeout,
+        })
+    }
+
+    /// Where the database is, for messages.
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// How the database is used.
+    pub(super) fn options(&self) -> &PostgresOptions {
+        &self.options
+    }
+
+    /// A connection of the pool.
+    pub(super) async fn client(&self) -> Result<Client> {
+        let taken = self.pool.get().await;
+        taken.map_err(|error| self.pool_fault(error))
+    }
+
+    /// A connection of its own, for work that holds a lock of the session.
+    pub(super) async fn lone_client(&self) -> Result<LoneClient> {
+        let bound = self.connect_timeout;
+        let connected =
+            tokio::time::timeout(bound, self.connector.connect(&self.target.config)).await;
+        let (client, task) = connected
+            .map_err(|_| Fault::Timeout(bound).at(&self.target))?
+            .map_err(|error| Fault::Driver(error).at(&self.target))?;
+        Ok(LoneClient { client, task })
+    }
+
+    /// Waits for an answer to one statement, a little longer than the server is allowed to take.
+    pub(super) async fn bounded<T, E: Into<Fault>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Fault> {
+        bounded_by(self.options.statement_timeout + ANSWER_GRACE, work).await
+    }
+
+    /// Waits for work of many statements.
+    pub(super) async fn bounded_as_load<T>(
+        &self,
+        work: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
+        bounded_by(self.options.load_timeout, work).await
+    }
+
+    /// Gives a connection back, or throws it away where the fault was its own.
+    pub(super) fn give_back(&self, client: Client, fault: &Fault) {
+        if fault.is_of_connection() {
+            drop(Object::take(client));
+        } else if fault.is_of_plan() {
+            client.statement_cache.clear();
+        }
+    }
+
+    fn pool_fault(&self, error: PoolError) -> Error {
+        match error {
+            PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => {
+                Fault::Driver(error).at(&self.target)
+            }
+            PoolError::Timeout(TimeoutType::Wait) => Error::new(
+                ErrorKind::Overloaded,
+                format!(
+                    "none of the {} connections to PostgreSQL became free within {} ms",
+                    self.options.pool_size,
+                    self.options.acquire_timeout.as_millis()
+                ),
+            ),
+            PoolError::Timeout(TimeoutType::Create | TimeoutType::Recycle) => {
+                Error::unavailable(format!(
+                    "no connection to PostgreSQL at {} within {} ms",
+                    self.target,
+                    self.connect_timeout.as_millis()
+                ))
+            }
+            other @ (PoolError::Closed
+            | PoolError::NoRuntimeSpecified
+            | PoolError::PostCreateHook(HookError::Message(_))) => {
+                Error::internal("the connection pool does not work").with_source(other)
+            }
+        }
+    }
+}
+
+async fn bounded_by<T, E: Into<Fault>>(
+    bound: Duration,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, Fault> {
+    match tokio::time::timeout(bound, work).await {
+        Ok(done) => done.map_err(Into::into),
+        Err(_) => Err(Fault::Timeout(bound)),
+    }
+}
+
+/// A connection that is closed when it is dropped.
+pub(super) struct LoneClient {
+    /// The connection.
+    pub(super) client: tokio_postgres::Client,
+    task: JoinHandle<()>,
+}
+
+impl Drop for LoneClient {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+type Connected = Result<(tokio_postgres::Client, JoinHandle<()>), tokio_postgres::Error>;
+
+/// Makes connections; shared by the pool and the lone ones.
+struct Connector {
+    tls: MakeRustlsConnect,
+    mode: SslMode,
+    setup: String,
+}
+
+struct SharedConnector(Arc<Connector>);
+
+impl Connect for SharedConnector {
+    fn connect(
+        &self,
+        config: &tokio_postgres::Config,
+    ) -> Pin<Box<dyn Future<Output = Connected> + Send + '_>> {
+        let config = config.clone();
+        let connector = Arc::clone(&self.0);
+        Box::pin(async move { connector.connect(&config).await })
+    }
+}
+
+impl Connector {
+    /// Connects as the mode says: `allow` and `prefer` have a second way where the server refuses the first.
+    async fn connect(&self, config: &tokio_postgres::Config) -> Connected {
+        let (first, second) = match self.mode {
+            SslMode::Disable => (DriverSslMode::Disable, None),
+            SslMode::Allow => (DriverSslMode::Disable, Some(DriverSslMode::Require)),
+            SslMode::Prefer => (DriverSslMode::Prefer, Some(DriverSslMode::Disable)),
+            SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => {
+                (DriverSslMode::Require, None)
+            }
+        };
+        let refused = match (self.attempt(config, first).await, second) {
+            (Err(error), Some(_)) if is_refusal(&error) => error,
+            (done, _) => return done,
+        };
+        let Some(second) = second else {
+            return Err(refused);
+        };
+        // Of two refusals the first tells more: the second server answer is often only "no encryption".
+        self.attempt(config, second).await.map_err(|_| refused)
+    }
+
+    async fn attempt(&self, config: &tokio_postgres::Config, mode: DriverSslMode) -> Connected {
+        let mut config = config.clone();
+        config.ssl_mode(mode);
+        let (client, connection) = config.connect(self.tls.clone()).await?;
+        let task = tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection to PostgreSQL ended");
+            }
+        });
+        client.batch_execute(&self.setup).await?;
+        Ok((client, task))
+    }
+}
+
+/// Whether a server that is there has refused: by an error of its own, or in the TLS handshake.
+fn is_refusal(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_some() || error.to_string().contains("TLS")
+}

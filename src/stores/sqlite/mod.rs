@@ -1,0 +1,207 @@
+//! The embedded default: one SQLite file, nothing to install.
+//!
+//! One connection writes, several read, each on a thread that may block. A commit is acknowledged when it is on the disk.
+//! How values are kept is told in `values`.
+
+mod catalog;
+mod fault;
+mod pool;
+mod rows;
+mod values;
+
+use std::{path::Path, time::Duration};
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+
+use self::{fault::Fault, pool::Pool};
+use super::{
+    migrations::{self, HISTORY_TABLE},
+    statements::StatementCache,
+    table::{check_keys, check_rows},
+};
+use crate::{
+    catalog::{Catalog, CatalogStore, FeatureView, Plan},
+    error::Result,
+    features::{
+        EntityKey, Materialization, OnlineStore, RowBatches, StoredRow, WriteCounts, WriteRow,
+    },
+};
+
+/// Loads go one after the other; this is how long one waits for those before it.
+const LOAD_WAIT_MAX: Duration = Duration::from_secs(600);
+
+/// How a SQLite file is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SqliteOptions {
+    /// Connections that read at the same time.
+    pub readers: usize,
+    /// How long to wait for another process that has locked the file.
+    pub busy_timeout: Duration,
+    /// How long to wait for a connection of our own.
+    pub acquire_timeout: Duration,
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        SqliteOptions {
+            readers: 4,
+            busy_timeout: Duration::from_secs(5),
+            acquire_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Features and the catalog in one SQLite file.
+pub struct SqliteStore {
+    writer: Pool,
+    readers: Pool,
+    loader: Pool,
+    statements: StatementCache,
+}
+
+impl SqliteStore {
+    /// Opens a file, or makes it. Its folder has to be there.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` where it cannot be opened, is not writable or no database; `Unavailable` where somebody else
+    /// keeps it locked. The path is named.
+    pub async fn open(path: &Path, options: &SqliteOptions) -> Result<SqliteStore> {
+        let pool = |size, is_read_only, acquire_timeout| {
+            Pool::new(
+                path,
+                size,
+                is_read_only,
+                options.busy_timeout,
+                acquire_timeout,
+            )
+        };
+        let store = SqliteStore {
+            writer: pool(1, false, options.acquire_timeout),
+            readers: pool(options.readers.max(1), true, options.acquire_timeout),
+            loader: pool(1, false, LOAD_WAIT_MAX),
+            statements: StatementCache::new(rows::build_statements),
+        };
+        store.writer.run(probe).await?;
+        Ok(store)
+    }
+
+    /// Applies the migrations that the file has not had; returns their names.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` where the file is newer than this binary or a migration fails; nothing has changed then.
+    pub async fn migrate(&self) -> Result<Vec<String>> {
+        let done = self.writer.run(|connection| {
+            connection.set_transaction_behavior(TransactionBehavior::Immediate);
+            let runner = migrations::for_sqlite();
+            // Of two processes the slower one finds the tables made, and nothing to do when it looks again.
+            let report = runner.run(connection).or_else(|_| runner.run(connection));
+            connection.set_transaction_behavior(TransactionBehavior::Deferred);
+            Ok(migrations::applied_names(
+                &report.map_err(migrations::fault)?,
+            ))
+        });
+        done.await
+    }
+
+    /// Checks that the file's schema is the one that this binary knows.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` where it is behind or newer.
+    pub async fn check_schema(&self) -> Result<()> {
+        let checked = self.readers.run(|connection| {
+            let sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?";
+            let history = connection
+                .query_row(sql, [HISTORY_TABLE], |_| Ok(()))
+                .optional()?;
+            let mut applied = Vec::new();
+            if history.is_some() {
+                let sql = format!("SELECT version FROM {HISTORY_TABLE}");
+                let mut select = connection.prepare(&sql)?;
+                for version in select.query_map([], |row| row.get(0))? {
+                    applied.push(version?);
+                }
+            }
+            Ok(migrations::check_versions(
+                &migrations::for_sqlite(),
+                &applied,
+            )?)
+        });
+        checked.await
+    }
+}
+
+/// Reads the file's header, which tells whether it is a database at all.
+fn probe(connection: &mut Connection) -> Result<(), Fault> {
+    Ok(connection.query_row("PRAGMA schema_version", [], |_| Ok(()))?)
+}
+
+#[async_trait]
+impl OnlineStore for SqliteStore {
+    async fn read(&self, view: &FeatureView, keys: &[EntityKey]) -> Result<Vec<Option<StoredRow>>> {
+        check_keys(view, keys)?;
+        let statements = self.statements.of(view);
+        let keys = keys.to_vec();
+        let found = self
+            .readers
+            .run(move |connection| rows::read(connection, &statements, &keys));
+        found.await
+    }
+
+    async fn write(&self, view: &FeatureView, rows: Vec<WriteRow>) -> Result<WriteCounts> {
+        check_rows(view, &rows, 0)?;
+        if rows.is_empty() {
+            return Ok(WriteCounts::default());
+        }
+        let statements = self.statements.of(view);
+        let written = self
+            .writer
+            .run(move |connection| rows::write(connection, &statements, rows));
+        written.await
+    }
+
+    async fn load(
+        &self,
+        view: &FeatureView,
+        batches: RowBatches,
+        note: &Materialization,
+    ) -> Result<WriteCounts> {
+        let statements = self.statements.of(view);
+        let note = note.clone();
+        let loaded = self
+            .loader
+            .run(move |connection| rows::load(connection, &statements, batches, &note));
+        loaded.await
+    }
+
+    async fn last_materialization(
+        &self,
+        view: &str,
+        source: &str,
+    ) -> Result<Option<Materialization>> {
+        let (view, source) = (view.to_owned(), source.to_owned());
+        let found = self
+            .readers
+            .run(move |connection| rows::last_materialization(connection, &view, &source));
+        found.await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.readers.run(probe).await
+    }
+}
+
+#[async_trait]
+impl CatalogStore for SqliteStore {
+    async fn load_catalog(&self) -> Result<Catalog> {
+        self.readers.run(catalog::load).await
+    }
+
+    async fn apply_plan(&self, plan: &Plan) -> Result<Catalog> {
+        let plan = plan.clone();
+        let applied = self
+            .writer
+            .run(move |connection| catalog::apply(connection, &plan));
+        applied.await
+    }
+}

@@ -1,0 +1,52 @@
+//! The SQL of each view, built once: a view may have a thousand columns.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use crate::catalog::FeatureView;
+
+/// A view and its SQL.
+#[derive(Debug)]
+pub(super) struct Statements {
+    /// The view that the SQL is for.
+    pub(super) view: FeatureView,
+    /// Reads rows by key.
+    pub(super) read: String,
+    /// Writes rows.
+    pub(super) write: String,
+}
+
+/// The statements of the views that have been used, one set a name.
+pub(super) struct StatementCache {
+    build: fn(&FeatureView) -> Statements,
+    by_name: RwLock<HashMap<String, Arc<Statements>>>,
+}
+
+impl StatementCache {
+    /// An empty cache, with the dialect that fills it.
+    pub(super) fn new(build: fn(&FeatureView) -> Statements) -> Self {
+        StatementCache {
+            build,
+            by_name: RwLock::default(),
+        }
+    }
+
+    /// The statements of a view; built again where the view has changed.
+    pub(super) fn of(&self, view: &FeatureView) -> Arc<Statements> {
+        let known = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(statements) = known.get(&view.name)
+            && statements.view == *view
+        {
+            return Arc::clone(statements);
+        }
+        drop(known);
+        let fresh = Arc::new((self.build)(view));
+        self.by_name
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(view.name.clone(), Arc::clone(&fresh));
+        fresh
+    }
+}

@@ -1,0 +1,233 @@
+//! What both databases share about a view's table: names, the conditional upsert, checks of rows and keys, the newest
+//! row of each entity.
+
+use std::cmp::Ordering;
+
+use crate::{
+    catalog::{FeatureView, Field, ValueType},
+    error::{Error, ErrorKind, Result, Violation},
+    features::{EntityKey, Value, WriteRow},
+};
+
+/// Faults that one answer lists; a file with a wrong column would name each of its rows.
+const FAULTS_LISTED_MAX: usize = 20;
+
+/// The name of a view's table.
+pub(super) fn table_name(view: &FeatureView) -> String {
+    format!("fv_{}", view.name)
+}
+
+/// A name as SQL text; any name can be a column then.
+pub(super) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Names as SQL text, with commas between.
+pub(super) fn quoted_list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let names: Vec<String> = names.into_iter().map(quoted).collect();
+    names.join(", ")
+}
+
+/// The names of the join keys' columns.
+pub(super) fn key_names(view: &FeatureView) -> impl Iterator<Item = &str> {
+    view.join_keys.iter().map(|key| key.name.as_str())
+}
+
+/// The names of all columns but the join keys: both times, then the features. Every row is written and read in this order.
+pub(super) fn value_names(view: &FeatureView) -> impl Iterator<Item = &str> {
+    ["event_timestamp", "created_at"]
+        .into_iter()
+        .chain(view.features.iter().map(|feature| feature.name.as_str()))
+}
+
+/// The types of all columns, join keys first, in the order of `key_names` and `value_names`.
+pub(super) fn column_types(view: &FeatureView) -> impl Iterator<Item = ValueType> {
+    let keys = view.join_keys.iter().map(|key| key.value_type);
+    let features = view.features.iter().map(|feature| feature.value_type);
+    keys.chain([ValueType::Timestamp, ValueType::Timestamp])
+        .chain(features)
+}
+
+/// What follows `INSERT INTO … AS stored …`, in the words that both databases know: a row takes effect only where it is
+/// newer than the stored one, and then as a whole.
+pub(super) fn upsert_tail(view: &FeatureView) -> String {
+    let sets: Vec<String> = value_names(view)
+        .map(|name| format!("{0} = excluded.{0}", quoted(name)))
+        .collect();
+    format!(
+        "ON CONFLICT ({}) DO UPDATE SET {} \
+         WHERE (excluded.event_timestamp, excluded.created_at) > (stored.event_timestamp, stored.created_at)",
+        quoted_list(key_names(view)),
+        sets.join(", ")
+    )
+}
+
+/// Checks that rows fit the view, before a database sees them. `first_row` is the position of the first of them in its
+/// request or source.
+///
+/// # Errors
+/// `InvalidArgument`, with row and column of each fault: a value of another type, or text with a NUL character, which
+/// Postgres cannot store and which SQLite's own functions cut off.
+pub(super) fn check_rows(view: &FeatureView, rows: &[WriteRow], first_row: u64) -> Result<()> {
+    let mut faults = Vec::new();
+    for (number, write) in (first_row..).zip(rows) {
+        let values = &write.row.values;
+        if write.key.values().len() != view.join_keys.len() || values.len() != view.features.len() {
+            return Err(Error::internal(format!(
+                "a row that does not have the columns of the feature view \"{}\"",
+                view.name
+            )));
+        }
+        let cells = view.join_keys.iter().zip(write.key.values());
+        for (field, value) in cells.chain(view.features.iter().zip(values)) {
+            if let Some(fault) = cell_fault(field, value) {
+                faults.push(Violation {
+                    field: format!("rows[{number}].{}", field.name),
+                    description: fault,
+                });
+            }
+        }
+        if faults.len() >= FAULTS_LISTED_MAX {
+            break;
+        }
+    }
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::violations(faults))
+    }
+}
+
+fn cell_fault(field: &Field, value: &Value) -> Option<String> {
+    if let Value::String(text) = value
+        && text.contains('\0')
+    {
+        return Some("text with a NUL character cannot be stored".to_owned());
+    }
+    let found = value.value_type()?;
+    (found != field.value_type).then(|| format!("expected a {}, got a {found}", field.value_type))
+}
+
+/// Checks that keys fit the view.
+///
+/// # Errors
+/// `Internal`: whoever reads the request has to make keys of the view's types.
+pub(super) fn check_keys(view: &FeatureView, keys: &[EntityKey]) -> Result<()> {
+    let fits = |key: &EntityKey| {
+        key.values().len() == view.join_keys.len()
+            && key
+                .values()
+                .iter()
+                .zip(&view.join_keys)
+                .all(|(value, field)| value.value_type() == Some(field.value_type))
+    };
+    if keys.iter().all(fits) {
+        return Ok(());
+    }
+    Err(Error::internal(format!(
+        "an entity key that is not of the types of the feature view \"{}\"",
+        view.name
+    )))
+}
+
+/// Whether a row with this key can be stored at all; see `check_rows`.
+pub(super) fn is_storable(key: &EntityKey) -> bool {
+    key.values()
+        .iter()
+        .all(|value| !matches!(value, Value::String(text) if text.contains('\0')))
+}
+
+/// The newest row of each entity, sorted by key; of rows equally new the first.
+///
+/// One order for all writers, the databases' own, so that two of them that lock the same rows do not wait for each other.
+pub(super) fn newest(mut rows: Vec<WriteRow>) -> Vec<WriteRow> {
+    let time = |write: &WriteRow| (write.row.event_timestamp, write.row.created_at);
+    rows.sort_by(|a, b| key_order(&a.key, &b.key).then_with(|| time(b).cmp(&time(a))));
+    rows.dedup_by(|later, kept| key_order(&later.key, &kept.key) == Ordering::Equal);
+    rows
+}
+
+fn key_order(a: &EntityKey, b: &EntityKey) -> Ordering {
+    let pairs = a.values().iter().zip(b.values());
+    pairs
+        .map(|pair| match pair {
+            (Value::Int32(a), Value::Int32(b)) => a.cmp(b),
+            (Value::Int64(a), Value::Int64(b)) => a.cmp(b),
+            (Value::String(a), Value::String(b)) => a.cmp(b),
+            (Value::Bytes(a), Value::Bytes(b)) => a.cmp(b),
+            _ => Ordering::Equal,
+        })
+        .find(|order| order.is_ne())
+        .unwrap_or(Ordering::Equal)
+}
+
+/// A stored value that a view's column cannot have: someone else has changed or filled the table.
+pub(super) fn unfit_cell(table: &str, column: &str, value_type: ValueType) -> Error {
+    Error::new(
+        ErrorKind::FailedPrecondition,
+        format!("{table}.{column} holds a value that is no {value_type}"),
+    )
+}
+
+/// A table or column that is in the way of a new view.
+pub(super) fn name_taken(what: &str) -> Error {
+    Error::failed_precondition(format!(
+        "{what} is there already and was not made by ferrocast; rename or drop it, or choose another name"
+    ))
+}
+
+/// A plan that was made for an older catalog.
+pub(super) fn revision_conflict(planned: i64, found: i64) -> Error {
+    Error::new(
+        ErrorKind::Conflict,
+        format!(
+            "somebody else has changed the catalog (revision {found}, planned for {planned}); apply again"
+        ),
+    )
+}
+
+/// A source that ended before it said so.
+pub(super) fn source_gone() -> Error {
+    Error::internal("the source of a load went away before its end; nothing was written")
+}
+
+/// A count as SQL keeps it.
+pub(super) fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use super::*;
+    use crate::features::{StoredRow, Timestamp};
+
+    fn row(key: i64, event: i64, created: i64, value: i64) -> WriteRow {
+        WriteRow {
+            key: EntityKey::new(vec![Value::Int64(key)]).unwrap(),
+            row: StoredRow {
+                event_timestamp: Timestamp::from_micros(event).unwrap(),
+                created_at: Timestamp::from_micros(created).unwrap(),
+                values: vec![Value::Int64(value)],
+            },
+        }
+    }
+
+    #[test]
+    fn the_newest_row_of_each_key_stays_and_the_first_of_equals() {
+        let kept = newest(vec![
+            row(2, 5, 0, 10),
+            row(1, 1, 9, 11),
+            row(2, 5, 0, 12),
+            row(1, 2, 0, 13),
+            row(1, 2, 1, 14),
+        ]);
+        let values: Vec<&Value> = kept.iter().map(|write| &write.row.values[0]).collect();
+        assert_eq!(values, [&Value::Int64(14), &Value::Int64(10)]);
+    }
+
+    #[test]
+    fn names_are_quoted_whatever_they_hold() {
+        assert_eq!(quoted("se\"lect"), "\"se\"\"lect\"");
+    }
+}

@@ -1,0 +1,43 @@
+//! What every store has to do, run over each of them, and what is particular to one.
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::wildcard_enum_match_arm,
+    clippy::print_stderr
+)]
+
+mod catalog;
+mod fixtures;
+mod loads;
+mod outage;
+#[path = "../support/postgres.rs"]
+mod postgres;
+mod properties;
+mod rows;
+mod sources;
+mod sqlite;
+mod tls;
+
+/// Runs each function for both stores, a fresh database each.
+macro_rules! for_every_store {
+    ($($name:ident),* $(,)?) => {
+        mod sqlite_store {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(crate::fixtures::sqlite().await).await;
+            })*
+        }
+        mod postgres_store {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(crate::fixtures::postgres().await).await;
+            })*
+        }
+    };
+}
+pub(crate) use for_every_store;

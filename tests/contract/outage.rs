@@ -1,0 +1,247 @@
+//! PostgreSQL away, back again, and refusing.
+
+use std::time::{Duration, Instant};
+
+use ferrocast::{
+    error::{Error, ErrorKind, Result},
+    features::OnlineStore,
+    stores::{DatabaseOptions, DatabaseUrl, open},
+};
+
+use crate::{
+    fixtures::*,
+    postgres::{PASSWORD, Postgres},
+};
+
+/// A bound on waiting for something that has to come, on a machine however slow.
+const RECOVERY_WAIT_MAX: Duration = Duration::from_secs(120);
+
+/// Whatever an error prints, the password is not in it.
+fn assert_discreet(error: &Error) {
+    let everything = format!("{error} {error:?}");
+    assert!(!everything.contains(PASSWORD), "{everything}");
+}
+
+async fn open_fault(url: &str) -> Error {
+    let error = open(&DatabaseOptions::new(DatabaseUrl::new(url)))
+        .await
+        .err()
+        .unwrap();
+    assert_discreet(&error);
+    error
+}
+
+/// Tries until it works; every failure on the way has to be `Unavailable`.
+async fn until_it_works<T>(mut work: impl AsyncFnMut() -> Result<T>) -> T {
+    let give_up_at = Instant::now() + RECOVERY_WAIT_MAX;
+    loop {
+        match work().await {
+            Ok(done) => return done,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+                assert!(Instant::now() < give_up_at, "no recovery: {error:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_outage_is_unavailable_and_passes_by_itself() {
+    let server = Postgres::start(None);
+    let url = server.fresh_database().await;
+    let store = open(&DatabaseOptions::new(DatabaseUrl::new(&url)))
+        .await
+        .unwrap();
+    store.migrate().await.unwrap();
+    let text = one_view("numbers", ID, X);
+    let definitions = ferrocast::catalog::Definitions::parse(&text).unwrap();
+    ferrocast::catalog::apply_definitions(store.as_ref(), &definitions, false)
+        .await
+        .unwrap();
+    let view = &definitions.views[0];
+    store.write(view, vec![number(1, 1, 1, 1.0)]).await.unwrap();
+
+    server.stop();
+    let faults = [
+        store.read(view, &[id(1)]).await.err().unwrap(),
+        store
+            .write(view, vec![number(1, 2, 2, 2.0)])
+            .await
+            .err()
+            .unwrap(),
+        store.ping().await.err().unwrap(),
+        store
+            .last_materialization("numbers", "x")
+            .await
+            .err()
+            .unwrap(),
+    ];
+    for error in faults {
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+        let place = format!("127.0.0.1:{}", server.port());
+        assert!(error.message().contains(&place), "{error}");
+        assert_discreet(&error);
+    }
+    let error = open_fault(&url).await;
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+
+    server.start_again();
+    until_it_works(async || store.write(view, vec![number(1, 3, 3, 3.0)]).await).await;
+    let found = until_it_works(async || store.read(view, &[id(1)]).await).await;
+    assert_eq!(found[0].clone().unwrap().event_timestamp, at(3));
+}
+
+#[tokio::test]
+async fn a_connection_that_the_server_ends_is_not_the_readers_concern() {
+    let fixture = postgres().await;
+    let view = numbers(&fixture).await;
+    fixture
+        .store
+        .write(&view, vec![number(1, 1, 1, 1.0)])
+        .await
+        .unwrap();
+    for _ in 0..5 {
+        fixture
+            .execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+            .await;
+        let found = fixture.store.read(&view, &[id(1)]).await.unwrap();
+        assert!(found[0].is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_refused_login_and_an_unknown_database_are_preconditions() {
+    let good = Postgres::shared().fresh_database().await;
+    let wrong = open_fault(&good.replace(PASSWORD, "wrong-secret")).await;
+    assert_eq!(wrong.kind(), ErrorKind::FailedPrecondition, "{wrong:?}");
+    assert!(
+        wrong.message().contains("password authentication failed"),
+        "{wrong}"
+    );
+    assert!(!format!("{wrong:?}").contains("wrong-secret"));
+    let unknown = open_fault(&Postgres::shared().url("nowhere")).await;
+    assert_eq!(unknown.kind(), ErrorKind::FailedPrecondition, "{unknown:?}");
+    assert!(unknown.message().contains("nowhere"), "{unknown}");
+}
+
+#[tokio::test]
+async fn a_statement_that_takes_too_long_is_stopped() {
+    let fixture = postgres().await;
+    let view = numbers(&fixture).await;
+    let mut options = DatabaseOptions::new(DatabaseUrl::new(&fixture.url));
+    options.statement_timeout = Duration::from_millis(200);
+    let store = open(&options).await.unwrap();
+    let name = fixture.url.rsplit('/').next().unwrap();
+    let blocker = Postgres::shared().connect(name).await;
+    blocker
+        .batch_execute("BEGIN; LOCK TABLE fv_numbers IN ACCESS EXCLUSIVE MODE")
+        .await
+        .unwrap();
+    for error in [
+        store.read(&view, &[id(1)]).await.err().unwrap(),
+        store
+            .write(&view, vec![number(1, 1, 1, 1.0)])
+            .await
+            .err()
+            .unwrap(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+        assert!(error.message().contains("too long"), "{error}");
+    }
+    blocker.batch_execute("COMMIT").await.unwrap();
+    store
+        .write(&view, vec![number(1, 1, 1, 1.0)])
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn an_exhausted_pool_is_overloaded() {
+    let fixture = postgres().await;
+    let view = numbers(&fixture).await;
+    let mut options = DatabaseOptions::new(DatabaseUrl::new(&fixture.url));
+    options.pool_size = 1;
+    options.acquire_timeout = Duration::from_millis(100);
+    options.statement_timeout = Duration::from_secs(60);
+    let store = open(&options).await.unwrap();
+    let name = fixture.url.rsplit('/').next().unwrap();
+    let blocker = Postgres::shared().connect(name).await;
+    blocker
+        .batch_execute("BEGIN; LOCK TABLE fv_numbers IN ACCESS EXCLUSIVE MODE")
+        .await
+        .unwrap();
+    let (waiting, waiting_view) = (store.clone(), view.clone());
+    let first = tokio::spawn(async move { waiting.read(&waiting_view, &[id(1)]).await });
+    // The first read has the only connection once the server shows it waiting.
+    loop {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        let waiting: i64 = blocker.query_one(sql, &[]).await.unwrap().get(0);
+        if waiting > 0 {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    let error = store.read(&view, &[id(1)]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Overloaded, "{error:?}");
+    blocker.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(first.await.unwrap().unwrap(), [None]);
+}
+
+/// Somebody else locks rows in another order, and PostgreSQL ends the deadlock at our expense.
+#[tokio::test]
+async fn a_deadlock_is_tried_again() {
+    let fixture = postgres().await;
+    let view = numbers(&fixture).await;
+    let name = fixture.url.rsplit('/').next().unwrap();
+    // Only our side looks for deadlocks while the test lasts, and not before the other side waits too.
+    fixture
+        .execute(&format!(
+            "ALTER DATABASE {name} SET deadlock_timeout = '3s'"
+        ))
+        .await;
+    let store = fixture.another().await;
+    let rows = |event| vec![number(1, event, 1, 1.0), number(2, event, 1, 2.0)];
+    store.write(&view, rows(1)).await.unwrap();
+    let watcher = Postgres::shared().connect(name).await;
+    for (event, is_load) in [(2, false), (3, true)] {
+        let other = Postgres::shared().connect(name).await;
+        other
+            .batch_execute(
+                "SET deadlock_timeout = '600s'; BEGIN; UPDATE fv_numbers SET x = 0 WHERE id = 2",
+            )
+            .await
+            .unwrap();
+        let (store, view, rows) = (store.clone(), view.clone(), rows(event));
+        let ours = tokio::spawn(async move {
+            if !is_load {
+                return store.write(&view, rows).await;
+            }
+            let (sender, batches) = tokio::sync::mpsc::channel(2);
+            sender.try_send(Some(Ok(rows))).unwrap();
+            sender.try_send(None).unwrap();
+            store.load(&view, batches, &note("deadlock")).await
+        });
+        loop {
+            let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+            let waiting: i64 = watcher.query_one(sql, &[]).await.unwrap().get(0);
+            if waiting > 0 {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        other
+            .batch_execute("UPDATE fv_numbers SET x = 0 WHERE id = 1; COMMIT")
+            .await
+            .unwrap();
+        assert_eq!(ours.await.unwrap().unwrap().written, 2);
+    }
+    let sql = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    // The statistics arrive a little later.
+    until_it_works(async || {
+        let count: i64 = watcher.query_one(sql, &[]).await.unwrap().get(0);
+        (count == 2)
+            .then_some(())
+            .ok_or_else(|| Error::unavailable("not yet"))
+    })
+    .await;
+}

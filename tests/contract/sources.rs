@@ -1,0 +1,476 @@
+//! Files as sources, from opening to stored rows.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use arrow_array::{
+    ArrayRef, BinaryArray, BooleanArray, Date32Array, DictionaryArray, Float32Array, Float64Array,
+    Int8Array, Int32Array, Int64Array, LargeStringArray, NullArray, RecordBatch, StringArray,
+    StringViewArray, TimestampMicrosecondArray, TimestampMillisecondArray,
+    TimestampNanosecondArray, UInt64Array, types::Int32Type,
+};
+use ferrocast::{
+    catalog::{Definitions, FeatureView},
+    error::{Error, ErrorKind},
+    features::{
+        Materialization, MaterializeOutcome, OnlineStore, RowSource, Value, WriteCounts, WriteRow,
+        materialize,
+    },
+    sources::{digest, open},
+};
+use parquet::arrow::ArrowWriter;
+
+use crate::{fixtures::*, for_every_store};
+
+for_every_store!(a_file_is_loaded_once);
+
+/// A view of the entity `thing` with the key `id`, times in `t` and, where asked, `made`.
+fn view(features: &[(&str, &str)], made: bool) -> FeatureView {
+    let features: Vec<String> = features
+        .iter()
+        .map(|(name, value_type)| format!(r#"{{ name = "{name}", type = "{value_type}" }}"#))
+        .collect();
+    let made = if made {
+        r#", created_timestamp_field = "made""#
+    } else {
+        ""
+    };
+    let text = format!(
+        r#"
+        project = "demo"
+        [[entities]]
+        name = "thing"
+        join_keys = [{{ name = "id", type = "int64" }}]
+        [[feature_views]]
+        name = "numbers"
+        entity = "thing"
+        source = {{ path = "a.csv", timestamp_field = "t"{made} }}
+        features = [{}]
+        "#,
+        features.join(", ")
+    );
+    FeatureView::clone(&Definitions::parse(&text).unwrap().views[0])
+}
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Folder {
+        Folder(tempfile::tempdir().unwrap())
+    }
+
+    fn csv(&self, text: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.0.path().join("rows.csv");
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn parquet(&self, columns: Vec<(&str, ArrayRef)>) -> PathBuf {
+        let path = self.0.path().join("rows.parquet");
+        let nullable = columns.into_iter().map(|(name, array)| (name, array, true));
+        let batch = RecordBatch::try_from_iter_with_nullable(nullable).unwrap();
+        let file = std::fs::File::create(&path).unwrap();
+        let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        path
+    }
+}
+
+fn source(path: &Path, view: &FeatureView) -> Result<Box<dyn RowSource>, Error> {
+    open(path, view, at(77))
+}
+
+fn rows(path: &Path, view: &FeatureView) -> Result<Vec<WriteRow>, Error> {
+    let mut source = source(path, view)?;
+    let mut rows = Vec::new();
+    while let Some(batch) = source.next_batch()? {
+        rows.extend(batch);
+    }
+    Ok(rows)
+}
+
+fn fault(path: &Path, view: &FeatureView, words: &[&str]) {
+    let error = rows(path, view).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error:?}");
+    let file = path.display().to_string();
+    for word in words.iter().chain([&file.as_str()]) {
+        assert!(error.message().contains(word), "{word}: {error}");
+    }
+}
+
+#[test]
+fn csv_cells_become_values() {
+    let folder = Folder::new();
+    let features = [
+        ("b", "bool"),
+        ("i", "int32"),
+        ("d", "double"),
+        ("s", "string"),
+        ("raw", "bytes"),
+        ("when", "timestamp"),
+    ];
+    let path = folder.csv(
+        "\u{feff}when,extra,b,i,d,s,raw,t,id,made\r\n\
+         1970-01-01T00:00:01+00:00,x,true,-5,NaN,\"a \"\"b\"\",\nc\",00ff,1970-01-01T00:00:00.000005Z,1,1970-01-01T00:00:00Z\r\n\
+         ,,,,,,,1970-01-01T00:00:00Z,2,1970-01-01T00:00:00Z\r\n",
+    );
+    let rows = rows(&path, &view(&features, true)).unwrap();
+    assert_eq!(rows.len(), 2);
+    assert_eq!(rows[0].key, id(1));
+    assert_eq!(rows[0].row.event_timestamp, at(5));
+    assert_eq!(rows[0].row.created_at, at(0));
+    let values = &rows[0].row.values;
+    assert_eq!(values[..2], [Value::Bool(true), Value::Int32(-5)]);
+    assert!(matches!(values[2], Value::Double(nan) if nan.is_nan()));
+    assert_eq!(
+        values[3..],
+        [
+            Value::String("a \"b\",\nc".to_owned()),
+            Value::Bytes(vec![0, 255]),
+            Value::Timestamp(at(1_000_000))
+        ]
+    );
+    assert!(rows[1].row.values.iter().all(Value::is_null));
+}
+
+#[test]
+fn csv_faults_name_file_row_and_column() {
+    let folder = Folder::new();
+    let view = view(&[("x", "double"), ("y", "float")], false);
+    let time = "1970-01-01T00:00:00Z";
+    let header = "id,t,x,y\n";
+    let file = |body: String| folder.csv(format!("{header}{body}"));
+    fault(
+        &folder.csv("x,x\n"),
+        &view,
+        &[
+            "\"id\"",
+            "\"t\"",
+            "\"y\"",
+            "missing",
+            "int64",
+            "more than once",
+        ],
+    );
+    fault(
+        &file(format!("1,{time},1,1\n2,{time},one,1\n")),
+        &view,
+        &["row 2", "\"x\"", "\"one\" is no double", "line 3"],
+    );
+    fault(
+        &file(format!("1,{time},1,1\n,{time},1,1\n")),
+        &view,
+        &["row 2", "\"id\"", "no value"],
+    );
+    fault(
+        &file("1,,1,1\n".to_owned()),
+        &view,
+        &["row 1", "\"t\"", "no value"],
+    );
+    fault(
+        &file("1,2016-01-04,1,1\n".to_owned()),
+        &view,
+        &["row 1", "\"t\"", "RFC 3339"],
+    );
+    fault(
+        &file(format!("1,{time},1,1e39\n")),
+        &view,
+        &["row 1", "\"y\"", "more than a float"],
+    );
+    fault(
+        &file(format!("1,{time},1,1\n2,{time},1\n")),
+        &view,
+        &["row 2"],
+    );
+    fault(
+        &folder.csv(b"id,t,x,y\n\xff,a,b,c\n"),
+        &view,
+        &["row 1", "UTF-8"],
+    );
+    fault(&folder.csv(""), &view, &["missing"]);
+}
+
+#[test]
+fn parquet_columns_become_values() {
+    let folder = Folder::new();
+    let features = [
+        ("b", "bool"),
+        ("wide", "int64"),
+        ("f", "float"),
+        ("d", "double"),
+        ("from_int", "double"),
+        ("from_float", "double"),
+        ("large", "string"),
+        ("seen", "string"),
+        ("coded", "string"),
+        ("raw", "bytes"),
+        ("ms", "timestamp"),
+        ("day", "timestamp"),
+        ("nothing", "string"),
+    ];
+    let coded: DictionaryArray<Int32Type> = [Some("a"), None, Some("a")].into_iter().collect();
+    let path = folder.parquet(vec![
+        (
+            "t",
+            Arc::new(TimestampNanosecondArray::from(vec![-1, 1_999, 0])) as ArrayRef,
+        ),
+        ("id", Arc::new(Int32Array::from(vec![1, 2, 3]))),
+        (
+            "b",
+            Arc::new(BooleanArray::from(vec![Some(true), None, None])),
+        ),
+        (
+            "wide",
+            Arc::new(Int8Array::from(vec![Some(-1), None, None])),
+        ),
+        (
+            "f",
+            Arc::new(Float32Array::from(vec![Some(0.1), None, None])),
+        ),
+        (
+            "d",
+            Arc::new(Float64Array::from(vec![Some(0.1), None, None])),
+        ),
+        (
+            "from_int",
+            Arc::new(Int64Array::from(vec![Some(1 << 53), None, None])),
+        ),
+        (
+            "from_float",
+            Arc::new(Float32Array::from(vec![Some(0.5), None, None])),
+        ),
+        (
+            "large",
+            Arc::new(LargeStringArray::from(vec![Some("l"), None, None])),
+        ),
+        (
+            "seen",
+            Arc::new(StringViewArray::from(vec![Some("v"), None, None])),
+        ),
+        ("coded", Arc::new(coded)),
+        (
+            "raw",
+            Arc::new(BinaryArray::from_opt_vec(vec![
+                Some(b"\0".as_slice()),
+                None,
+                None,
+            ])),
+        ),
+        (
+            "ms",
+            Arc::new(
+                TimestampMillisecondArray::from(vec![Some(2), None, None])
+                    .with_timezone("Europe/Warsaw"),
+            ),
+        ),
+        (
+            "day",
+            Arc::new(Date32Array::from(vec![Some(1), None, None])),
+        ),
+        ("nothing", Arc::new(NullArray::new(3))),
+        ("extra", Arc::new(UInt64Array::from(vec![1, 2, 3]))),
+    ]);
+    let view = view(&features, false);
+    assert_eq!(source(&path, &view).unwrap().row_count(), Some(3));
+    let rows = rows(&path, &view).unwrap();
+    let text = |text: &str| Value::String(text.to_owned());
+    assert_eq!(
+        rows[0],
+        write_row(
+            id(1),
+            -1,
+            77,
+            vec![
+                Value::Bool(true),
+                Value::Int64(-1),
+                Value::Float(0.1),
+                Value::Double(0.1),
+                Value::Double(9_007_199_254_740_992.0),
+                Value::Double(0.5),
+                text("l"),
+                text("v"),
+                text("a"),
+                Value::Bytes(vec![0]),
+                Value::Timestamp(at(2_000)),
+                Value::Timestamp(at(86_400_000_000)),
+                Value::Null,
+            ]
+        )
+    );
+    assert_eq!(rows[1].row.event_timestamp, at(1));
+    assert!(rows[1].row.values.iter().all(Value::is_null));
+    assert_eq!(rows[2].row.values[8], text("a"));
+}
+
+#[test]
+fn parquet_faults_name_file_row_and_column() {
+    let folder = Folder::new();
+    let times = || -> ArrayRef { Arc::new(TimestampMicrosecondArray::from(vec![1, 2])) };
+    let ids = || -> ArrayRef { Arc::new(Int64Array::from(vec![1, 2])) };
+    let lossy: ArrayRef = Arc::new(Int64Array::from(vec![1, (1 << 53) + 1]));
+    let x = view(&[("x", "double")], false);
+    let path = folder.parquet(vec![("id", ids()), ("t", times()), ("x", lossy.clone())]);
+    fault(
+        &path,
+        &x,
+        &[
+            "row 2",
+            "\"x\"",
+            "9007199254740993 is no double without loss",
+        ],
+    );
+
+    let strings: ArrayRef = Arc::new(StringArray::from(vec!["1", "2"]));
+    let three = view(&[("x", "double"), ("i", "int32"), ("gone", "bool")], false);
+    let path = folder.parquet(vec![
+        ("id", ids()),
+        ("t", strings.clone()),
+        ("x", strings),
+        ("i", lossy),
+    ]);
+    let words = [
+        "\"t\"",
+        "\"x\"",
+        "expected a double, found Utf8",
+        "\"i\"",
+        "found Int64",
+        "\"gone\"",
+        "missing",
+    ];
+    fault(&path, &three, &words);
+
+    let holes: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None]));
+    let path = folder.parquet(vec![("id", holes), ("t", times()), ("x", ids())]);
+    fault(&path, &x, &["row 2", "\"id\"", "no value"]);
+
+    let never: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![0, i64::MAX]));
+    let path = folder.parquet(vec![("id", ids()), ("t", never), ("x", ids())]);
+    fault(&path, &x, &["row 2", "\"t\"", "years 1 to 9999"]);
+}
+
+#[test]
+fn many_rows_come_in_batches_and_keep_their_numbers() {
+    let folder = Folder::new();
+    let count = 10_000_i64;
+    let mut ids: Vec<Option<i64>> = (0..count).map(Some).collect();
+    let times: Vec<i64> = (0..count).collect();
+    let x = view(&[("x", "double")], false);
+    let file = |ids: Vec<Option<i64>>| {
+        folder.parquet(vec![
+            ("id", Arc::new(Int64Array::from(ids)) as ArrayRef),
+            (
+                "t",
+                Arc::new(TimestampMicrosecondArray::from(times.clone())),
+            ),
+            ("x", Arc::new(Float64Array::from(vec![1.0; 10_000]))),
+        ])
+    };
+    assert_eq!(rows(&file(ids.clone()), &x).unwrap().len(), 10_000);
+    ids[9_000] = None;
+    fault(&file(ids), &x, &["row 9001", "\"id\""]);
+}
+
+#[test]
+fn a_file_that_is_not_there_or_no_such_file_is_named() {
+    let folder = Folder::new();
+    let x = view(&[("x", "double")], false);
+    let missing = folder.0.path().join("missing.parquet");
+    let error = source(&missing, &x).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.message().contains("missing.parquet"), "{error}");
+    let error = digest(&missing, &x).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+
+    let folder_named_so = folder.0.path().join("folder.csv");
+    std::fs::create_dir(&folder_named_so).unwrap();
+    let error = source(&folder_named_so, &x).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::FailedPrecondition);
+
+    let corrupt = folder.0.path().join("corrupt.parquet");
+    std::fs::write(&corrupt, "PAR1 not at all").unwrap();
+    fault(&corrupt, &x, &["Parquet"]);
+    let other = folder.0.path().join("rows.json");
+    std::fs::write(&other, "[]").unwrap();
+    fault(&other, &x, &[".csv"]);
+}
+
+#[test]
+fn a_cut_off_parquet_file_is_a_fault_and_no_panic() {
+    let folder = Folder::new();
+    let x = view(&[("x", "double")], false);
+    let values: Vec<i64> = (0..5_000).map(|value| value * 7_919 % 5_003).collect();
+    let path = folder.parquet(vec![
+        ("id", Arc::new(Int64Array::from(values.clone())) as ArrayRef),
+        (
+            "t",
+            Arc::new(TimestampMicrosecondArray::from(values.clone())),
+        ),
+        ("x", Arc::new(Int64Array::from(values))),
+    ]);
+    let mut bytes = std::fs::read(&path).unwrap();
+    // The footer stays, the pages' headers do not.
+    for byte in &mut bytes[4..2_000] {
+        *byte = 0xff;
+    }
+    std::fs::write(&path, bytes).unwrap();
+    fault(&path, &x, &["damaged"]);
+}
+
+#[test]
+fn the_digest_changes_with_content_and_definition() {
+    let folder = Folder::new();
+    let x = view(&[("x", "double")], false);
+    let path = folder.csv("id,t,x\n");
+    let first = digest(&path, &x).unwrap();
+    assert_eq!(first.len(), 64);
+    assert_eq!(digest(&path, &x).unwrap(), first);
+    assert_ne!(
+        digest(&path, &view(&[("y", "double")], false)).unwrap(),
+        first
+    );
+    let path = folder.csv("id,t,x\n1,1970-01-01T00:00:00Z,1\n");
+    assert_ne!(digest(&path, &x).unwrap(), first);
+}
+
+async fn a_file_is_loaded_once(fixture: Fixture) {
+    let folder = Folder::new();
+    let view = numbers(&fixture).await;
+    let lines: Vec<String> = (0..9_000)
+        .map(|line| {
+            format!(
+                "{},1970-01-01T00:00:0{}Z,{line}.5",
+                line % 3_000,
+                line / 3_000
+            )
+        })
+        .collect();
+    let path = folder.csv(format!("id,event_timestamp,x\n{}\n", lines.join("\n")));
+    let note = Materialization {
+        view: "numbers".to_owned(),
+        source: "rows.csv".to_owned(),
+        digest: digest(&path, &view).unwrap(),
+    };
+    let load = || {
+        let source = source(&path, &view).unwrap();
+        materialize(fixture.store.as_ref(), &view, source, &note, false, |_| {})
+    };
+    let counts = WriteCounts {
+        written: 3_000,
+        late: 6_000,
+    };
+    assert_eq!(load().await.unwrap(), MaterializeOutcome::Loaded(counts));
+    assert_eq!(load().await.unwrap(), MaterializeOutcome::Unchanged);
+    let found = fixture
+        .store
+        .read(&view, &[id(0), id(2_999)])
+        .await
+        .unwrap();
+    let values: Vec<Value> = found
+        .into_iter()
+        .map(|row| row.unwrap().values.remove(0))
+        .collect();
+    assert_eq!(values, [Value::Double(6_000.5), Value::Double(8_999.5)]);
+}

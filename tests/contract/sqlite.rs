@@ -1,0 +1,158 @@
+//! What is particular to SQLite: files.
+
+use std::{path::Path, time::Duration};
+
+use ferrocast::{
+    catalog::CatalogStore,
+    error::{Error, ErrorKind},
+    features::OnlineStore,
+    stores::{DatabaseOptions, DatabaseUrl, SqliteOptions, SqliteStore, open},
+};
+
+use crate::fixtures::*;
+
+async fn open_fault(path: &Path) -> Error {
+    let options = SqliteOptions {
+        busy_timeout: Duration::from_millis(50),
+        ..SqliteOptions::default()
+    };
+    let error = SqliteStore::open(path, &options).await.err().unwrap();
+    let named = path.display().to_string();
+    assert!(error.message().contains(&named), "{error}");
+    error
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notes.txt");
+    std::fs::write(
+        &path,
+        "these are notes, and not a database at all\n".repeat(50),
+    )
+    .unwrap();
+    let error = open_fault(&path).await;
+    assert_eq!(error.kind(), ErrorKind::FailedPrecondition);
+    assert!(error.message().contains("not a SQLite database"), "{error}");
+}
+
+#[tokio::test]
+async fn a_folder_that_is_missing_or_in_the_way_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    for path in [
+        folder.path().join("missing/store.db"),
+        folder.path().to_owned(),
+    ] {
+        let error = open_fault(&path).await;
+        assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error}");
+        assert!(error.message().contains("cannot be opened"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_somebody_keeps_locked_is_unavailable_until_they_let_go() {
+    let fixture = sqlite().await;
+    let view = numbers(&fixture).await;
+    let path = fixture.url.strip_prefix("sqlite:").unwrap();
+    let options = SqliteOptions {
+        busy_timeout: Duration::from_millis(50),
+        ..SqliteOptions::default()
+    };
+    let store = SqliteStore::open(Path::new(path), &options).await.unwrap();
+    let other = rusqlite::Connection::open(path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let error = store
+        .write(&view, vec![number(1, 1, 1, 1.0)])
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(
+        error.message().contains(path) && error.message().contains("locked"),
+        "{error}"
+    );
+    // Who only reads is not in the way of a writer.
+    assert_eq!(store.read(&view, &[id(1)]).await.unwrap(), [None]);
+    other.execute_batch("COMMIT").unwrap();
+    store
+        .write(&view, vec![number(1, 1, 1, 1.0)])
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn values_of_another_type_are_refused_whoever_writes_them() {
+    let fixture = sqlite().await;
+    let features = r#"{ name = "b", type = "bool" }, { name = "i", type = "int32" }, { name = "f", type = "float" }, { name = "t", type = "timestamp" }"#;
+    let view = fixture
+        .apply(&one_view("typed", ID, features))
+        .await
+        .remove(0);
+    let path = fixture.url.strip_prefix("sqlite:").unwrap();
+    let connection = rusqlite::Connection::open(path).unwrap();
+    let insert = |column: &str, value: &str| {
+        connection.execute_batch(&format!(
+            "INSERT OR REPLACE INTO fv_typed (id, event_timestamp, created_at, {column}) VALUES (1, 1, 1, {value})"
+        ))
+    };
+    for (column, value) in [
+        ("b", "2"),
+        ("b", "'yes'"),
+        ("i", "2147483648"),
+        ("f", "'1,5'"),
+        ("f", "x'00'"),
+        ("t", "'2016-01-04'"),
+        ("t", "9223372036854775807"),
+    ] {
+        assert!(insert(column, value).is_err(), "{column} = {value}");
+    }
+    // More than a 32-bit float holds: not infinity, but a fault that names the column.
+    insert("f", "1e300").unwrap();
+    let error = fixture.store.read(&view, &[id(1)]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::FailedPrecondition);
+    assert!(error.message().contains("fv_typed.f"), "{error}");
+}
+
+#[tokio::test]
+async fn a_second_process_sees_what_was_written() {
+    let fixture = sqlite().await;
+    let view = numbers(&fixture).await;
+    let other = fixture.another().await;
+    assert_eq!(other.load_catalog().await.unwrap().revision, 1);
+    fixture
+        .store
+        .write(&view, vec![number(1, 1, 1, 1.0)])
+        .await
+        .unwrap();
+    assert!(other.read(&view, &[id(1)]).await.unwrap()[0].is_some());
+}
+
+#[tokio::test]
+async fn a_url_of_neither_kind_is_refused() {
+    for url in ["mysql://h/d", "store.db", "sqlite:", ""] {
+        let options = DatabaseOptions::new(DatabaseUrl::new(url));
+        let error = open(&options).await.err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{url}");
+    }
+}
+
+#[tokio::test]
+async fn an_acknowledged_write_survives_the_end_of_the_process() {
+    let fixture = sqlite().await;
+    let view = numbers(&fixture).await;
+    fixture
+        .store
+        .write(&view, vec![number(1, 1, 1, 1.0)])
+        .await
+        .unwrap();
+    // What a kill leaves behind: the files as they are while the store is open, nothing closed or checkpointed.
+    let path = fixture.url.strip_prefix("sqlite:").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("copy.db");
+    std::fs::copy(path, &copy).unwrap();
+    std::fs::copy(format!("{path}-wal"), folder.path().join("copy.db-wal")).unwrap();
+    let store = SqliteStore::open(&copy, &SqliteOptions::default())
+        .await
+        .unwrap();
+    store.check_schema().await.unwrap();
+    assert!(store.read(&view, &[id(1)]).await.unwrap()[0].is_some());
+}

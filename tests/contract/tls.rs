@@ -1,0 +1,232 @@
+//! `sslmode` against a PostgreSQL that speaks TLS.
+
+use std::path::{Path, PathBuf};
+
+use ferrocast::{
+    error::{Error, ErrorKind, Result},
+    features::OnlineStore,
+    stores::{DatabaseOptions, DatabaseUrl, open},
+};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+
+use crate::postgres::{PASSWORD, Postgres, ServerTls, USER};
+
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new(name: &str) -> Authority {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        Authority(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// A certificate and its key, in PEM.
+    fn sign(&self, names: &[&str], common_name: &str) -> (String, String) {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, common_name);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+}
+
+struct Setup {
+    server: Postgres,
+    folder: tempfile::TempDir,
+    ours: Authority,
+}
+
+impl Setup {
+    /// A server with a certificate for `localhost` alone.
+    fn new() -> Setup {
+        let ours = Authority::new("ours");
+        let (certificate, key) = ours.sign(&["localhost"], "server");
+        let server = Postgres::start(Some(&ServerTls {
+            certificate,
+            key,
+            client_ca: Some(ours.0.pem()),
+        }));
+        Setup {
+            server,
+            folder: tempfile::tempdir().unwrap(),
+            ours,
+        }
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// Connects, and asks the server whether it is by TLS.
+    async fn is_encrypted(&self, host: &str, parameters: &str) -> Result<bool> {
+        let user = format!("{USER}:{PASSWORD}");
+        self.is_encrypted_as(&user, host, parameters).await
+    }
+
+    async fn is_encrypted_as(&self, user: &str, host: &str, parameters: &str) -> Result<bool> {
+        // The application's name tells our connection from the test's own.
+        let name = uuid::Uuid::now_v7();
+        let port = self.server.port();
+        let url =
+            format!("postgres://{user}@{host}:{port}/postgres?application_name={name}{parameters}");
+        let store = open(&DatabaseOptions::new(DatabaseUrl::new(url))).await?;
+        store.ping().await?;
+        let client = self.server.connect("postgres").await;
+        let row = client
+            .query_one(
+                "SELECT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = $1 LIMIT 1",
+                &[&name.to_string()],
+            )
+            .await
+            .unwrap();
+        Ok(row.get(0))
+    }
+}
+
+fn roots(path: &Path) -> String {
+    format!("&sslrootcert={}", path.display())
+}
+
+fn assert_refused(outcome: Result<bool>, words: &str) -> Error {
+    let error = outcome.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error:?}");
+    assert!(error.message().contains(words), "{error}");
+    assert!(!format!("{error:?}").contains(PASSWORD));
+    error
+}
+
+#[tokio::test]
+async fn every_mode_does_what_libpq_says() {
+    let setup = Setup::new();
+    let ours = roots(&setup.file("ours.pem", &setup.ours.0.pem()));
+    let theirs = roots(&setup.file("theirs.pem", &Authority::new("theirs").0.pem()));
+    let localhost = "localhost";
+    let number = "127.0.0.1";
+
+    assert!(
+        !setup
+            .is_encrypted(localhost, "&sslmode=disable")
+            .await
+            .unwrap()
+    );
+    assert!(
+        !setup
+            .is_encrypted(localhost, "&sslmode=allow")
+            .await
+            .unwrap()
+    );
+    assert!(setup.is_encrypted(localhost, "").await.unwrap());
+    assert!(
+        setup
+            .is_encrypted(localhost, "&sslmode=prefer")
+            .await
+            .unwrap()
+    );
+    assert!(
+        setup
+            .is_encrypted(number, "&sslmode=require")
+            .await
+            .unwrap()
+    );
+    let bound = "&sslmode=require&channel_binding=require";
+    assert!(setup.is_encrypted(localhost, bound).await.unwrap());
+
+    let mode = |mode: &str, roots: &str| format!("&sslmode={mode}{roots}");
+    // The name does not count, the authority does.
+    assert!(
+        setup
+            .is_encrypted(number, &mode("verify-ca", &ours))
+            .await
+            .unwrap()
+    );
+    assert!(
+        setup
+            .is_encrypted(number, &mode("require", &ours))
+            .await
+            .unwrap()
+    );
+    for weak in ["verify-ca", "require"] {
+        assert_refused(
+            setup.is_encrypted(localhost, &mode(weak, &theirs)).await,
+            "no TLS",
+        );
+    }
+    // Both count.
+    assert!(
+        setup
+            .is_encrypted(localhost, &mode("verify-full", &ours))
+            .await
+            .unwrap()
+    );
+    assert_refused(
+        setup
+            .is_encrypted(number, &mode("verify-full", &ours))
+            .await,
+        "not valid for name",
+    );
+    assert_refused(
+        setup
+            .is_encrypted(localhost, &mode("verify-full", &theirs))
+            .await,
+        "no TLS",
+    );
+    // Nobody whom this machine trusts has signed a throw-away certificate.
+    let system = setup.is_encrypted(localhost, "&sslrootcert=system").await;
+    let error = system.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error:?}");
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_refused_where_tls_is_required() {
+    let url = Postgres::shared().url("postgres");
+    for mode in ["require", "verify-full"] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.pem");
+        std::fs::write(&path, Authority::new("ours").0.pem()).unwrap();
+        let url = format!("{url}?sslmode={mode}{}", roots(&path));
+        let opened = open(&DatabaseOptions::new(DatabaseUrl::new(url))).await;
+        assert_refused(opened.map(|_| true), "does not support TLS");
+    }
+    for mode in ["disable", "allow", "prefer"] {
+        let url = format!("{url}?sslmode={mode}");
+        open(&DatabaseOptions::new(DatabaseUrl::new(url)))
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_client_certificate_logs_in() {
+    let setup = Setup::new();
+    let client = setup.server.connect("postgres").await;
+    client
+        .batch_execute("CREATE ROLE by_certificate LOGIN")
+        .await
+        .unwrap();
+    let (certificate, key) = setup.ours.sign(&[], "by_certificate");
+    let parameters = format!(
+        "&sslmode=require&sslcert={}&sslkey={}",
+        setup.file("client.pem", &certificate).display(),
+        setup.file("client.key", &key).display()
+    );
+    let user = "by_certificate";
+    assert!(
+        setup
+            .is_encrypted_as(user, "localhost", &parameters)
+            .await
+            .unwrap()
+    );
+    let without = setup
+        .is_encrypted_as(user, "localhost", "&sslmode=require")
+        .await;
+    assert_refused(without, "refuses the login");
+    let missing = "&sslmode=require&sslcert=/nowhere/c.pem&sslkey=/nowhere/k.pem";
+    let missing = setup.is_encrypted_as(user, "localhost", missing).await;
+    assert_refused(missing, "/nowhere/k.pem");
+}

@@ -1,0 +1,357 @@
+//! A throw-away PostgreSQL for a test run.
+//!
+//! Takes the programs of an installed PostgreSQL, keeps its data in a folder of its own, listens on a free port of the
+//! loopback interface, and goes away with the test process however that ends: a small shell stands guard and sees its
+//! standard input close.
+//!
+//! Used by several test binaries, each of which needs only a part.
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
+    os::unix::{
+        fs::{PermissionsExt, chown},
+        process::CommandExt,
+    },
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::{
+        Mutex, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio_postgres::NoTls;
+
+/// The superuser, for whom the tests connect.
+pub const USER: &str = "postgres";
+/// A password that no message may show.
+pub const PASSWORD: &str = "throw-away-secret";
+
+const START_WAIT_MAX: Duration = Duration::from_secs(120);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Starts the server, and stops or starts it again as its standard input says; at the end of the input it stops the
+/// server and takes its folder away.
+const GUARD: &str = r#"
+start() { "$BIN/postgres" -D "$DIR/data" >>"$DIR/log" 2>&1 & pid=$!; }
+halt() { kill -QUIT "$pid" 2>/dev/null; wait "$pid"; }
+start
+echo started
+while read -r order; do
+    case "$order" in
+        stop) halt; echo stopped ;;
+        start) start; echo started ;;
+    esac
+done
+halt
+rm -rf "$DIR"
+"#;
+
+/// Files for a server that speaks TLS, in PEM.
+pub struct ServerTls {
+    /// Its certificate.
+    pub certificate: String,
+    /// The certificate's private key.
+    pub key: String,
+    /// Authorities whose client certificates log in without a password; none: passwords only.
+    pub client_ca: Option<String>,
+}
+
+/// A server of our own.
+pub struct Postgres {
+    port: u16,
+    dir: PathBuf,
+    guard: Mutex<Guard>,
+}
+
+struct Guard {
+    child: Child,
+    orders: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+}
+
+/// Who runs the server: PostgreSQL refuses to run as root.
+struct Owner {
+    uid: u32,
+    gid: u32,
+}
+
+impl Postgres {
+    /// The server that all tests of a process share; started when first asked for.
+    pub fn shared() -> &'static Postgres {
+        static SHARED: OnceLock<Postgres> = OnceLock::new();
+        SHARED.get_or_init(|| Postgres::start(None))
+    }
+
+    /// Starts a server. Blocks until it takes connections.
+    pub fn start(tls: Option<&ServerTls>) -> Postgres {
+        let bin = find_programs();
+        let owner = is_root().then(unprivileged_user);
+        let dir = tempfile::Builder::new()
+            .prefix("ferrocast-pg-")
+            .tempdir()
+            .expect("a folder for a throw-away PostgreSQL")
+            .keep();
+        give(&dir, owner.as_ref(), 0o700);
+        let port = free_port();
+        init(&bin, &dir, owner.as_ref());
+        configure(&dir, port, tls, owner.as_ref());
+        let mut command = command_as(owner.as_ref(), "sh", &dir);
+        let mut child = command
+            .args(["-c", GUARD])
+            .env("BIN", &bin)
+            .env("DIR", &dir)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            // So that a Ctrl-C at the terminal reaches the tests and not the guard.
+            .process_group(0)
+            .spawn()
+            .expect("sh, to guard a throw-away PostgreSQL");
+        let guard = Guard {
+            orders: child.stdin.take(),
+            answers: BufReader::new(child.stdout.take().unwrap()),
+            child,
+        };
+        let postgres = Postgres {
+            port,
+            dir,
+            guard: Mutex::new(guard),
+        };
+        postgres.await_answer("started");
+        postgres.await_logins();
+        postgres
+    }
+
+    /// Ends the server at once, as a crash would, and waits until it is gone.
+    pub fn stop(&self) {
+        self.order("stop");
+        self.await_answer("stopped");
+    }
+
+    /// Starts the server again, on the same port and with the same data.
+    pub fn start_again(&self) {
+        self.order("start");
+        self.await_answer("started");
+        self.await_logins();
+    }
+
+    /// The server's port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The URL of a database, without TLS unless parameters say otherwise.
+    pub fn url(&self, database: &str) -> String {
+        format!(
+            "postgres://{USER}:{PASSWORD}@127.0.0.1:{}/{database}",
+            self.port
+        )
+    }
+
+    /// Makes a new database and returns its URL.
+    pub async fn fresh_database(&self) -> String {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let client = self.connect("postgres").await;
+        client
+            .batch_execute(&format!("CREATE DATABASE {name} TEMPLATE template0"))
+            .await
+            .expect("a fresh database");
+        self.url(&name)
+    }
+
+    /// A connection of the test's own, to write SQL by hand; waits for a server that is still starting.
+    ///
+    /// Needs a server of password logins over plain TCP, which every server of ours takes.
+    pub async fn connect(&self, database: &str) -> tokio_postgres::Client {
+        let give_up_at = Instant::now() + START_WAIT_MAX;
+        loop {
+            match tokio_postgres::connect(&self.url(database), NoTls).await {
+                Ok((client, connection)) => {
+                    tokio::spawn(connection);
+                    return client;
+                }
+                Err(error) if Instant::now() > give_up_at => {
+                    panic!(
+                        "no connection: {error:?}; the server's log:\n{}",
+                        self.log()
+                    )
+                }
+                Err(_) => tokio::time::sleep(POLL_INTERVAL).await,
+            }
+        }
+    }
+
+    fn order(&self, order: &str) {
+        let mut guard = self.guard.lock().unwrap();
+        let orders = guard.orders.as_mut().unwrap();
+        writeln!(orders, "{order}").expect("the guard listens");
+    }
+
+    fn await_answer(&self, expected: &str) {
+        let mut line = String::new();
+        let mut guard = self.guard.lock().unwrap();
+        guard
+            .answers
+            .read_line(&mut line)
+            .expect("the guard answers");
+        assert_eq!(line.trim(), expected, "{}", self.log());
+    }
+
+    /// Waits until the server takes logins: it listens some time before.
+    fn await_logins(&self) {
+        let first_login = || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            runtime.unwrap().block_on(self.connect("postgres"));
+        };
+        // On a thread of its own: the caller's may belong to a runtime already.
+        std::thread::scope(|scope| scope.spawn(first_login).join().expect("a first login"));
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Postgres {
+    /// Waits until the guard has cleaned up; a shared server is never dropped, and cleaned up all the same.
+    fn drop(&mut self) {
+        if let Ok(guard) = self.guard.get_mut() {
+            guard.orders = None;
+            let _ = guard.child.wait();
+        }
+    }
+}
+
+/// The folder with `postgres` and `initdb`: the one on the PATH, or Debian's newest.
+fn find_programs() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let has_both = |dir: &PathBuf| dir.join("postgres").exists() && dir.join("initdb").exists();
+    let mut debian: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let version = entry.file_name().to_str()?.parse().ok()?;
+            Some((version, entry.path().join("bin")))
+        })
+        .collect();
+    debian.sort();
+    std::env::split_paths(&path)
+        .chain(debian.into_iter().rev().map(|(_, dir)| dir))
+        .find(has_both)
+        .expect(
+            "these tests need the programs `postgres` and `initdb`, on the PATH or in /usr/lib/postgresql/*/bin; \
+             install them (Debian: apt-get install postgresql; macOS: brew install postgresql)",
+        )
+}
+
+fn is_root() -> bool {
+    let answer = Command::new("id").arg("-u").output().expect("id");
+    answer.stdout == b"0\n"
+}
+
+fn unprivileged_user() -> Owner {
+    let users = fs::read_to_string("/etc/passwd").expect("/etc/passwd");
+    let find = |name: &str| {
+        users.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            let is_it = fields.next() == Some(name);
+            let uid = fields.nth(1)?.parse().ok()?;
+            let gid = fields.next()?.parse().ok()?;
+            is_it.then_some(Owner { uid, gid })
+        })
+    };
+    find("postgres").or_else(|| find("nobody")).expect(
+        "PostgreSQL does not run as root, and there is no user postgres or nobody to run it",
+    )
+}
+
+fn give(path: &Path, owner: Option<&Owner>, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    if let Some(owner) = owner {
+        chown(path, Some(owner.uid), Some(owner.gid)).unwrap();
+    }
+}
+
+fn write_as(path: &Path, text: &str, owner: Option<&Owner>) {
+    fs::write(path, text).unwrap();
+    give(path, owner, 0o600);
+}
+
+fn command_as(owner: Option<&Owner>, program: impl AsRef<std::ffi::OsStr>, dir: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(dir);
+    if let Some(owner) = owner {
+        command.uid(owner.uid).gid(owner.gid);
+    }
+    command
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+fn init(bin: &Path, dir: &Path, owner: Option<&Owner>) {
+    let password = dir.join("password");
+    write_as(&password, PASSWORD, owner);
+    let done = command_as(owner, bin.join("initdb"), dir)
+        .arg("-D")
+        .arg(dir.join("data"))
+        .args(["--username", USER, "--auth=scram-sha-256"])
+        .args(["--encoding=UTF8", "--locale=C", "--no-sync"])
+        .arg("--pwfile")
+        .arg(&password)
+        .output()
+        .expect("initdb");
+    assert!(
+        done.status.success(),
+        "initdb failed: {}{}",
+        String::from_utf8_lossy(&done.stdout),
+        String::from_utf8_lossy(&done.stderr)
+    );
+}
+
+/// For speed the data may be lost in a crash of the machine, which would end the tests anyway.
+fn configure(dir: &Path, port: u16, tls: Option<&ServerTls>, owner: Option<&Owner>) {
+    let data = dir.join("data");
+    let mut settings = format!(
+        "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = ''\n\
+         fsync = off\nfull_page_writes = off\nautovacuum = off\n\
+         shared_buffers = 32MB\nmax_connections = 300\n"
+    );
+    if let Some(tls) = tls {
+        settings.push_str("ssl = on\n");
+        write_as(&data.join("server.crt"), &tls.certificate, owner);
+        write_as(&data.join("server.key"), &tls.key, owner);
+        if let Some(authority) = &tls.client_ca {
+            settings.push_str("ssl_ca_file = 'clients.crt'\n");
+            write_as(&data.join("clients.crt"), authority, owner);
+            write_as(
+                &data.join("pg_hba.conf"),
+                "hostssl all by_certificate 127.0.0.1/32 cert\nhost all all 127.0.0.1/32 scram-sha-256\n",
+                owner,
+            );
+        }
+    }
+    let mut file = fs::OpenOptions::new()
+        .append(true)
+        .open(data.join("postgresql.conf"))
+        .unwrap();
+    file.write_all(settings.as_bytes()).unwrap();
+}
