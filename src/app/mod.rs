@@ -26,7 +26,7 @@ use crate::{
     },
     middleware::{self, Bounds},
     runtimes::onnx::OnnxLoader,
-    stores::{self, DatabaseOptions, DatabaseUrl, Store},
+    stores::{self, DatabaseOptions, Store},
 };
 
 pub use banner::banner;
@@ -50,7 +50,7 @@ pub async fn open_store(config: &Config) -> Result<Arc<Store>> {
 }
 
 fn database_options(database: &DatabaseConfig) -> DatabaseOptions {
-    let mut options = DatabaseOptions::new(DatabaseUrl::new(database.url.reveal()));
+    let mut options = DatabaseOptions::new(database.url.clone());
     options.pool_size = database.connections_max;
     options.connect_timeout = database.connect_max;
     options.acquire_timeout = database.acquire_max;

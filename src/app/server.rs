@@ -156,7 +156,9 @@ impl Server {
 
 async fn bind(setting: &str, address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|fault| {
-        Error::failed_precondition(format!("{setting}: {address} cannot be listened on: {fault}"))
+        Error::failed_precondition(format!(
+            "{setting}: {address} cannot be listened on: {fault}"
+        ))
     })
 }
 

@@ -32,10 +32,9 @@ pub(super) async fn run(config: &Config, command: &Apply) -> Result<ExitCode> {
     app::prepare_schema(&store, &config.database).await?;
     for file in files {
         let place = file.path.display().to_string();
-        let (plan, _) =
-            apply_definitions(store.as_ref(), &file.definitions, command.dry_run)
-                .await
-                .map_err(|fault| fault.within(&place))?;
+        let (plan, _) = apply_definitions(store.as_ref(), &file.definitions, command.dry_run)
+            .await
+            .map_err(|fault| fault.within(&place))?;
         if plan.is_empty() {
             output::line(&format!("{place}: everything is as defined"));
         }

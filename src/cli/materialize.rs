@@ -55,7 +55,9 @@ pub(super) async fn run(config: &Config, command: &Materialize) -> Result<ExitCo
         .iter()
         .map(|work| {
             catalog.view(&work.view).map_err(|fault| {
-                Error::failed_precondition(format!("{fault}; `ferrocast apply` creates what is defined"))
+                Error::failed_precondition(format!(
+                    "{fault}; `ferrocast apply` creates what is defined"
+                ))
             })
         })
         .collect::<Result<Vec<_>>>()?;

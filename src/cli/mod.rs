@@ -148,9 +148,10 @@ impl Cli {
         }
         let (grpc_addr, http_addr) = match &self.command {
             Command::Serve(serve) => (serve.grpc_addr.as_ref(), serve.http_addr.as_ref()),
-            Command::Migrate(_) | Command::Apply(_) | Command::Materialize(_) | Command::Check(_) => {
-                (None, None)
-            }
+            Command::Migrate(_)
+            | Command::Apply(_)
+            | Command::Materialize(_)
+            | Command::Check(_) => (None, None),
         };
         let named = [
             ("server.grpc_addr", grpc_addr),

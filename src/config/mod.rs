@@ -32,9 +32,9 @@ impl Secret {
     }
 }
 
-impl From<String> for Secret {
-    fn from(text: String) -> Self {
-        Secret(text)
+impl<T: Into<String>> From<T> for Secret {
+    fn from(text: T) -> Self {
+        Secret(text.into())
     }
 }
 

@@ -15,9 +15,9 @@ pub struct Timestamp {
 
 impl Timestamp {
     /// 0001-01-01T00:00:00Z in microseconds since 1970, the earliest that the wire can carry.
-    const MICROS_MIN: i64 = -62_135_596_800_000_000;
-    /// 9999-12-31T23:59:59.999999Z in microseconds since 1970, the latest that the wire can carry.
-    const MICROS_MAX: i64 = 253_402_300_799_999_999;
+    pub const MICROS_MIN: i64 = -62_135_596_800_000_000;
+    /// 9999-12-30T21:59:59.999999Z in microseconds since 1970, the latest that has a date in every offset from UTC.
+    pub const MICROS_MAX: i64 = 253_402_207_199_999_999;
 
     /// 1970-01-01T00:00:00Z.
     pub const EPOCH: Timestamp = Timestamp { micros: 0 };
@@ -130,13 +130,28 @@ impl Value {
             },
             ValueType::Int32 => text.parse().map(Value::Int32).map_err(|_| fault()),
             ValueType::Int64 => text.parse().map(Value::Int64).map_err(|_| fault()),
-            ValueType::Float => text.parse().map(Value::Float).map_err(|_| fault()),
-            ValueType::Double => text.parse().map(Value::Double).map_err(|_| fault()),
+            ValueType::Float => match text.parse::<f32>() {
+                Ok(value) if is_overflow(text, value.is_infinite()) => {
+                    Err(format!("\"{text}\" is more than a float holds"))
+                }
+                parsed => parsed.map(Value::Float).map_err(|_| fault()),
+            },
+            ValueType::Double => match text.parse::<f64>() {
+                Ok(value) if is_overflow(text, value.is_infinite()) => {
+                    Err(format!("\"{text}\" is more than a double holds"))
+                }
+                parsed => parsed.map(Value::Double).map_err(|_| fault()),
+            },
             ValueType::String => Ok(Value::String(text.to_owned())),
             ValueType::Bytes => hex::decode(text).map(Value::Bytes).map_err(|_| fault()),
             ValueType::Timestamp => Timestamp::parse(text).map(Value::Timestamp),
         }
     }
+}
+
+/// "inf" is infinite; digits that became so are a number that the type cannot hold.
+fn is_overflow(text: &str, is_infinite: bool) -> bool {
+    is_infinite && text.contains(|c: char| c.is_ascii_digit())
 }
 
 impl fmt::Display for Value {
@@ -218,6 +233,10 @@ mod tests {
             assert!(Timestamp::parse(bad).is_err(), "{bad}");
         }
         assert!(Timestamp::from_micros(i64::MAX).is_none());
+        for micros in [Timestamp::MICROS_MIN, Timestamp::MICROS_MAX] {
+            let timestamp = Timestamp::from_micros(micros).unwrap();
+            assert_eq!(Timestamp::parse(&timestamp.to_string()), Ok(timestamp));
+        }
     }
 
     #[test]
@@ -234,6 +253,12 @@ mod tests {
         assert_eq!(
             Value::parse("3.5", ValueType::Int32),
             Err("\"3.5\" is no int32".to_owned())
+        );
+        assert!(Value::parse("1e39", ValueType::Float).is_err());
+        assert!(Value::parse("1e309", ValueType::Double).is_err());
+        assert_eq!(
+            Value::parse("-inf", ValueType::Double),
+            Ok(Value::Double(f64::NEG_INFINITY))
         );
     }
 

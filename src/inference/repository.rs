@@ -283,9 +283,7 @@ fn default_version(definition: &ModelDefinition, versions: &[ModelVersion]) -> O
 }
 
 /// An example entity as JSON; what JSON cannot say is left out.
-fn example(
-    fields: &BTreeMap<String, toml::Value>,
-) -> serde_json::Map<String, serde_json::Value> {
+fn example(fields: &BTreeMap<String, toml::Value>) -> serde_json::Map<String, serde_json::Value> {
     fields
         .iter()
         .filter_map(|(name, value)| Some((name.clone(), serde_json::to_value(value).ok()?)))

@@ -10,7 +10,7 @@ mod sqlite;
 mod statements;
 mod table;
 
-use std::{fmt, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -20,39 +20,18 @@ pub use self::{
 };
 use crate::{
     catalog::{Catalog, CatalogStore, FeatureView, Plan},
+    config::Secret,
     error::{Error, Result},
     features::{
         EntityKey, Materialization, OnlineStore, RowBatches, StoredRow, WriteCounts, WriteRow,
     },
 };
 
-/// A connection string, which may hold a password: it never prints.
-#[derive(Clone, PartialEq, Eq)]
-pub struct DatabaseUrl(String);
-
-impl DatabaseUrl {
-    /// Takes a connection string in.
-    pub fn new(text: impl Into<String>) -> Self {
-        DatabaseUrl(text.into())
-    }
-
-    /// The string itself, for whoever connects.
-    pub(crate) fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for DatabaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("DatabaseUrl(…)")
-    }
-}
-
 /// Which database, and how it is used. What a database has no use for is ignored.
 #[derive(Debug, Clone)]
 pub struct DatabaseOptions {
     /// `postgres://…`, `postgresql://…` or `sqlite:PATH`.
-    pub url: DatabaseUrl,
+    pub url: Secret,
     /// Connections at the most; with SQLite, those that read.
     pub pool_size: usize,
     /// How long making a connection may take; with SQLite, waiting for a locked file.
@@ -67,7 +46,7 @@ pub struct DatabaseOptions {
 
 impl DatabaseOptions {
     /// The usual bounds.
-    pub fn new(url: DatabaseUrl) -> Self {
+    pub fn new(url: Secret) -> Self {
         let usual = PostgresOptions::new(url);
         DatabaseOptions {
             url: usual.url,

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use ferrocast::{
     catalog::{CatalogStore, Definitions, FeatureView, Plan, apply_definitions},
+    config::Secret,
     features::{EntityKey, Materialization, StoredRow, Timestamp, Value, WriteRow},
-    stores::{DatabaseOptions, DatabaseUrl, Store, open},
+    stores::{DatabaseOptions, Store, open},
 };
 
 use crate::postgres::Postgres;
@@ -56,7 +57,7 @@ impl Fixture {
 }
 
 pub async fn open_url(url: &str) -> Arc<Store> {
-    let mut options = DatabaseOptions::new(DatabaseUrl::new(url));
+    let mut options = DatabaseOptions::new(Secret::from(url));
     options.pool_size = 4;
     // A machine busy with other tests is no fault of the store's.
     options.connect_timeout = std::time::Duration::from_secs(60);

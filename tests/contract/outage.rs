@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use ferrocast::{
+    config::Secret,
     error::{Error, ErrorKind, Result},
     features::OnlineStore,
-    stores::{DatabaseOptions, DatabaseUrl, open},
+    stores::{DatabaseOptions, open},
 };
 
 use crate::{
@@ -23,7 +24,7 @@ fn assert_discreet(error: &Error) {
 }
 
 async fn open_fault(url: &str) -> Error {
-    let error = open(&DatabaseOptions::new(DatabaseUrl::new(url)))
+    let error = open(&DatabaseOptions::new(Secret::from(url)))
         .await
         .err()
         .unwrap();
@@ -49,7 +50,7 @@ async fn until_it_works<T>(mut work: impl AsyncFnMut() -> Result<T>) -> T {
 async fn an_outage_is_unavailable_and_passes_by_itself() {
     let server = Postgres::start(None);
     let url = server.fresh_database().await;
-    let store = open(&DatabaseOptions::new(DatabaseUrl::new(&url)))
+    let store = open(&DatabaseOptions::new(Secret::from(&url)))
         .await
         .unwrap();
     store.migrate().await.unwrap();
@@ -128,7 +129,7 @@ async fn a_refused_login_and_an_unknown_database_are_preconditions() {
 async fn a_statement_that_takes_too_long_is_stopped() {
     let fixture = postgres().await;
     let view = numbers(&fixture).await;
-    let mut options = DatabaseOptions::new(DatabaseUrl::new(&fixture.url));
+    let mut options = DatabaseOptions::new(Secret::from(&fixture.url));
     options.statement_timeout = Duration::from_millis(200);
     let store = open(&options).await.unwrap();
     let name = fixture.url.rsplit('/').next().unwrap();
@@ -159,7 +160,7 @@ async fn a_statement_that_takes_too_long_is_stopped() {
 async fn an_exhausted_pool_is_overloaded() {
     let fixture = postgres().await;
     let view = numbers(&fixture).await;
-    let mut options = DatabaseOptions::new(DatabaseUrl::new(&fixture.url));
+    let mut options = DatabaseOptions::new(Secret::from(&fixture.url));
     options.pool_size = 1;
     options.acquire_timeout = Duration::from_millis(100);
     options.statement_timeout = Duration::from_secs(60);

@@ -4,9 +4,10 @@ use std::{path::Path, time::Duration};
 
 use ferrocast::{
     catalog::CatalogStore,
+    config::Secret,
     error::{Error, ErrorKind},
     features::OnlineStore,
-    stores::{DatabaseOptions, DatabaseUrl, SqliteOptions, SqliteStore, open},
+    stores::{DatabaseOptions, SqliteOptions, SqliteStore, open},
 };
 
 use crate::fixtures::*;
@@ -129,7 +130,7 @@ async fn a_second_process_sees_what_was_written() {
 #[tokio::test]
 async fn a_url_of_neither_kind_is_refused() {
     for url in ["mysql://h/d", "store.db", "sqlite:", ""] {
-        let options = DatabaseOptions::new(DatabaseUrl::new(url));
+        let options = DatabaseOptions::new(Secret::from(url));
         let error = open(&options).await.err().unwrap();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{url}");
     }

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use ferrocast::{
+    config::Secret,
     error::{Error, ErrorKind, Result},
     features::OnlineStore,
-    stores::{DatabaseOptions, DatabaseUrl, open},
+    stores::{DatabaseOptions, open},
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
@@ -75,7 +76,7 @@ impl Setup {
         let port = self.server.port();
         let url =
             format!("postgres://{user}@{host}:{port}/postgres?application_name={name}{parameters}");
-        let store = open(&DatabaseOptions::new(DatabaseUrl::new(url))).await?;
+        let store = open(&DatabaseOptions::new(Secret::from(url))).await?;
         store.ping().await?;
         let client = self.server.connect("postgres").await;
         let row = client
@@ -190,12 +191,12 @@ async fn a_server_without_tls_is_refused_where_tls_is_required() {
         let path = folder.path().join("ca.pem");
         std::fs::write(&path, Authority::new("ours").0.pem()).unwrap();
         let url = format!("{url}?sslmode={mode}{}", roots(&path));
-        let opened = open(&DatabaseOptions::new(DatabaseUrl::new(url))).await;
+        let opened = open(&DatabaseOptions::new(Secret::from(url))).await;
         assert_refused(opened.map(|_| true), "does not support TLS");
     }
     for mode in ["disable", "allow", "prefer"] {
         let url = format!("{url}?sslmode={mode}");
-        open(&DatabaseOptions::new(DatabaseUrl::new(url)))
+        open(&DatabaseOptions::new(Secret::from(url)))
             .await
             .unwrap();
     }

@@ -25,7 +25,14 @@ async fn predict_by_entity() {
     let prediction = &answer["predictions"][0];
     assert_eq!(
         keys(prediction),
-        ["featureStatuses", "features", "label", "predictionId", "probabilities", "score"]
+        [
+            "featureStatuses",
+            "features",
+            "label",
+            "predictionId",
+            "probabilities",
+            "score"
+        ]
     );
     let score = prediction["score"].as_f64().unwrap();
     let bad = prediction["probabilities"]["bad"].as_f64().unwrap();
@@ -77,7 +84,10 @@ async fn get_write_and_get_again() {
     let (status, answer) = running.post("/v1/features:get", get.clone()).await;
     assert_eq!(status, 200, "{answer}");
     let column = &answer["columns"][0];
-    assert_eq!(keys(column), ["eventTimestamps", "feature", "statuses", "values"]);
+    assert_eq!(
+        keys(column),
+        ["eventTimestamps", "feature", "statuses", "values"]
+    );
     assert_eq!(column["feature"], "applicant:annual_inc");
     assert_eq!(column["statuses"], json!(["PRESENT"]));
     assert_eq!(column["eventTimestamps"], json!(["2016-01-04T00:00:00Z"]));
@@ -87,9 +97,15 @@ async fn get_write_and_get_again() {
         "loan_id": "LC00001", "annual_inc": 1, "eventTimestamp": "2030-01-01T00:00:00.5Z"
     }]});
     let path = "/v1/featureViews/applicant:write";
-    let (status, answer) = running.post(path, write.clone()).await;
-    assert_eq!((status, &answer), (200, &json!({"written": "1", "late": "0"})));
-    let (_, answer) = running.post(path, write).await;
+    let (status, answer) = running.post(path, write).await;
+    assert_eq!(
+        (status, &answer),
+        (200, &json!({"written": "1", "late": "0"}))
+    );
+    let older = json!({"rows": [{
+        "loan_id": "LC00001", "annual_inc": 2, "eventTimestamp": "2030-01-01T00:00:00.4Z"
+    }]});
+    let (_, answer) = running.post(path, older).await;
     assert_eq!(answer, json!({"written": "0", "late": "1"}));
 
     let (_, answer) = running.post("/v1/features:get", get).await;
@@ -113,9 +129,15 @@ async fn an_unknown_entity_is_a_status_or_an_error_as_the_model_says() {
     let (status, answer) = running
         .post("/v1/models/credit_risk:predictByEntity", body)
         .await;
-    assert_eq!((status, answer["status"].as_str()), (404, Some("NOT_FOUND")));
+    assert_eq!(
+        (status, answer["status"].as_str()),
+        (404, Some("NOT_FOUND"))
+    );
     let message = answer["message"].as_str().unwrap();
-    assert!(message.contains("entities[1]") && message.contains("nobody"), "{message}");
+    assert!(
+        message.contains("entities[1]") && message.contains("nobody"),
+        "{message}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,14 +30,30 @@ const LAYERS: [(&str, &[&str]); 15] = [
     (
         "app",
         &[
-            "error", "config", "telemetry", "catalog", "features", "inference", "stores", "sources",
-            "runtimes", "grpc", "middleware",
+            "error",
+            "config",
+            "telemetry",
+            "catalog",
+            "features",
+            "inference",
+            "stores",
+            "sources",
+            "runtimes",
+            "grpc",
+            "middleware",
         ],
     ),
     (
         "cli",
         &[
-            "error", "config", "telemetry", "catalog", "features", "inference", "stores", "sources",
+            "error",
+            "config",
+            "telemetry",
+            "catalog",
+            "features",
+            "inference",
+            "stores",
+            "sources",
             "app",
         ],
     ),
@@ -126,7 +142,14 @@ fn the_domain_knows_no_wire_no_sql_and_no_runtime() {
     }
     for file in files {
         let text = fs::read_to_string(&file).unwrap();
-        for foreign in ["tonic::", "prost", "rusqlite::", "tokio_postgres::", "ort::", "axum::"] {
+        for foreign in [
+            "tonic::",
+            "prost",
+            "rusqlite::",
+            "tokio_postgres::",
+            "ort::",
+            "axum::",
+        ] {
             let used = text
                 .lines()
                 .filter(|line| !line.trim_start().starts_with("//"))
@@ -209,5 +232,8 @@ fn the_protos_are_as_reviewed() {
 async fn the_openapi_document_is_as_reviewed() {
     let running = Running::start().await;
     let (_, document) = running.get("/openapi.json").await;
-    snapshot("openapi.json", &serde_json::to_string_pretty(&document).unwrap());
+    snapshot(
+        "openapi.json",
+        &serde_json::to_string_pretty(&document).unwrap(),
+    );
 }

@@ -45,7 +45,10 @@ async fn a_view_is_defined_filled_and_read_without_a_restart() {
     let missing = client.get_feature_view(view.clone()).await.unwrap_err();
     assert_eq!(missing.code(), Code::NotFound);
 
-    client.apply_definitions(apply(DEFINITIONS, false)).await.unwrap();
+    client
+        .apply_definitions(apply(DEFINITIONS, false))
+        .await
+        .unwrap();
     let described = client.get_feature_view(view).await.unwrap().into_inner();
     assert_eq!(described.ttl.unwrap().seconds, 3_600);
 
@@ -81,7 +84,10 @@ async fn a_view_is_defined_filled_and_read_without_a_restart() {
         .await;
     assert_eq!(status, 200, "{answer}");
     let columns = &answer["columns"];
-    assert_eq!(columns[0]["values"], json!(["9007199254740993", null, null]));
+    assert_eq!(
+        columns[0]["values"],
+        json!(["9007199254740993", null, null])
+    );
     assert_eq!(
         columns[0]["statuses"],
         json!(["PRESENT", "OUTSIDE_TTL", "NOT_FOUND"])
@@ -96,7 +102,10 @@ async fn a_view_is_defined_filled_and_read_without_a_restart() {
 async fn a_new_feature_keeps_the_rows_and_a_loss_is_refused() {
     let running = Running::start().await;
     let mut client = running.features().await;
-    client.apply_definitions(apply(DEFINITIONS, false)).await.unwrap();
+    client
+        .apply_definitions(apply(DEFINITIONS, false))
+        .await
+        .unwrap();
     let row = object(&json!({"country": "NL", "shop_id": 1, "visitors": 2}));
     let write = pb::WriteFeaturesRequest {
         view: "Footfall".into(),
@@ -108,7 +117,10 @@ async fn a_new_feature_keeps_the_rows_and_a_loss_is_refused() {
         "features = [",
         "features = [{ name = \"staff\", type = \"int32\" },",
     );
-    let changed = client.apply_definitions(apply(&wider, false)).await.unwrap();
+    let changed = client
+        .apply_definitions(apply(&wider, false))
+        .await
+        .unwrap();
     assert_eq!(changed.into_inner().changes[0].details, ["add staff int32"]);
     let (_, answer) = running
         .post(

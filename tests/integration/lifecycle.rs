@@ -40,9 +40,9 @@ async fn reflection_speaks_both_versions() {
     let mut client = v1::server_reflection_client::ServerReflectionClient::new(channel.clone());
     let request = v1::ServerReflectionRequest {
         host: String::new(),
-        message_request: Some(
-            v1::server_reflection_request::MessageRequest::ListServices(String::new()),
-        ),
+        message_request: Some(v1::server_reflection_request::MessageRequest::ListServices(
+            String::new(),
+        )),
     };
     let mut answers = client
         .server_reflection_info(tokio_stream::once(request))
@@ -50,7 +50,12 @@ async fn reflection_speaks_both_versions() {
         .unwrap()
         .into_inner();
     let listed = format!("{:?}", answers.message().await.unwrap().unwrap());
-    for service in ["FeatureService", "PredictionService", "ModelService", "Health"] {
+    for service in [
+        "FeatureService",
+        "PredictionService",
+        "ModelService",
+        "Health",
+    ] {
         assert!(listed.contains(service), "{listed}");
     }
 
@@ -84,7 +89,10 @@ async fn a_port_in_use_is_named() {
             .err()
             .unwrap();
         assert_eq!(fault.kind(), ErrorKind::FailedPrecondition);
-        assert!(fault.message().contains(setting) && fault.message().contains(&address), "{fault}");
+        assert!(
+            fault.message().contains(setting) && fault.message().contains(&address),
+            "{fault}"
+        );
     }
 }
 
@@ -96,7 +104,15 @@ async fn a_database_that_is_away_at_the_start_is_named_without_its_password() {
         listener.local_addr().unwrap().port()
     };
     let url = format!("postgres://user:hunter2@127.0.0.1:{port}/db");
-    let done = ferrocast(&["serve", "--database-url", &url, "--grpc-addr", "127.0.0.1:0", "--http-addr", "off"]);
+    let done = ferrocast(&[
+        "serve",
+        "--database-url",
+        &url,
+        "--grpc-addr",
+        "127.0.0.1:0",
+        "--http-addr",
+        "off",
+    ]);
     assert_eq!(done.status.code(), Some(1));
     let stderr = text(&done.stderr);
     assert!(stderr.contains(&port.to_string()), "{stderr}");
@@ -126,8 +142,15 @@ struct Serving {
 impl Serving {
     fn start(url: &str) -> Serving {
         let mut child = command(&[
-            "serve", "--database-url", url, "--grpc-addr", "127.0.0.1:0", "--http-addr",
-            "127.0.0.1:0", "--set", "telemetry.log_format=json",
+            "serve",
+            "--database-url",
+            url,
+            "--grpc-addr",
+            "127.0.0.1:0",
+            "--http-addr",
+            "127.0.0.1:0",
+            "--set",
+            "telemetry.log_format=json",
         ])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -196,7 +219,10 @@ async fn the_binary_serves_logs_and_stops_at_a_signal() {
         .metadata_mut()
         .insert("x-request-id", "find-me-in-the-log".parse().unwrap());
     let answer = client.predict_by_entity(request).await.unwrap();
-    assert_eq!(answer.metadata().get("x-request-id").unwrap(), "find-me-in-the-log");
+    assert_eq!(
+        answer.metadata().get("x-request-id").unwrap(),
+        "find-me-in-the-log"
+    );
 
     serving.signal("TERM");
     let (code, logs) = tokio::task::block_in_place(|| serving.end());
@@ -210,7 +236,10 @@ async fn the_binary_serves_logs_and_stops_at_a_signal() {
         .find(|line| line["span"]["request_id"] == "find-me-in-the-log")
         .unwrap();
     assert_eq!(answered["code"], "Ok");
-    assert!(lines.iter().any(|line| line["message"] == "stopped"), "{logs}");
+    assert!(
+        lines.iter().any(|line| line["message"] == "stopped"),
+        "{logs}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -219,7 +248,9 @@ async fn a_stop_lets_running_requests_end() {
     let mut client = running.predictions().await;
     let request = pb::PredictByEntityRequest {
         model: "credit_risk".into(),
-        entities: (0..9_000).map(|i| loan(&format!("LC{:05}", i + 1))).collect(),
+        entities: (0..9_000)
+            .map(|i| loan(&format!("LC{:05}", i + 1)))
+            .collect(),
         ..Default::default()
     };
     // Begun before the stop: the connection is there and the request on its way.

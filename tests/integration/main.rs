@@ -1,6 +1,8 @@
 //! The whole server: real sockets, real stores, the real model, real files.
 #![allow(
     missing_docs,
+    unreachable_pub,
+    clippy::wildcard_enum_match_arm,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,

@@ -10,7 +10,10 @@ use crate::support::{Running, ferrocast, filled_sqlite, models, text};
 /// A copy of the repository's model, for a test to break.
 fn copy_of_models() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
-    copy(&models().join("credit_risk"), &dir.path().join("credit_risk"));
+    copy(
+        &models().join("credit_risk"),
+        &dir.path().join("credit_risk"),
+    );
     dir
 }
 
@@ -80,7 +83,9 @@ async fn a_broken_onnx_file() {
         let bytes = b"this is no model".to_vec();
         fs::write(model.join("1/model.onnx"), &bytes).unwrap();
         let digest = sha256(&bytes);
-        edit_json(&model.join("1/signature.json"), |s| s["sha256"] = json!(digest));
+        edit_json(&model.join("1/signature.json"), |s| {
+            s["sha256"] = json!(digest)
+        });
     })
     .await;
 }
@@ -93,7 +98,9 @@ async fn a_model_file_cut_short() {
         bytes.truncate(bytes.len() / 2);
         fs::write(&path, &bytes).unwrap();
         let digest = sha256(&bytes);
-        edit_json(&model.join("1/signature.json"), |s| s["sha256"] = json!(digest));
+        edit_json(&model.join("1/signature.json"), |s| {
+            s["sha256"] = json!(digest)
+        });
     })
     .await;
 }
@@ -147,16 +154,23 @@ async fn an_input_of_another_type_than_its_feature() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signature_that_does_not_fit_the_graph() {
-    refused(&["model.onnx", "no output \"scores\"", "probabilities"], |model| {
-        edit_json(&model.join("1/signature.json"), |s| s["output"] = json!("scores"));
-    })
+    refused(
+        &["model.onnx", "no output \"scores\"", "probabilities"],
+        |model| {
+            edit_json(&model.join("1/signature.json"), |s| {
+                s["output"] = json!("scores")
+            });
+        },
+    )
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signature_with_an_unknown_key() {
     refused(&["signature.json", "treshold"], |model| {
-        edit_json(&model.join("1/signature.json"), |s| s["treshold"] = json!(1));
+        edit_json(&model.join("1/signature.json"), |s| {
+            s["treshold"] = json!(1)
+        });
     })
     .await;
 }
@@ -180,13 +194,27 @@ async fn a_missing_value_that_the_model_rejects() {
     let models = dir.path().display().to_string();
     let running = Running::with(&[("models.path", &models)]).await;
     let (status, answer) = running
-        .post("/v1/models/credit_risk:predict", json!({"rows": [{"annual_inc": 1}, {}]}))
+        .post(
+            "/v1/models/credit_risk:predict",
+            json!({"rows": [{"annual_inc": 1}, {}]}),
+        )
         .await;
-    assert_eq!((status, &answer["status"]), (400, &json!("FAILED_PRECONDITION")));
-    assert!(answer["message"].as_str().unwrap().contains("rows[1].annual_inc"), "{answer}");
+    assert_eq!(
+        (status, &answer["status"]),
+        (400, &json!("FAILED_PRECONDITION"))
+    );
+    assert!(
+        answer["message"]
+            .as_str()
+            .unwrap()
+            .contains("rows[1].annual_inc"),
+        "{answer}"
+    );
 
     let write = json!({"rows": [{"loan_id": "LC00001", "annual_inc": null}]});
-    running.post("/v1/featureViews/applicant:write", write).await;
+    running
+        .post("/v1/featureViews/applicant:write", write)
+        .await;
     let (status, answer) = running
         .post(
             "/v1/models/credit_risk:predictByEntity",
@@ -194,7 +222,13 @@ async fn a_missing_value_that_the_model_rejects() {
         )
         .await;
     assert_eq!(status, 400);
-    assert!(answer["message"].as_str().unwrap().contains("applicant:annual_inc is null"), "{answer}");
+    assert!(
+        answer["message"]
+            .as_str()
+            .unwrap()
+            .contains("applicant:annual_inc is null"),
+        "{answer}"
+    );
 }
 
 /// By the system's own program, so that the server's arithmetic is not its own witness.

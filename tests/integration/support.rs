@@ -135,8 +135,7 @@ impl Running {
     }
 
     pub async fn predictions(&self) -> PredictionServiceClient<Channel> {
-        PredictionServiceClient::new(self.channel().await)
-            .max_decoding_message_size(64 << 20)
+        PredictionServiceClient::new(self.channel().await).max_decoding_message_size(64 << 20)
     }
 
     pub async fn models(&self) -> ModelServiceClient<Channel> {

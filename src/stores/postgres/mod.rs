@@ -21,13 +21,13 @@ use self::{
     pool::{Database, LoneClient},
 };
 use super::{
-    DatabaseUrl,
     migrations::{self, HISTORY_TABLE},
     statements::StatementCache,
     table::{check_keys, check_rows},
 };
 use crate::{
     catalog::{Catalog, CatalogStore, FeatureView, Plan},
+    config::Secret,
     error::Result,
     features::{
         EntityKey, Materialization, OnlineStore, RowBatches, StoredRow, WriteCounts, WriteRow,
@@ -41,7 +41,7 @@ const MIGRATE_LOCK: i64 = 0x6665_7272_6f63_6173;
 #[derive(Debug, Clone)]
 pub struct PostgresOptions {
     /// `postgres://user:password@host:port/database?sslmode=…`, or libpq's `key=value` form.
-    pub url: DatabaseUrl,
+    pub url: Secret,
     /// Connections at the most.
     pub pool_size: usize,
     /// How long making a connection may take, TLS and login included; `connect_timeout` in the URL goes before it.
@@ -56,7 +56,7 @@ pub struct PostgresOptions {
 
 impl PostgresOptions {
     /// Bounds that suit a server of its own beside a nearby database.
-    pub fn new(url: DatabaseUrl) -> Self {
+    pub fn new(url: Secret) -> Self {
         PostgresOptions {
             url,
             pool_size: 16,

@@ -78,7 +78,11 @@ pub(super) fn column_definition(field: &Field) -> String {
 /// The definition of a column with a point in time: years 1 to 9999.
 pub(super) fn time_definition(name: &str) -> String {
     let name = quoted(name);
-    format!("{name} INTEGER CHECK ({name} BETWEEN -62135596800000000 AND 253402300799999999)")
+    format!(
+        "{name} INTEGER CHECK ({name} BETWEEN {} AND {})",
+        Timestamp::MICROS_MIN,
+        Timestamp::MICROS_MAX
+    )
 }
 
 /// Reads a column of a row.
