@@ -5,9 +5,10 @@ source "$(dirname "$0")/lib.sh"
 cd "$root"
 
 work=$(mktemp -d)
+make_pid=
 server=
 cleanup() {
-    if [ -n "$server" ]; then kill -TERM "$server" 2>/dev/null || true; fi
+    for pid in $server $make_pid; do kill -TERM "$pid" 2>/dev/null || true; done
     rm -rf "$work"
 }
 trap cleanup EXIT
@@ -47,11 +48,11 @@ unset DATABASE_URL
 
 start() {
     make --no-print-directory run >"$work/server.out" 2>"$work/server.err" &
-    local make_pid=$!
+    make_pid=$!
     for _ in $(seq 1 600); do
         if curl -fsS "$http/health/ready" >/dev/null 2>&1; then
             # The recipe's last line becomes the server: it is make's only child.
-            read -r server <"/proc/$make_pid/task/$make_pid/children"
+            server=$(tr -d " " <"/proc/$make_pid/task/$make_pid/children")
             [ -n "$server" ] || fail "make run: no server process"
             return
         fi
