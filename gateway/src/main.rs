@@ -34,24 +34,20 @@ struct Cli {
     /// The gRPC server; https:// uses TLS with the system's roots.
     #[arg(
         long,
-        env = "FERROCAST_GATEWAY_GRPC_URL",
+        env = "GATEWAY_GRPC_URL",
         default_value = "http://127.0.0.1:50051"
     )]
     grpc_url: String,
     /// The address to serve HTTP on.
-    #[arg(
-        long,
-        env = "FERROCAST_GATEWAY_HTTP_ADDR",
-        default_value = "127.0.0.1:8080"
-    )]
+    #[arg(long, env = "GATEWAY_HTTP_ADDR", default_value = "127.0.0.1:8080")]
     http_addr: SocketAddr,
     /// An encoded FileDescriptorSet to use instead of asking the server's reflection.
-    #[arg(long, env = "FERROCAST_GATEWAY_DESCRIPTOR_SET", value_name = "FILE")]
+    #[arg(long, env = "GATEWAY_DESCRIPTOR_SET", value_name = "FILE")]
     descriptor_set: Option<PathBuf>,
     /// A web origin that browsers may call from; may be given more than once, or with commas; * is any.
     #[arg(
         long,
-        env = "FERROCAST_GATEWAY_CORS_ORIGIN",
+        env = "GATEWAY_CORS_ORIGIN",
         value_name = "ORIGIN",
         value_delimiter = ','
     )]
@@ -60,46 +56,34 @@ struct Cli {
     #[arg(long, value_name = "METHOD /old -> METHOD /new")]
     alias: Vec<Alias>,
     /// The title of the documentation.
-    #[arg(long, env = "FERROCAST_GATEWAY_TITLE", default_value = "gRPC gateway")]
+    #[arg(long, env = "GATEWAY_TITLE", default_value = "gRPC gateway")]
     title: String,
     /// The largest request body, in bytes.
-    #[arg(long, env = "FERROCAST_GATEWAY_REQUEST_BYTES_MAX", default_value_t = 8 << 20)]
+    #[arg(long, env = "GATEWAY_REQUEST_BYTES_MAX", default_value_t = 8 << 20)]
     request_bytes_max: usize,
     /// The largest message that is taken from the server, in bytes.
-    #[arg(long, env = "FERROCAST_GATEWAY_RESPONSE_BYTES_MAX", default_value_t = 32 << 20)]
+    #[arg(long, env = "GATEWAY_RESPONSE_BYTES_MAX", default_value_t = 32 << 20)]
     response_bytes_max: usize,
     /// How many requests are under way at once; one more is answered with 429.
-    #[arg(long, env = "FERROCAST_GATEWAY_REQUESTS_MAX", default_value_t = 1024)]
+    #[arg(long, env = "GATEWAY_REQUESTS_MAX", default_value_t = 1024)]
     requests_max: usize,
     /// How many connections are open at once; more wait.
-    #[arg(
-        long,
-        env = "FERROCAST_GATEWAY_CONNECTIONS_MAX",
-        default_value_t = 4096
-    )]
+    #[arg(long, env = "GATEWAY_CONNECTIONS_MAX", default_value_t = 4096)]
     connections_max: usize,
     /// The deadline of a call whose caller gives none (grpc-timeout), in seconds.
-    #[arg(
-        long,
-        env = "FERROCAST_GATEWAY_REQUEST_TIMEOUT_S",
-        default_value_t = 30
-    )]
+    #[arg(long, env = "GATEWAY_REQUEST_TIMEOUT_S", default_value_t = 30)]
     request_timeout_s: u64,
     /// The deadline of a server stream whose caller gives none, in seconds.
-    #[arg(
-        long,
-        env = "FERROCAST_GATEWAY_STREAM_TIMEOUT_S",
-        default_value_t = 3600
-    )]
+    #[arg(long, env = "GATEWAY_STREAM_TIMEOUT_S", default_value_t = 3600)]
     stream_timeout_s: u64,
     /// How many times to ask for the descriptors, a second apart, while the server is away.
-    #[arg(long, env = "FERROCAST_GATEWAY_ATTEMPTS_MAX", default_value_t = 30)]
+    #[arg(long, env = "GATEWAY_ATTEMPTS_MAX", default_value_t = 30)]
     attempts_max: u32,
     /// How long requests under way may take once the gateway is told to stop, in seconds.
-    #[arg(long, env = "FERROCAST_GATEWAY_DRAIN_TIMEOUT_S", default_value_t = 20)]
+    #[arg(long, env = "GATEWAY_DRAIN_TIMEOUT_S", default_value_t = 20)]
     drain_timeout_s: u64,
     /// What to log, as "info" or "gateway=debug,info".
-    #[arg(long, env = "FERROCAST_GATEWAY_LOG", default_value = "info", value_parser = log_filter)]
+    #[arg(long, env = "GATEWAY_LOG", default_value = "info", value_parser = log_filter)]
     log: String,
 }
 

@@ -3,7 +3,7 @@
 mod inspect;
 mod library;
 
-use std::path::Path;
+use std::{ops::Range, path::Path};
 
 use ort::{
     environment::Environment,
@@ -18,6 +18,9 @@ use crate::{
     error::{Error, Result},
     inference::{Batch, Output, Runtime, RuntimeLoader, Signature, Tensor, TensorData, TensorType},
 };
+
+/// Larger calls gain nothing per row for trees, and hold more memory.
+const ROWS_PER_CALL: usize = 128;
 
 /// Loads ONNX models.
 pub struct OnnxLoader {
@@ -200,27 +203,17 @@ struct OnnxRuntime {
 
 impl Runtime for OnnxRuntime {
     fn run(&mut self, batch: &Batch) -> Result<Output> {
-        let mut inputs: Vec<(&str, SessionInputValue<'_>)> = Vec::with_capacity(self.tensors.len());
-        for (tensor, data) in self.tensors.iter().zip(&batch.tensors) {
-            let shape = [batch.rows, tensor.columns];
-            let value = input_value(shape, data).map_err(|fault| failed(&fault))?;
-            inputs.push((&tensor.name, value));
+        let mut answered: Option<Output> = None;
+        for first in (0..batch.rows).step_by(ROWS_PER_CALL) {
+            let rows = first..batch.rows.min(first + ROWS_PER_CALL);
+            let part = self.run_part(batch, rows)?;
+            match (&mut answered, part) {
+                (Some(Output::Float(all)), Output::Float(part)) => all.extend(part),
+                (Some(Output::Double(all)), Output::Double(part)) => all.extend(part),
+                (_, part) => answered = Some(part),
+            }
         }
-        let outputs = self
-            .session
-            .run_with_options(inputs, &self.options)
-            .map_err(|fault| failed(&fault))?;
-        let output = outputs
-            .get(&self.output)
-            .ok_or_else(|| Error::internal("ONNX Runtime gave no output"))?;
-        let output = if let Ok((_, values)) = output.try_extract_tensor::<f32>() {
-            Output::Float(values.to_vec())
-        } else {
-            let (_, values) = output
-                .try_extract_tensor::<f64>()
-                .map_err(|fault| failed(&fault))?;
-            Output::Double(values.to_vec())
-        };
+        let output = answered.ok_or_else(|| Error::internal("a batch without rows"))?;
         if output.len() != batch.rows * self.classes {
             return Err(Error::internal(format!(
                 "ONNX Runtime answered {} numbers for {} rows of {} classes",
@@ -233,14 +226,58 @@ impl Runtime for OnnxRuntime {
     }
 }
 
-fn input_value(shape: [usize; 2], data: &TensorData) -> ort::Result<SessionInputValue<'_>> {
+impl OnnxRuntime {
+    fn run_part(&mut self, batch: &Batch, rows: Range<usize>) -> Result<Output> {
+        let mut inputs: Vec<(&str, SessionInputValue<'_>)> = Vec::with_capacity(self.tensors.len());
+        for (tensor, data) in self.tensors.iter().zip(&batch.tensors) {
+            let value = input_value(data, &rows, tensor.columns).map_err(|fault| failed(&fault))?;
+            inputs.push((&tensor.name, value));
+        }
+        let outputs = self
+            .session
+            .run_with_options(inputs, &self.options)
+            .map_err(|fault| failed(&fault))?;
+        let output = outputs
+            .get(&self.output)
+            .ok_or_else(|| Error::internal("ONNX Runtime gave no output"))?;
+        if let Ok((_, values)) = output.try_extract_tensor::<f32>() {
+            return Ok(Output::Float(values.to_vec()));
+        }
+        let (_, values) = output
+            .try_extract_tensor::<f64>()
+            .map_err(|fault| failed(&fault))?;
+        Ok(Output::Double(values.to_vec()))
+    }
+}
+
+/// Some rows of a tensor, without a copy except for text.
+fn input_value<'a>(
+    data: &'a TensorData,
+    rows: &Range<usize>,
+    columns: usize,
+) -> ort::Result<SessionInputValue<'a>> {
+    let shape = [rows.len(), columns];
+    let elements = rows.start * columns..rows.end * columns;
     Ok(match data {
-        TensorData::Float(data) => TensorRef::from_array_view((shape, data.as_slice()))?.into(),
-        TensorData::Double(data) => TensorRef::from_array_view((shape, data.as_slice()))?.into(),
-        TensorData::Int64(data) => TensorRef::from_array_view((shape, data.as_slice()))?.into(),
-        TensorData::Bool(data) => TensorRef::from_array_view((shape, data.as_slice()))?.into(),
-        TensorData::String(data) => OrtTensor::from_string_array((shape, data.as_slice()))?.into(),
+        TensorData::Float(data) => {
+            TensorRef::from_array_view((shape, part(data, elements)))?.into()
+        }
+        TensorData::Double(data) => {
+            TensorRef::from_array_view((shape, part(data, elements)))?.into()
+        }
+        TensorData::Int64(data) => {
+            TensorRef::from_array_view((shape, part(data, elements)))?.into()
+        }
+        TensorData::Bool(data) => TensorRef::from_array_view((shape, part(data, elements)))?.into(),
+        TensorData::String(data) => {
+            OrtTensor::from_string_array((shape, part(data, elements)))?.into()
+        }
     })
+}
+
+/// A part of a slice; an empty one, which ONNX Runtime refuses, where it is beyond the end.
+fn part<T>(data: &[T], elements: Range<usize>) -> &[T] {
+    data.get(elements).unwrap_or_default()
 }
 
 fn failed(fault: &ort::Error) -> Error {
