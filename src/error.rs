@@ -85,6 +85,55 @@ pub struct Violation {
     pub description: String,
 }
 
+/// Collects faults, so that all of them are reported at once.
+#[derive(Debug)]
+pub struct Violations {
+    found: Vec<Violation>,
+    max: usize,
+}
+
+impl Default for Violations {
+    fn default() -> Self {
+        Violations::bounded(usize::MAX)
+    }
+}
+
+impl Violations {
+    /// Collects up to so many; the rest is not looked for.
+    pub fn bounded(max: usize) -> Self {
+        Violations {
+            found: Vec::new(),
+            max,
+        }
+    }
+
+    /// Notes a fault.
+    pub fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
+        if !self.is_full() {
+            self.found.push(Violation {
+                field: field.into(),
+                description: description.into(),
+            });
+        }
+    }
+
+    /// Whether as many are noted as are reported, so that looking on is of no use.
+    pub fn is_full(&self) -> bool {
+        self.found.len() >= self.max
+    }
+
+    /// The value, if there were no faults.
+    ///
+    /// # Errors
+    /// `InvalidArgument` with every fault.
+    pub fn into_result<T>(self, value: T) -> Result<T> {
+        if self.found.is_empty() {
+            return Ok(value);
+        }
+        Err(Error::violations(self.found))
+    }
+}
+
 /// An error: its kind, a sentence for the caller, the fields at fault, and a cause for the log.
 #[derive(Debug)]
 pub struct Error {
@@ -167,6 +216,9 @@ impl Error {
     #[must_use]
     pub fn within(mut self, place: &str) -> Self {
         self.message = format!("{place}: {}", self.message);
+        for violation in &mut self.violations {
+            violation.field = format!("{place}: {}", violation.field);
+        }
         self
     }
 

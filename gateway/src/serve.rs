@@ -20,6 +20,10 @@ use tower::ServiceExt as _;
 /// How long to wait after an accept that failed, as it does where file descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How often a silent HTTP/2 connection is asked whether its peer is there, and how long the answer may take.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// Bounds of [`serve`].
 #[derive(Clone, Debug)]
 pub struct ServeLimits {
@@ -122,7 +126,11 @@ impl Connection {
             .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(header_timeout);
-        builder.http2().timer(TokioTimer::new());
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(Some(KEEPALIVE_INTERVAL))
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT);
         let connection = builder
             .serve_connection(TokioIo::new(stream), service)
             .into_owned();

@@ -30,12 +30,14 @@ pub fn banner(server: &Server) -> String {
             r#""entities":[{}]"#,
             serde_json::Value::Object(model.example.clone())
         );
-        let grpcurl = if Path::new(LOCAL_GRPCURL).is_file() {
-            LOCAL_GRPCURL
+        let is_brought = Path::new(LOCAL_GRPCURL).is_file();
+        let grpcurl = if is_brought { LOCAL_GRPCURL } else { "grpcurl" };
+        let hint = if is_brought {
+            ""
         } else {
-            "grpcurl"
+            " (`make tools` brings grpcurl)"
         };
-        let _ = writeln!(text, "\nTry:");
+        let _ = writeln!(text, "\nTry:{hint}");
         let _ = writeln!(
             text,
             "  {grpcurl} -plaintext -d '{{\"model\":\"{}\",{entities}}}' {grpc} ferrocast.v1.PredictionService/PredictByEntity",

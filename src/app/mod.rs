@@ -2,9 +2,10 @@
 //! together.
 
 mod banner;
+mod listener;
 mod server;
 
-use std::{fs, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
@@ -30,23 +31,24 @@ use crate::{
 };
 
 pub use banner::banner;
-pub use server::Server;
+pub use server::{Server, check_gateway};
 
-/// Opens the store that the configuration names; for the embedded one, makes its folder.
+/// Opens the store that the configuration names.
 ///
 /// # Errors
 /// `Unavailable` where the database is away; `FailedPrecondition` where it cannot be used as it is.
 pub async fn open_store(config: &Config) -> Result<Arc<Store>> {
-    let database = &config.database;
-    if database.url.reveal().starts_with("sqlite:") {
-        fs::create_dir_all(&config.server.data_dir).map_err(|fault| {
-            Error::failed_precondition(format!(
-                "server.data_dir: {} cannot be made: {fault}",
-                config.server.data_dir.display()
-            ))
-        })?;
-    }
-    stores::open(&database_options(database)).await
+    stores::open(&database_options(&config.database)).await
+}
+
+/// Whether the configuration names an embedded store that no command has made yet.
+pub fn embedded_store_is_missing(config: &Config) -> bool {
+    config
+        .database
+        .url
+        .reveal()
+        .strip_prefix("sqlite:")
+        .is_some_and(|path| !Path::new(path.strip_prefix("//").unwrap_or(path)).exists())
 }
 
 fn database_options(database: &DatabaseConfig) -> DatabaseOptions {
@@ -109,7 +111,11 @@ impl App {
         let store = open_store(config).await?;
         prepare_schema(&store, &config.database).await?;
         let catalog = store.load_catalog().await?;
-        let models = load_models(config, &catalog)?;
+        let (settings, known) = (config.clone(), catalog.clone());
+        // Loading takes its time, and a signal has to be heard meanwhile.
+        let models = tokio::task::spawn_blocking(move || load_models(&settings, &known))
+            .await
+            .map_err(|fault| Error::internal("loading the models failed").with_source(fault))??;
         log_models(&models);
         let registry = ModelRegistry::default();
         registry.replace(models);
@@ -141,6 +147,7 @@ impl App {
         };
         let predictions = PredictionApi {
             predictor: Predictor {
+                values_max: limits.values_max,
                 catalog: Arc::clone(&self.catalog),
                 store: online,
                 models: Arc::clone(&self.models),
@@ -172,6 +179,7 @@ fn request_limits(limits: &LimitsConfig) -> RequestLimits {
     RequestLimits {
         entities_max: limits.entities_max,
         features_max: limits.features_max,
+        values_max: limits.values_max,
         definitions_bytes_max: limits.definitions_bytes_max,
     }
 }

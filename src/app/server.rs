@@ -11,18 +11,24 @@ use std::{
 
 use ferrocast_gateway::{Alias, Backend, Gateway, GatewayConfig, ServeLimits};
 use tokio::{net::TcpListener, task::JoinHandle, time};
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use super::App;
+use super::{App, listener::connections};
 use crate::{
     config::Config,
     error::{Error, Result},
     grpc::{DESCRIPTOR_SET, SERVICE_NAMES},
     inference::Models,
 };
+
+/// How often a silent connection is asked whether its peer is there, and how long the answer may take.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Calls at once on one connection; more wait at the caller.
+const STREAMS_PER_CONNECTION_MAX: u32 = 1_024;
 
 /// A running server.
 pub struct Server {
@@ -31,6 +37,8 @@ pub struct Server {
     models: Arc<Models>,
     health: HealthReporter,
     stop: CancellationToken,
+    broke_off: CancellationToken,
+    connections_max: usize,
     tasks: Vec<JoinHandle<()>>,
     drain_delay: Duration,
     drain_max: Duration,
@@ -60,6 +68,8 @@ impl Server {
             models: app.models(),
             health,
             stop: CancellationToken::new(),
+            broke_off: CancellationToken::new(),
+            connections_max: config.server.connections_max,
             tasks: Vec::new(),
             drain_delay: config.server.drain_delay,
             drain_max: config.server.drain_max,
@@ -89,6 +99,11 @@ impl Server {
         &self.models
     }
 
+    /// Waits until a listener breaks off by itself; a server that goes on as it should never does.
+    pub async fn broke_off(&self) {
+        self.broke_off.cancelled().await;
+    }
+
     /// Stops: health says NOT_SERVING, then, after the configured delay, nothing new is taken and what runs may end
     /// within the configured time. Says whether all of it did.
     pub async fn stop(self) -> bool {
@@ -106,15 +121,15 @@ impl Server {
 
     fn serve_grpc(&mut self, listener: TcpListener, routes: Routes) {
         let stop = self.stop.clone();
+        let broke_off = self.broke_off.clone();
         let drain_max = self.drain_max;
         let all_drained = Arc::clone(&self.all_drained);
+        let incoming = connections(listener, self.connections_max);
         self.tasks.push(tokio::spawn(async move {
-            let incoming = TcpListenerStream::new(listener);
-            // Answers are small and whole: they should not wait for more to send.
-            let incoming = tokio_stream::StreamExt::map(incoming, |stream| {
-                stream.inspect(|stream| drop(stream.set_nodelay(true)))
-            });
             let serving = transport::Server::builder()
+                .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+                .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+                .max_concurrent_streams(Some(STREAMS_PER_CONNECTION_MAX))
                 .add_routes(routes)
                 .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
             // tonic's own drain has no bound.
@@ -125,7 +140,7 @@ impl Server {
             tokio::select! {
                 ended = serving => if let Err(fault) = ended {
                     tracing::error!(%fault, "the gRPC listener broke off");
-                    all_drained.store(false, Ordering::Relaxed);
+                    broke_off.cancel();
                 },
                 () = drained_late => all_drained.store(false, Ordering::Relaxed),
             }
@@ -135,6 +150,7 @@ impl Server {
     fn serve_http(&mut self, listener: TcpListener, gateway: Gateway) {
         let stop = self.stop.clone();
         let limits = ServeLimits {
+            connections_max: self.connections_max,
             drain_timeout: self.drain_max,
             ..ServeLimits::default()
         };
@@ -175,6 +191,14 @@ async fn set_health(health: &HealthReporter, status: ServingStatus) {
     }
 }
 
+/// Checks what the configuration says of the gateway, without a server behind it.
+///
+/// # Errors
+/// `InvalidArgument` for an alias or an origin that cannot be used.
+pub fn check_gateway(config: &Config) -> Result<()> {
+    gateway(config, Routes::default()).map(|_| ())
+}
+
 /// The gateway, calling the services in this process.
 fn gateway(config: &Config, routes: Routes) -> Result<Gateway> {
     let aliases = config
@@ -192,6 +216,8 @@ fn gateway(config: &Config, routes: Routes) -> Result<Gateway> {
         description: "Features and predictions by entity, from one server.".to_owned(),
         cors_allowed_origins: config.gateway.cors_allowed_origins.clone(),
         request_bytes_max: config.server.message_bytes_max,
+        response_bytes_max: config.server.answer_bytes_max,
+        requests_max: config.server.requests_in_flight_max,
         request_timeout: config.server.request_max,
         request_timeout_max: config.server.request_max,
         aliases,

@@ -9,11 +9,13 @@ use std::{
 use serde::Deserialize;
 
 use super::{Entity, FeatureView, Field, Source};
-use crate::error::{Error, Result, Violation};
+use crate::error::{Error, Result, Violations};
 
 /// A view's table name starts with three characters of ours, and PostgreSQL cuts names at 63 bytes.
 const NAME_BYTES_MAX: usize = 60;
 const FEATURES_MAX: usize = 1_000;
+/// A PostgreSQL index has at most 32 columns.
+const JOIN_KEYS_MAX: usize = 16;
 /// Columns that every table has, in both spellings of the wire.
 const RESERVED_NAMES: [&str; 4] = [
     "event_timestamp",
@@ -98,7 +100,7 @@ impl Definitions {
             }
             views.extend(faults.check_view(&place, &file.project, view, &entities));
         }
-        faults.into_result(Definitions {
+        faults.found.into_result(Definitions {
             project: file.project,
             entities: entities_in_order,
             views,
@@ -106,26 +108,15 @@ impl Definitions {
     }
 }
 
-/// Collects faults with their places.
+/// The checks of a file's parts; each fault with its place.
 #[derive(Default)]
 struct Faults {
-    found: Vec<Violation>,
+    found: Violations,
 }
 
 impl Faults {
     fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
-        self.found.push(Violation {
-            field: field.into(),
-            description: description.into(),
-        });
-    }
-
-    fn into_result<T>(self, value: T) -> Result<T> {
-        if self.found.is_empty() {
-            Ok(value)
-        } else {
-            Err(Error::violations(self.found))
-        }
+        self.found.add(field, description);
     }
 
     fn check_name(&mut self, place: &str, name: &str) {
@@ -161,10 +152,13 @@ impl Faults {
 
     fn check_entity(&mut self, place: &str, entity: &Entity) {
         self.check_name(&format!("{place}.name"), &entity.name);
-        if entity.join_keys.is_empty() {
+        if entity.join_keys.is_empty() || entity.join_keys.len() > JOIN_KEYS_MAX {
             self.add(
                 format!("{place}.join_keys"),
-                "an entity needs at least one join key",
+                format!(
+                    "an entity has 1 to {JOIN_KEYS_MAX} join keys, not {}",
+                    entity.join_keys.len()
+                ),
             );
         }
         let mut taken = BTreeSet::new();
@@ -252,7 +246,7 @@ impl Faults {
 ///
 /// # Errors
 /// A sentence that says what is accepted.
-pub fn parse_duration(text: &str) -> std::result::Result<Duration, String> {
+fn parse_duration(text: &str) -> std::result::Result<Duration, String> {
     let fault = || {
         format!(
             "\"{text}\" is no duration: a whole number and ms, s, m, h or d, as \"90s\" or \"30d\""

@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 
-pub use definitions::{Definitions, parse_duration};
+pub use definitions::Definitions;
 pub use plan::{Action, Change, Plan, ViewChange};
 pub use value_type::ValueType;
 pub use view::{Entity, FeatureRef, FeatureView, Field, Source};

@@ -4,10 +4,13 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 
-use super::{definition_files, output};
+use super::{
+    definition_files::{self, DefinitionFile},
+    output,
+};
 use crate::{
     app,
-    catalog::{Action, Change, apply_definitions},
+    catalog::{Action, Catalog, CatalogStore, Change, Plan, apply_definitions},
     config::Config,
     error::Result,
 };
@@ -27,22 +30,46 @@ pub(super) struct Apply {
 }
 
 pub(super) async fn run(config: &Config, command: &Apply) -> Result<ExitCode> {
-    let files = definition_files::read_all(&command.files, &config.models.path)?;
+    let files = definition_files::read_all(&command.files, config)?;
+    if command.dry_run {
+        return dry_run(config, &files).await;
+    }
     let store = app::open_store(config).await?;
     app::prepare_schema(&store, &config.database).await?;
-    for file in files {
+    for file in &files {
         let place = file.path.display().to_string();
-        let (plan, _) = apply_definitions(store.as_ref(), &file.definitions, command.dry_run)
+        let (plan, _) = apply_definitions(store.as_ref(), &file.definitions, false)
             .await
             .map_err(|fault| fault.within(&place))?;
-        if plan.is_empty() {
-            output::line(&format!("{place}: everything is as defined"));
-        }
-        for change in &plan.changes {
-            output::line(&format!("{place}: {}", shown(change, command.dry_run)));
-        }
+        print_plan(&place, &plan, false);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Plans against what is there, and makes nothing: no file, no schema.
+async fn dry_run(config: &Config, files: &[DefinitionFile]) -> Result<ExitCode> {
+    let catalog = if app::embedded_store_is_missing(config) {
+        Catalog::default()
+    } else {
+        let store = app::open_store(config).await?;
+        store.check_schema().await?;
+        store.load_catalog().await?
+    };
+    for file in files {
+        let place = file.path.display().to_string();
+        let plan = Plan::new(&catalog, &file.definitions).map_err(|fault| fault.within(&place))?;
+        print_plan(&place, &plan, true);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_plan(place: &str, plan: &Plan, dry_run: bool) {
+    if plan.is_empty() {
+        output::line(&format!("{place}: everything is as defined"));
+    }
+    for change in &plan.changes {
+        output::line(&format!("{place}: {}", shown(change, dry_run)));
+    }
 }
 
 fn shown(change: &Change, dry_run: bool) -> String {

@@ -26,8 +26,9 @@ pub(super) struct Check {}
 
 /// The configuration has been read, and so checked, before.
 pub(super) fn run(config: &Config) -> Result<ExitCode> {
+    app::check_gateway(config)?;
     output::line("configuration: good");
-    let files = definition_files::read_all(&[], &config.models.path)?;
+    let files = definition_files::read_all(&[], config)?;
     let catalog = catalog_of(&files)?;
     for file in &files {
         output::line(&format!(

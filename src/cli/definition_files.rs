@@ -7,13 +7,11 @@ use std::{
 
 use crate::{
     catalog::Definitions,
+    config::Config,
     error::{Error, Result},
 };
 
 const FILE_NAME: &str = "features.toml";
-/// Nobody writes a larger one by hand.
-const FILE_BYTES_MAX: u64 = 1 << 20;
-
 /// A definitions file, read and valid in itself.
 pub(super) struct DefinitionFile {
     /// The file.
@@ -30,9 +28,9 @@ impl DefinitionFile {
 }
 
 /// Reads the named files, or those of a repository where none is named, sorted. A folder means the file in it.
-pub(super) fn read_all(named: &[PathBuf], models: &Path) -> Result<Vec<DefinitionFile>> {
+pub(super) fn read_all(named: &[PathBuf], config: &Config) -> Result<Vec<DefinitionFile>> {
     let paths = if named.is_empty() {
-        in_repository(models)?
+        in_repository(&config.models.path)?
     } else {
         named
             .iter()
@@ -45,7 +43,11 @@ pub(super) fn read_all(named: &[PathBuf], models: &Path) -> Result<Vec<Definitio
             })
             .collect()
     };
-    paths.into_iter().map(read).collect()
+    let bytes_max = config.limits.definitions_bytes_max;
+    paths
+        .into_iter()
+        .map(|path| read(path, bytes_max))
+        .collect()
 }
 
 fn in_repository(models: &Path) -> Result<Vec<PathBuf>> {
@@ -67,13 +69,13 @@ fn in_repository(models: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn read(path: PathBuf) -> Result<DefinitionFile> {
+fn read(path: PathBuf, bytes_max: usize) -> Result<DefinitionFile> {
     let length = fs::metadata(&path)
         .map_err(|fault| cannot_read(&path, &fault))?
         .len();
-    if length > FILE_BYTES_MAX {
+    if usize::try_from(length).unwrap_or(usize::MAX) > bytes_max {
         return Err(Error::failed_precondition(format!(
-            "{}: {length} bytes are more than the {FILE_BYTES_MAX} of a definitions file",
+            "{}: {length} bytes are more than the {bytes_max} of a definitions file (limits.definitions_bytes_max)",
             path.display()
         )));
     }

@@ -79,7 +79,7 @@ fn plan(config: &Config, command: &Materialize) -> Result<Vec<Work>> {
         }]);
     }
     let mut work = Vec::new();
-    for file in definition_files::read_all(&[], &config.models.path)? {
+    for file in definition_files::read_all(&[], config)? {
         for view in &file.definitions.views {
             let Some(source) = &view.source else {
                 continue;

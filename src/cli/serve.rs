@@ -42,7 +42,10 @@ pub(super) async fn run(config: &Config) -> Result<ExitCode> {
     );
     output::line(&banner(&server));
 
-    either(&mut terminate, &mut interrupt).await;
+    let code = tokio::select! {
+        () = either(&mut terminate, &mut interrupt) => ExitCode::SUCCESS,
+        () = server.broke_off() => ExitCode::FAILURE,
+    };
     tracing::info!("stopping; a second signal ends it at once");
     tokio::select! {
         all_drained = server.stop() => {
@@ -50,7 +53,7 @@ pub(super) async fn run(config: &Config) -> Result<ExitCode> {
                 tracing::warn!("stopped before every request had ended (server.drain_ms_max)");
             }
             tracing::info!("stopped");
-            Ok(ExitCode::SUCCESS)
+            Ok(code)
         }
         () = either(&mut terminate, &mut interrupt) => {
             tracing::warn!("ended at once");

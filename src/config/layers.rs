@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::settings::SETTINGS;
-use crate::error::Violation;
+use crate::error::{Result, Violations};
 
 /// The file that is read where none is named, if it is there.
 const DEFAULT_FILE: &str = "ferrocast.toml";
@@ -29,7 +29,7 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct Layers {
     entries: BTreeMap<&'static str, Entry>,
-    faults: Vec<Violation>,
+    faults: Violations,
 }
 
 /// What the command line says: setting and value, and the configuration file.
@@ -74,15 +74,12 @@ impl Layers {
 
     /// Notes a fault of a setting.
     pub(super) fn fault(&mut self, field: impl Into<String>, description: impl Into<String>) {
-        self.faults.push(Violation {
-            field: field.into(),
-            description: description.into(),
-        });
+        self.faults.add(field, description);
     }
 
-    /// Every fault that was found.
-    pub(super) fn into_faults(self) -> Vec<Violation> {
-        self.faults
+    /// The value that was read, if there were no faults.
+    pub(super) fn into_result<T>(self, value: T) -> Result<T> {
+        self.faults.into_result(value)
     }
 
     fn add_file(&mut self, path: &Path) {

@@ -55,6 +55,10 @@ pub struct ServerConfig {
     pub data_dir: PathBuf,
     /// The largest request message, bytes.
     pub message_bytes_max: usize,
+    /// The largest answer that the REST gateway passes on, bytes.
+    pub answer_bytes_max: usize,
+    /// Connections open at once on a listener.
+    pub connections_max: usize,
     /// Requests answered at once.
     pub requests_in_flight_max: usize,
     /// How long a request may take.
@@ -94,7 +98,7 @@ pub struct ModelsConfig {
     /// Batches that may wait for a version's threads.
     pub queue_max: usize,
     /// The largest file of a version, bytes.
-    pub file_bytes_max: u64,
+    pub file_bytes_max: usize,
     /// The most nodes that a graph may have.
     pub nodes_max: usize,
     /// ONNX Runtime's shared library; none: searched for.
@@ -108,6 +112,8 @@ pub struct LimitsConfig {
     pub entities_max: usize,
     /// Features.
     pub features_max: usize,
+    /// Values: entities times features, rows times inputs.
+    pub values_max: usize,
     /// Bytes of a definitions file.
     pub definitions_bytes_max: usize,
 }
@@ -117,7 +123,7 @@ pub struct LimitsConfig {
 pub struct GatewayConfig {
     /// Web origins that may call.
     pub cors_allowed_origins: Vec<String>,
-    /// Further URLs, as `POST /predict=/v1/…`.
+    /// Further URLs, as `POST /predict -> POST /v1/…`.
     pub aliases: Vec<String>,
 }
 
@@ -210,23 +216,22 @@ impl Config {
             limits: LimitsConfig {
                 entities_max: count(&mut layers, "limits.entities_max"),
                 features_max: count(&mut layers, "limits.features_max"),
-                definitions_bytes_max: count(&mut layers, "limits.definitions_bytes_max"),
+                values_max: whole(&mut layers, "limits.values_max", 1, VALUES_MAX),
+                definitions_bytes_max: bytes(&mut layers, "limits.definitions_bytes_max"),
             },
             gateway: GatewayConfig {
                 cors_allowed_origins: layers.list("gateway.cors_allowed_origins"),
                 aliases: layers.list("gateway.aliases"),
             },
             telemetry: TelemetryConfig {
-                log_filter: layers.text("telemetry.log_filter").unwrap_or_default(),
+                log_filter: layers.text("telemetry.log_filter").unwrap_or_else(|| {
+                    layers.fault("telemetry.log_filter", "is empty; `off` logs nothing");
+                    String::new()
+                }),
                 log_format: layers.parse("telemetry.log_format", |_| true, "auto, text or json"),
             },
         };
-        let faults = layers.into_faults();
-        if faults.is_empty() {
-            Ok(config)
-        } else {
-            Err(Error::violations(faults))
-        }
+        layers.into_result(config)
     }
 }
 
@@ -240,7 +245,9 @@ fn read_server(layers: &mut Layers) -> ServerConfig {
         grpc_addr: address(layers, "server.grpc_addr"),
         http_addr: (!http_is_off).then(|| address(layers, "server.http_addr")),
         data_dir,
-        message_bytes_max: count(layers, "server.message_bytes_max"),
+        message_bytes_max: bytes(layers, "server.message_bytes_max"),
+        answer_bytes_max: bytes(layers, "server.answer_bytes_max"),
+        connections_max: count(layers, "server.connections_max"),
         requests_in_flight_max: count(layers, "server.requests_in_flight_max"),
         request_max: millis(layers, "server.request_ms_max", 1),
         drain_max: millis(layers, "server.drain_ms_max", 0),
@@ -268,7 +275,7 @@ fn read_database(layers: &mut Layers) -> DatabaseConfig {
     DatabaseConfig {
         url: Secret::from(url),
         migrate_at_start: layers.parse("database.migrate_at_start", |_| true, "true or false"),
-        connections_max: count(layers, "database.connections_max"),
+        connections_max: whole(layers, "database.connections_max", 1, CONNECTIONS_MAX),
         connect_max: millis(layers, "database.connect_ms_max", 1),
         acquire_max: millis(layers, "database.acquire_ms_max", 1),
         statement_max: millis(layers, "database.statement_ms_max", 1),
@@ -277,29 +284,50 @@ fn read_database(layers: &mut Layers) -> DatabaseConfig {
 }
 
 fn read_models(layers: &mut Layers) -> ModelsConfig {
-    let workers: usize = layers.parse("models.workers", |_| true, "a whole number, 0 or more");
+    let workers = whole(layers, "models.workers", 0, WORKERS_MAX);
+    let path = PathBuf::from(layers.text("models.path").unwrap_or_default());
+    if path.as_os_str().is_empty() {
+        layers.fault("models.path", "is empty");
+    }
     ModelsConfig {
-        path: PathBuf::from(layers.text("models.path").unwrap_or_default()),
+        path,
         workers: match workers {
             0 => thread::available_parallelism().map_or(1, usize::from),
             workers => workers,
         },
         queue_max: count(layers, "models.queue_max"),
-        file_bytes_max: layers.parse("models.file_bytes_max", |n| *n > 0, WHOLE_ABOVE_0),
+        file_bytes_max: bytes(layers, "models.file_bytes_max"),
         nodes_max: count(layers, "models.nodes_max"),
         onnx_library_path: layers.text("onnx.library_path").map(PathBuf::from),
     }
 }
 
-const WHOLE_ABOVE_0: &str = "a whole number above 0";
+/// More of anything that is counted is a slip of the keyboard, and could exhaust the machine at the start.
+const COUNT_MAX: usize = 1_000_000;
+const WORKERS_MAX: usize = 1_024;
+const CONNECTIONS_MAX: usize = 1_000;
+const BYTES_MAX: usize = 1 << 31;
+const VALUES_MAX: usize = 100_000_000;
+/// A week.
+const MILLIS_MAX: u64 = 7 * 86_400_000;
 
 fn count(layers: &mut Layers, key: &'static str) -> usize {
-    layers.parse(key, |count| *count > 0, WHOLE_ABOVE_0)
+    whole(layers, key, 1, COUNT_MAX)
+}
+
+fn bytes(layers: &mut Layers, key: &'static str) -> usize {
+    whole(layers, key, 1, BYTES_MAX)
+}
+
+fn whole(layers: &mut Layers, key: &'static str, least: usize, most: usize) -> usize {
+    let expected = format!("a whole number from {least} to {most}");
+    layers.parse(key, |number| (least..=most).contains(number), &expected)
 }
 
 fn millis(layers: &mut Layers, key: &'static str, least: u64) -> Duration {
-    let expected = format!("a whole number of milliseconds, {least} or more");
-    Duration::from_millis(layers.parse(key, |millis| *millis >= least, &expected))
+    let expected = format!("a whole number of milliseconds from {least} to {MILLIS_MAX}");
+    let is_good = |millis: &u64| (least..=MILLIS_MAX).contains(millis);
+    Duration::from_millis(layers.parse(key, is_good, &expected))
 }
 
 /// A socket address that has a default, as `Layers::parse` asks.
@@ -407,6 +435,17 @@ mod tests {
             assert!(error.message().contains(part), "{part} in {error}");
         }
         assert!(!error.message().contains("secret@host"));
+    }
+
+    #[test]
+    fn numbers_that_would_exhaust_the_machine_are_refused() {
+        for setting in SETTINGS {
+            if setting.default.parse::<u64>().is_ok() {
+                let huge = flags(&[(setting.key, "18446744073709551615")]);
+                let error = Config::from_layers(&huge, &BTreeMap::new()).unwrap_err();
+                assert!(error.message().contains(setting.key), "{error}");
+            }
+        }
     }
 
     #[test]

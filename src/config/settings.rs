@@ -41,8 +41,18 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "server.message_bytes_max",
-        "4194304",
+        "16777216",
         "The largest request message, bytes",
+    ),
+    setting(
+        "server.answer_bytes_max",
+        "67108864",
+        "The largest answer that REST passes on, bytes",
+    ),
+    setting(
+        "server.connections_max",
+        "4096",
+        "Connections open at once on each listener; more wait",
     ),
     setting(
         "server.requests_in_flight_max",
@@ -72,7 +82,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "database.migrate_at_start",
         "true",
-        "Whether `serve` brings the schema up to date, or refuses to start on an old one",
+        "Whether commands bring an old schema up to date, or refuse to run on it",
     ),
     setting(
         "database.connections_max",
@@ -127,6 +137,11 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("limits.entities_max", "10000", "Entities or rows a request"),
     setting("limits.features_max", "1000", "Features a request"),
+    setting(
+        "limits.values_max",
+        "1000000",
+        "Values a request: entities times features, rows times inputs",
+    ),
     setting(
         "limits.definitions_bytes_max",
         "1048576",

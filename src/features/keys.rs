@@ -1,7 +1,10 @@
 //! Entities as a caller names them, and the keys of each view that they become.
 
-use super::{EntityKey, FeatureSelection, RawRow, RequestFaults};
-use crate::{catalog::FeatureView, error::Result};
+use super::{EntityKey, FeatureSelection, RawRow, request_faults};
+use crate::{
+    catalog::FeatureView,
+    error::{Result, Violations},
+};
 
 /// The keys of every view of a selection, a list a view, each in the order of the entities.
 ///
@@ -12,7 +15,7 @@ pub fn entity_keys(
     selection: &FeatureSelection,
     entities: &[RawRow],
 ) -> Result<Vec<Vec<EntityKey>>> {
-    let mut faults = RequestFaults::default();
+    let mut faults = request_faults();
     for (index, entity) in entities.iter().enumerate() {
         refuse_unknown_keys(selection, index, entity, &mut faults);
         if faults.is_full() {
@@ -39,7 +42,7 @@ pub(super) fn entity_key(
     view: &FeatureView,
     entity: &RawRow,
     place: impl Fn() -> String,
-    faults: &mut RequestFaults,
+    faults: &mut Violations,
 ) -> Option<EntityKey> {
     let mut values = Vec::with_capacity(view.join_keys.len());
     for join_key in &view.join_keys {
@@ -68,7 +71,7 @@ fn refuse_unknown_keys(
     selection: &FeatureSelection,
     index: usize,
     entity: &RawRow,
-    faults: &mut RequestFaults,
+    faults: &mut Violations,
 ) {
     for (name, _) in &entity.fields {
         let is_known = selection

@@ -13,10 +13,12 @@ mod write;
 
 pub use keys::entity_keys;
 pub use materialize::{MaterializeOutcome, ROW_BATCH_ROWS, RowSource, materialize};
-pub use raw::{RawRow, RawValue, RequestFaults};
+pub(crate) use raw::is_exact_whole;
+pub use raw::{RawRow, RawValue, request_faults};
 pub use read::{
-    FeatureColumn, FeatureSelection, FeatureStatus, FeatureValue, ViewSelection, read_features,
+    FeatureColumn, FeatureSelection, FeatureStatus, FeatureValue, ViewSelection, check_values,
+    read_features,
 };
 pub use store::{Materialization, OnlineStore, RowBatches, StoredRow, WriteCounts, WriteRow};
-pub use value::{EntityKey, Timestamp, Value, widen};
+pub use value::{EXACT_WHOLE_MAX, EntityKey, Timestamp, Value, widen};
 pub use write::typed_rows;

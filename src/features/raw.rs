@@ -4,14 +4,8 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 
-use super::{Timestamp, Value};
-use crate::{
-    catalog::ValueType,
-    error::{Error, Result, Violation},
-};
-
-/// Beyond this a double no longer holds every whole number: 2^53.
-const EXACT_WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
+use super::{EXACT_WHOLE_MAX, Timestamp, Value};
+use crate::{catalog::ValueType, error::Violations};
 
 /// Faults of one request that are reported; the rest is cut.
 const FAULTS_MAX: usize = 20;
@@ -120,6 +114,12 @@ fn expected(value_type: ValueType) -> &'static str {
     }
 }
 
+/// Whether a whole number is within 2^53, where every one is exact.
+#[expect(clippy::cast_precision_loss, reason = "2^53 itself is exact")]
+pub(crate) fn is_exact_whole(number: f64) -> bool {
+    number.fract() == 0.0 && number.abs() <= EXACT_WHOLE_MAX as f64
+}
+
 fn finite(number: f64, value_type: ValueType) -> std::result::Result<f64, String> {
     if number.is_finite() {
         return Ok(number);
@@ -150,7 +150,7 @@ fn whole_number(number: f64, value_type: ValueType) -> std::result::Result<i64, 
     if number.fract() != 0.0 {
         return Err(format!("expected a whole number, got {number}"));
     }
-    if number.abs() > EXACT_WHOLE_MAX {
+    if !is_exact_whole(number) {
         return Err(format!(
             "{number} is beyond 2^53, where a JSON number is no longer exact; send the digits as a string"
         ));
@@ -158,38 +158,9 @@ fn whole_number(number: f64, value_type: ValueType) -> std::result::Result<i64, 
     Ok(number as i64)
 }
 
-/// Collects the faults of a request, a bounded number of them.
-#[derive(Debug, Default)]
-pub struct RequestFaults {
-    found: Vec<Violation>,
-}
-
-impl RequestFaults {
-    /// Notes a fault.
-    pub fn add(&mut self, field: String, description: impl Into<String>) {
-        if self.found.len() < FAULTS_MAX {
-            self.found.push(Violation {
-                field,
-                description: description.into(),
-            });
-        }
-    }
-
-    /// Whether as many faults are noted as are reported, so that looking on is of no use.
-    pub fn is_full(&self) -> bool {
-        self.found.len() >= FAULTS_MAX
-    }
-
-    /// The value, if there were no faults.
-    ///
-    /// # Errors
-    /// `InvalidArgument` with every fault.
-    pub fn into_result<T>(self, value: T) -> Result<T> {
-        if self.found.is_empty() {
-            return Ok(value);
-        }
-        Err(Error::violations(self.found))
-    }
+/// A collector for the faults of one request, a bounded number of them.
+pub fn request_faults() -> Violations {
+    Violations::bounded(FAULTS_MAX)
 }
 
 #[cfg(test)]

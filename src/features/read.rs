@@ -84,6 +84,22 @@ impl FeatureSelection {
     }
 }
 
+/// Refuses a request for more values than the server answers at once.
+///
+/// # Errors
+/// `InvalidArgument` naming the list, where rows times columns are more than `values_max`.
+pub fn check_values(field: &str, rows: usize, columns: usize, values_max: usize) -> Result<()> {
+    if rows.saturating_mul(columns) <= values_max {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        field,
+        format!(
+            "{rows} rows of {columns} values are more than the {values_max} values of one request (limits.values_max)"
+        ),
+    ))
+}
+
 /// Reads the selected features of entities, one query a view, all views at once.
 ///
 /// `keys` has one list of entity keys a view of the selection, each as long as `entity_count`. Returns one column a

@@ -1,12 +1,14 @@
 //! Writing: rows as a caller wrote them become rows of a view.
 
+use std::collections::HashMap;
+
 use super::{
-    EntityKey, RawRow, RawValue, RequestFaults, StoredRow, Timestamp, Value, WriteRow,
-    keys::entity_key,
+    EntityKey, RawRow, RawValue, StoredRow, Timestamp, Value, WriteRow, keys::entity_key,
+    request_faults,
 };
 use crate::{
     catalog::{FeatureView, ValueType},
-    error::Result,
+    error::{Result, Violations},
 };
 
 /// The names that a row's event timestamp goes by.
@@ -20,12 +22,18 @@ const EVENT_TIMESTAMP_NAMES: [&str; 2] = ["eventTimestamp", "event_timestamp"];
 /// # Errors
 /// `InvalidArgument` naming row and field: a missing join key, an unknown name, a value of the wrong type.
 pub fn typed_rows(view: &FeatureView, rows: &[RawRow], now: Timestamp) -> Result<Vec<WriteRow>> {
-    let mut faults = RequestFaults::default();
+    let mut faults = request_faults();
+    let columns: HashMap<&str, usize> = view
+        .features
+        .iter()
+        .enumerate()
+        .map(|(index, feature)| (feature.name.as_str(), index))
+        .collect();
     let mut typed = Vec::with_capacity(rows.len());
     for (index, row) in rows.iter().enumerate() {
         let place = || format!("rows[{index}]");
         let key = entity_key(view, row, place, &mut faults);
-        let stored = stored_row(view, row, now, place, &mut faults);
+        let stored = stored_row(view, &columns, row, now, place, &mut faults);
         typed.extend(key.map(|key: EntityKey| WriteRow { key, row: stored }));
         if faults.is_full() {
             break;
@@ -36,10 +44,11 @@ pub fn typed_rows(view: &FeatureView, rows: &[RawRow], now: Timestamp) -> Result
 
 fn stored_row(
     view: &FeatureView,
+    columns: &HashMap<&str, usize>,
     row: &RawRow,
     now: Timestamp,
     place: impl Fn() -> String,
-    faults: &mut RequestFaults,
+    faults: &mut Violations,
 ) -> StoredRow {
     let mut values = vec![Value::Null; view.features.len()];
     let mut event_timestamp = now;
@@ -52,9 +61,12 @@ fn stored_row(
             }
             continue;
         }
-        let feature = view
-            .feature_index(name)
-            .and_then(|index| Some((view.features.get(index)?, values.get_mut(index)?)));
+        if faults.is_full() {
+            break;
+        }
+        let feature = columns
+            .get(name.as_str())
+            .and_then(|index| Some((view.features.get(*index)?, values.get_mut(*index)?)));
         let Some((feature, slot)) = feature else {
             if !view.join_keys.iter().any(|key| key.name == *name) {
                 faults.add(

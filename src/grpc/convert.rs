@@ -7,11 +7,8 @@ use super::pb;
 use crate::{
     catalog::{FeatureView, Field, ValueType},
     error::{Error, Result},
-    features::{FeatureStatus, RawRow, RawValue, Timestamp, Value, widen},
+    features::{EXACT_WHOLE_MAX, FeatureStatus, RawRow, RawValue, Timestamp, Value, widen},
 };
-
-/// Beyond this a double no longer holds every whole number: 2^53.
-const EXACT_WHOLE_MAX: u64 = 9_007_199_254_740_992;
 
 /// Objects as the domain reads them.
 pub(super) fn raw_rows(rows: Vec<Struct>) -> Vec<RawRow> {

@@ -16,8 +16,8 @@ use crate::{
     },
     error::{Error, Result},
     features::{
-        FeatureColumn, FeatureSelection, OnlineStore, Timestamp, entity_keys, read_features,
-        typed_rows,
+        FeatureColumn, FeatureSelection, OnlineStore, Timestamp, check_values, entity_keys,
+        read_features, typed_rows,
     },
 };
 
@@ -96,6 +96,12 @@ impl FeatureApi {
     async fn read(&self, request: pb::GetOnlineFeaturesRequest) -> Result<Vec<FeatureColumn>> {
         check_count("features", request.features.len(), self.limits.features_max)?;
         check_count("entities", request.entities.len(), self.limits.entities_max)?;
+        check_values(
+            "entities",
+            request.entities.len(),
+            request.features.len(),
+            self.limits.values_max,
+        )?;
         let references = request
             .features
             .iter()

@@ -35,6 +35,8 @@ pub struct RequestLimits {
     pub entities_max: usize,
     /// Features.
     pub features_max: usize,
+    /// Values: entities times features.
+    pub values_max: usize,
     /// Bytes of a definitions text.
     pub definitions_bytes_max: usize,
 }

@@ -7,6 +7,13 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::error::{Error, ErrorKind};
 
+/// Bounds on what a status carries. It travels in headers, twice: as text and inside the details; clients refuse
+/// headers of more than 8 to 16 KiB, and the caller would see that refusal instead of the error.
+const MESSAGE_BYTES_MAX: usize = 800;
+const VIOLATIONS_MAX: usize = 10;
+const FIELD_BYTES_MAX: usize = 100;
+const DESCRIPTION_BYTES_MAX: usize = 160;
+
 /// Names who speaks in an `ErrorInfo`.
 const ERROR_DOMAIN: &str = "ferrocast";
 
@@ -43,13 +50,30 @@ pub fn to_status(error: &Error) -> Status {
         | ErrorKind::Unavailable => error.message(),
     };
     let mut details = ErrorDetails::with_error_info(kind.reason(), ERROR_DOMAIN, HashMap::new());
-    for violation in error.fields() {
-        details.add_bad_request_violation(&violation.field, &violation.description);
+    for violation in error.fields().iter().take(VIOLATIONS_MAX) {
+        details.add_bad_request_violation(
+            shortened(&violation.field, FIELD_BYTES_MAX),
+            shortened(&violation.description, DESCRIPTION_BYTES_MAX),
+        );
     }
     if let Some(delay) = kind.retry_after() {
         details.set_retry_info(Some(delay));
     }
-    Status::with_error_details(code(kind), message, details)
+    Status::with_error_details(code(kind), shortened(message, MESSAGE_BYTES_MAX), details)
+}
+
+/// A text cut at a bound, which shows.
+fn shortened(text: &str, bytes_max: usize) -> String {
+    if text.len() <= bytes_max {
+        return text.to_owned();
+    }
+    let mut cut: String = text
+        .char_indices()
+        .take_while(|(at, c)| at + c.len_utf8() <= bytes_max)
+        .map(|(_, c)| c)
+        .collect();
+    cut.push('…');
+    cut
 }
 
 fn log(error: &Error) {
@@ -88,6 +112,21 @@ mod tests {
         let status = to_status(&error);
         assert!(!status.message().contains("hunter2"));
         assert_eq!(status.code(), Code::Internal);
+    }
+
+    #[test]
+    fn a_status_fits_into_headers_whatever_it_quotes() {
+        let violation = crate::error::Violation {
+            field: "é".repeat(10_000),
+            description: "x".repeat(10_000),
+        };
+        let status = to_status(&Error::violations(vec![violation; 50]));
+        let headers = status.into_http::<()>().headers().clone();
+        let bytes: usize = headers
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len())
+            .sum();
+        assert!(bytes < 8_000, "{bytes}");
     }
 
     #[test]

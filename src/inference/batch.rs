@@ -1,7 +1,7 @@
 //! Rows laid out as a signature says, ready for a runtime; and what comes back.
 
 use super::signature::{Input, Signature, TensorType};
-use crate::features::{Value, widen};
+use crate::features::{Value, is_exact_whole, widen};
 
 /// The elements of one tensor, row after row.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,6 +86,16 @@ impl Layout {
             })
             .collect();
         Batch { rows, tensors }
+    }
+
+    /// Whether the tensor of an input has a way to say that a value is missing.
+    pub fn knows_missing(&self, input: usize) -> bool {
+        let tensor = self.slots.get(input).map(|slot| slot.tensor);
+        let tensor_type = tensor.and_then(|tensor| self.tensors.get(tensor));
+        tensor_type.is_some_and(|(tensor_type, _)| match tensor_type {
+            TensorType::Float | TensorType::Double | TensorType::String => true,
+            TensorType::Int64 | TensorType::Bool => false,
+        })
     }
 
     /// Puts one value in its place. Null stays a missing value.
@@ -227,7 +237,7 @@ pub(super) fn dense_value(input: &Input, number: f32) -> Result<Value, String> {
         return Err("infinities are refused; NaN is a missing value".to_owned());
     }
     let whole = || {
-        if number.fract() == 0.0 && number.abs() < 9_007_199_254_740_992.0 {
+        if is_exact_whole(f64::from(number)) {
             Ok(number as i64)
         } else {
             Err(format!("expected a whole number, got {number}"))

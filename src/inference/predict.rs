@@ -1,6 +1,6 @@
 //! Prediction: the one place where a request for scores branches.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use uuid::Uuid;
 
@@ -11,8 +11,8 @@ use crate::{
     catalog::CatalogHandle,
     error::{Error, Result},
     features::{
-        FeatureColumn, FeatureSelection, FeatureStatus, OnlineStore, RawRow, RequestFaults,
-        Timestamp, Value, entity_keys, read_features,
+        FeatureColumn, FeatureSelection, FeatureStatus, OnlineStore, RawRow, RawValue, Timestamp,
+        check_values, entity_keys, read_features, request_faults,
     },
 };
 
@@ -59,6 +59,8 @@ pub struct Predictor {
     pub store: Arc<dyn OnlineStore>,
     /// What is loaded.
     pub models: Arc<ModelRegistry>,
+    /// Values a request: rows or entities times inputs.
+    pub values_max: usize,
 }
 
 impl Predictor {
@@ -69,6 +71,7 @@ impl Predictor {
     /// value the model rejects; `Overloaded` where the model's queue is full.
     pub async fn predict_rows(&self, target: Target<'_>, rows: &[RawRow]) -> Result<Predictions> {
         let (version, ready, _) = self.resolve(target)?;
+        self.check_values("rows", rows.len(), &ready)?;
         let batch = batch_of_rows(&ready, rows)?;
         score(version, ready, batch, None).await
     }
@@ -84,6 +87,7 @@ impl Predictor {
         row_count: usize,
     ) -> Result<Predictions> {
         let (version, ready, _) = self.resolve(target)?;
+        self.check_values("dense.rowCount", row_count, &ready)?;
         let batch = batch_of_dense(&ready, values, row_count)?;
         score(version, ready, batch, None).await
     }
@@ -99,6 +103,7 @@ impl Predictor {
         entities: &[RawRow],
     ) -> Result<Predictions> {
         let (version, ready, model) = self.resolve(target)?;
+        self.check_values("entities", entities.len(), &ready)?;
         let catalog = self.catalog.snapshot();
         let references = ready.inputs.iter().map(|i| i.feature.clone()).collect();
         let selection = FeatureSelection::resolve(&catalog, references)?;
@@ -112,6 +117,10 @@ impl Predictor {
         score(version, ready, batch, Some(columns)).await
     }
 
+    fn check_values(&self, field: &str, rows: usize, ready: &ReadyVersion) -> Result<()> {
+        check_values(field, rows, ready.inputs.len(), self.values_max)
+    }
+
     fn resolve(&self, target: Target<'_>) -> Result<(String, Arc<ReadyVersion>, Arc<Model>)> {
         let model = self.models.model(target.model)?;
         let (version, ready) = model.resolve(target.version)?;
@@ -121,44 +130,79 @@ impl Predictor {
 
 /// Lays out rows that the request brings.
 fn batch_of_rows(ready: &ReadyVersion, rows: &[RawRow]) -> Result<Batch> {
-    let signature = &ready.signature;
-    let mut faults = RequestFaults::default();
-    let mut batch = ready.layout.empty_batch(rows.len());
+    let inputs = &ready.signature.inputs;
+    let positions: HashMap<&str, usize> = inputs
+        .iter()
+        .enumerate()
+        .map(|(position, input)| (input.name.as_str(), position))
+        .collect();
+    let mut faults = request_faults();
     let mut missing = None;
+    let mut batch = ready.layout.empty_batch(rows.len());
     for (index, row) in rows.iter().enumerate() {
-        for (name, _) in &row.fields {
-            if signature.input_index(name).is_none() {
-                faults.add(
-                    format!("rows[{index}].{name}"),
-                    "the model has no such input",
-                );
+        let mut is_given = vec![false; inputs.len()];
+        for (name, raw) in &row.fields {
+            if faults.is_full() {
+                break;
             }
-        }
-        for (position, (input, bound)) in signature.inputs.iter().zip(&ready.inputs).enumerate() {
-            let value = match row
-                .get(&input.name)
-                .map(|raw| raw.to_value(input.value_type))
-            {
-                None => Value::Null,
-                Some(Ok(value)) => value,
-                Some(Err(fault)) => {
-                    faults.add(format!("rows[{index}].{}", input.name), fault);
-                    continue;
-                }
+            let set = match positions.get(name.as_str()) {
+                Some(position) => set_raw(ready, &mut batch, (index, *position), raw)
+                    .map(|has_value| mark(&mut is_given, *position, has_value)),
+                None => Err("the model has no such input".to_owned()),
             };
-            if value.is_null() && bound.on_missing == Policy::Reject {
-                missing.get_or_insert_with(|| format!("rows[{index}].{}", input.name));
-            }
-            if let Err(fault) = ready.layout.set(&mut batch, index, position, &value) {
-                faults.add(format!("rows[{index}].{}", input.name), fault);
+            if let Err(fault) = set {
+                faults.add(format!("rows[{index}].{name}"), fault);
             }
         }
-        if faults.is_full() {
-            break;
+        for (position, given) in is_given.iter().enumerate() {
+            if !given && let Err(fault) = check_missing(ready, position) {
+                missing.get_or_insert((index, position, fault));
+            }
         }
     }
-    refuse_missing(missing)?;
-    faults.into_result(batch)
+    let batch = faults.into_result(batch)?;
+    refuse_missing(ready, missing, |index, input| {
+        format!("rows[{index}].{input}")
+    })?;
+    Ok(batch)
+}
+
+/// Types one value and puts it in its place; says whether there was one.
+fn set_raw(
+    ready: &ReadyVersion,
+    batch: &mut Batch,
+    (row, position): (usize, usize),
+    raw: &RawValue,
+) -> Result<bool, String> {
+    let input = ready
+        .signature
+        .inputs
+        .get(position)
+        .ok_or("the model has no such input")?;
+    let value = raw.to_value(input.value_type)?;
+    if value.is_null() {
+        return Ok(false);
+    }
+    ready.layout.set(batch, row, position, &value)?;
+    Ok(true)
+}
+
+fn mark(is_given: &mut [bool], position: usize, has_value: bool) {
+    if let Some(given) = is_given.get_mut(position) {
+        *given = has_value;
+    }
+}
+
+/// Whether an input may be missing: by the model's policy, and by what its tensor can hold.
+fn check_missing(ready: &ReadyVersion, position: usize) -> Result<(), String> {
+    let bound = ready.inputs.get(position);
+    if bound.is_some_and(|bound| bound.on_missing == Policy::Reject) {
+        return Err("the model rejects missing values of it".to_owned());
+    }
+    if !ready.layout.knows_missing(position) {
+        return Err("its tensor in the model knows no missing value".to_owned());
+    }
+    Ok(())
 }
 
 /// Lays out packed numbers.
@@ -174,33 +218,41 @@ fn batch_of_dense(ready: &ReadyVersion, values: &[f32], row_count: usize) -> Res
             ),
         ));
     }
-    let mut faults = RequestFaults::default();
-    let mut batch = ready.layout.empty_batch(row_count);
+    let mut faults = request_faults();
     let mut missing = None;
+    let mut batch = ready.layout.empty_batch(row_count);
     for (index, row) in values.chunks(inputs.len()).enumerate() {
-        for (position, (number, (input, bound))) in
-            row.iter().zip(inputs.iter().zip(&ready.inputs)).enumerate()
-        {
-            let place = || {
-                let at = index * inputs.len() + position;
-                format!("dense.values[{at}] (row {index}, {})", input.name)
-            };
+        for (position, (number, input)) in row.iter().zip(inputs).enumerate() {
+            if faults.is_full() {
+                break;
+            }
             let set = dense_value(input, *number).and_then(|value| {
-                if value.is_null() && bound.on_missing == Policy::Reject {
-                    missing.get_or_insert_with(place);
+                if !value.is_null() {
+                    return ready.layout.set(&mut batch, index, position, &value);
                 }
-                ready.layout.set(&mut batch, index, position, &value)
+                if let Err(fault) = check_missing(ready, position) {
+                    missing.get_or_insert((index, position, fault));
+                }
+                Ok(())
             });
             if let Err(fault) = set {
-                faults.add(place(), fault);
+                faults.add(
+                    dense_place(inputs.len(), index, position, &input.name),
+                    fault,
+                );
             }
         }
-        if faults.is_full() {
-            break;
-        }
     }
-    refuse_missing(missing)?;
-    faults.into_result(batch)
+    let batch = faults.into_result(batch)?;
+    refuse_missing(ready, missing, |index, input| {
+        format!("dense.values (row {index}, {input})")
+    })?;
+    Ok(batch)
+}
+
+fn dense_place(columns: usize, row: usize, position: usize, input: &str) -> String {
+    let at = row * columns + position;
+    format!("dense.values[{at}] (row {row}, {input})")
 }
 
 /// Lays out stored features: a column an input.
@@ -211,14 +263,18 @@ fn batch_of_columns(
 ) -> Result<Batch> {
     let mut batch = ready.layout.empty_batch(row_count);
     for (position, (column, bound)) in columns.iter().zip(&ready.inputs).enumerate() {
+        let if_missing = check_missing(ready, position);
         for (index, feature) in column.values.iter().enumerate() {
             let place = || format!("entities[{index}]: the feature {}", bound.feature);
-            if feature.value.is_null() && bound.on_missing == Policy::Reject {
-                return Err(Error::failed_precondition(format!(
-                    "{} is {}, and the model rejects missing values of it",
-                    place(),
-                    describe(feature.status)
-                )));
+            if feature.value.is_null() {
+                if let Err(fault) = &if_missing {
+                    return Err(Error::failed_precondition(format!(
+                        "{} is {}, and {fault}",
+                        place(),
+                        describe(feature.status)
+                    )));
+                }
+                continue;
             }
             ready
                 .layout
@@ -238,12 +294,21 @@ fn describe(status: FeatureStatus) -> &'static str {
     }
 }
 
-fn refuse_missing(place: Option<String>) -> Result<()> {
-    place.map_or(Ok(()), |place| {
-        Err(Error::failed_precondition(format!(
-            "{place}: the value is missing, and the model rejects missing values of it"
-        )))
-    })
+/// Answers with the first missing value that the model does not take: row, input and why.
+fn refuse_missing(
+    ready: &ReadyVersion,
+    missing: Option<(usize, usize, String)>,
+    place: impl Fn(usize, &str) -> String,
+) -> Result<()> {
+    let Some((row, position, fault)) = missing else {
+        return Ok(());
+    };
+    let input = ready.signature.inputs.get(position);
+    let name = input.map_or("", |input| input.name.as_str());
+    Err(Error::failed_precondition(format!(
+        "{}: the value is missing, and {fault}",
+        place(row, name)
+    )))
 }
 
 /// Refuses entities that no view has a row of.

@@ -65,7 +65,8 @@ pub struct Model {
     pub example: serde_json::Map<String, serde_json::Value>,
     /// Alias to version.
     pub aliases: BTreeMap<String, String>,
-    /// The version that answers where a request names none; none where no version is ready.
+    /// The version that answers where a request names none: what model.toml says, ready or not, else the newest that is
+    /// ready.
     pub default_version: Option<String>,
     /// Oldest first.
     pub versions: Vec<ModelVersion>,

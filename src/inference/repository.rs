@@ -33,7 +33,7 @@ pub struct LoadOptions {
     /// Batches that may wait for a version's threads.
     pub queue_max: usize,
     /// The largest file that is read, in bytes.
-    pub file_bytes_max: u64,
+    pub file_bytes_max: usize,
 }
 
 /// Reads and checks the models of a folder.
@@ -172,10 +172,10 @@ impl Repository {
     }
 
     fn read(&self, path: &Path) -> Result<Vec<u8>> {
-        let limit = self.options.file_bytes_max;
+        let limit = u64::try_from(self.options.file_bytes_max).unwrap_or(u64::MAX);
         let mut bytes = Vec::new();
         fs::File::open(path)
-            .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
+            .and_then(|file| file.take(limit.saturating_add(1)).read_to_end(&mut bytes))
             .map_err(|fault| cannot_read(path, &fault))?;
         if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > limit {
             return Err(Error::failed_precondition(format!(

@@ -12,6 +12,9 @@ use crate::{
 /// The form of `signature.json` that this server reads.
 const FORMAT_VERSION: u32 = 1;
 
+/// A larger difference of a probability would let another model through.
+const TOLERANCE_MAX: f64 = 1e-3;
+
 /// What is predicted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -168,9 +171,9 @@ impl Signature {
                 ));
             }
         }
-        if !(self.golden.tolerance.is_finite() && self.golden.tolerance > 0.0) {
+        if !(self.golden.tolerance > 0.0 && self.golden.tolerance <= TOLERANCE_MAX) {
             faults.push(format!(
-                "golden.tolerance: {} is not above 0",
+                "golden.tolerance: {} is not above 0 and up to {TOLERANCE_MAX}",
                 self.golden.tolerance
             ));
         }

@@ -13,237 +13,83 @@ const BY_ENTITY: &str = "/v1/models/credit_risk:predictByEntity";
 const GET: &str = "/v1/features:get";
 const WRITE: &str = "/v1/featureViews/applicant:write";
 
-/// Every case: path, body, HTTP status, gRPC status, what the message has to name.
-fn cases() -> Vec<(&'static str, Json, u16, &'static str, &'static str)> {
-    let one = json!([{"loan_id": "LC00001"}]);
+/// Every case: path, body, HTTP status, gRPC status, what the message has to name. MANY is 10,001 objects.
+const CASES: &str = r#"
+/v1/models/nope:predict {"rows": [{}]} -> 404 NOT_FOUND nope
+/v1/models/credit_risk/versions/9:predict {"rows": [{}]} -> 404 NOT_FOUND 9
+/v1/models/credit_risk:predict {"rows": [{"anual_inc": 1}]} -> 400 INVALID_ARGUMENT rows[0].anual_inc
+/v1/models/credit_risk:predict {"rows": [{}, {"annual_inc": "rich"}]} -> 400 INVALID_ARGUMENT rows[1].annual_inc
+/v1/models/credit_risk:predict {"rows": [{"annual_inc": "NaN"}]} -> 400 INVALID_ARGUMENT rows[0].annual_inc
+/v1/models/credit_risk:predict {"rows": [{"annual_inc": 1e300}]} -> 400 INVALID_ARGUMENT 32-bit float
+/v1/models/credit_risk:predict {"rows": [{"term": 36}]} -> 400 INVALID_ARGUMENT rows[0].term
+/v1/models/credit_risk:predict {"rows": [{"term": ["term_36"]}]} -> 400 INVALID_ARGUMENT rows[0].term
+/v1/models/credit_risk:predict {"rows": []} -> 400 INVALID_ARGUMENT rows
+/v1/models/credit_risk:predict {"row": [{}]} -> 400 INVALID_ARGUMENT row
+/v1/models/credit_risk:predict {"dense": {"values": [1.0], "rowCount": 1}} -> 400 INVALID_ARGUMENT dense.values
+/v1/models/credit_risk:predict {"rows": MANY} -> 400 INVALID_ARGUMENT 10001
+/v1/models/credit_risk:predictByEntity {"entities": [{}]} -> 400 INVALID_ARGUMENT entities[0].loan_id
+/v1/models/credit_risk:predictByEntity {"entities": [{"loan_id": 7}]} -> 400 INVALID_ARGUMENT entities[0].loan_id
+/v1/models/credit_risk:predictByEntity {"entities": [{"loan_id": null}]} -> 400 INVALID_ARGUMENT entities[0].loan_id
+/v1/models/credit_risk:predictByEntity {"entities": [{"loan_id": "a", "user": "b"}]} -> 400 INVALID_ARGUMENT entities[0].user
+/v1/models/credit_risk:predictByEntity {"entities": MANY} -> 400 INVALID_ARGUMENT 10001
+/v1/features:get {"features": ["nope:x"], "entities": [{"loan_id": "LC00001"}]} -> 404 NOT_FOUND nope
+/v1/features:get {"features": ["applicant:nope"], "entities": [{"loan_id": "LC00001"}]} -> 404 NOT_FOUND nope
+/v1/features:get {"features": ["annual_inc"], "entities": [{"loan_id": "LC00001"}]} -> 400 INVALID_ARGUMENT features[0]
+/v1/features:get {"features": [], "entities": [{"loan_id": "LC00001"}]} -> 400 INVALID_ARGUMENT features
+/v1/features:get {"features": ["applicant:annual_inc"], "entities": []} -> 400 INVALID_ARGUMENT entities
+/v1/features:get {"features": ["applicant:annual_inc"], "entities": MANY} -> 400 INVALID_ARGUMENT 10001
+/v1/featureViews/nope:write {"rows": [{"loan_id": "LC00001"}]} -> 404 NOT_FOUND nope
+/v1/featureViews/applicant:write {"rows": [{"annual_inc": 1}]} -> 400 INVALID_ARGUMENT rows[0].loan_id
+/v1/featureViews/applicant:write {"rows": [{"loan_id": "x", "annual_inc": true}]} -> 400 INVALID_ARGUMENT rows[0].annual_inc
+/v1/featureViews/applicant:write {"rows": [{"loan_id": "x", "anual_inc": 1}]} -> 400 INVALID_ARGUMENT rows[0].anual_inc
+/v1/featureViews/applicant:write {"rows": [{"loan_id": "x", "delinq_2yrs": 1.5}]} -> 400 INVALID_ARGUMENT rows[0].delinq_2yrs
+/v1/featureViews/applicant:write {"rows": [{"loan_id": "x", "eventTimestamp": "now"}]} -> 400 INVALID_ARGUMENT rows[0].eventTimestamp
+/v1/definitions:apply {"definitions": "project = "} -> 400 INVALID_ARGUMENT definitions
+/v1/nothing:here {} -> 404 NOT_FOUND /v1/nothing:here
+"#;
+
+struct Case {
+    path: &'static str,
+    body: Json,
+    http: u16,
+    status: &'static str,
+    named: &'static str,
+}
+
+fn cases() -> Vec<Case> {
     let many: Vec<Json> = (0..10_001)
         .map(|i| json!({"loan_id": i.to_string()}))
         .collect();
-    vec![
-        (
-            "/v1/models/nope:predict",
-            json!({"rows": [{}]}),
-            404,
-            "NOT_FOUND",
-            "nope",
-        ),
-        (
-            "/v1/models/credit_risk/versions/9:predict",
-            json!({"rows": [{}]}),
-            404,
-            "NOT_FOUND",
-            "9",
-        ),
-        (
-            PREDICT,
-            json!({"rows": [{"anual_inc": 1}]}),
-            400,
-            "INVALID_ARGUMENT",
-            "rows[0].anual_inc",
-        ),
-        (
-            PREDICT,
-            json!({"rows": [{}, {"annual_inc": "rich"}]}),
-            400,
-            "INVALID_ARGUMENT",
-            "rows[1].annual_inc",
-        ),
-        (
-            PREDICT,
-            json!({"rows": [{"annual_inc": "NaN"}]}),
-            400,
-            "INVALID_ARGUMENT",
-            "rows[0].annual_inc",
-        ),
-        (
-            PREDICT,
-            json!({"rows": [{"annual_inc": 1e300}]}),
-            400,
-            "INVALID_ARGUMENT",
-            "32-bit float",
-        ),
-        (
-            PREDICT,
-            json!({"rows": [{"term": 36}]}),
-            400,
-            "INVALID_ARGUMENT",
-            "rows[0].term",
-        ),
-        (
-            PREDICT,
-            json!({"rows": [{"term": ["term_36"]}]}),
-            400,
-            "INVALID_ARGUMENT",
-            "rows[0].term",
-        ),
-        (
-            PREDICT,
-            json!({"rows": []}),
-            400,
-            "INVALID_ARGUMENT",
-            "rows",
-        ),
-        (
-            PREDICT,
-            json!({"row": [{}]}),
-            400,
-            "INVALID_ARGUMENT",
-            "row",
-        ),
-        (
-            PREDICT,
-            json!({"dense": {"values": [1.0], "rowCount": 1}}),
-            400,
-            "INVALID_ARGUMENT",
-            "dense.values",
-        ),
-        (
-            PREDICT,
-            json!({"rows": many}),
-            400,
-            "INVALID_ARGUMENT",
-            "10001",
-        ),
-        (
-            BY_ENTITY,
-            json!({"entities": [{}]}),
-            400,
-            "INVALID_ARGUMENT",
-            "entities[0].loan_id",
-        ),
-        (
-            BY_ENTITY,
-            json!({"entities": [{"loan_id": 7}]}),
-            400,
-            "INVALID_ARGUMENT",
-            "entities[0].loan_id",
-        ),
-        (
-            BY_ENTITY,
-            json!({"entities": [{"loan_id": null}]}),
-            400,
-            "INVALID_ARGUMENT",
-            "entities[0].loan_id",
-        ),
-        (
-            BY_ENTITY,
-            json!({"entities": [{"loan_id": "a", "user": "b"}]}),
-            400,
-            "INVALID_ARGUMENT",
-            "entities[0].user",
-        ),
-        (
-            BY_ENTITY,
-            json!({"entities": many}),
-            400,
-            "INVALID_ARGUMENT",
-            "10001",
-        ),
-        (
-            GET,
-            json!({"features": ["nope:x"], "entities": one}),
-            404,
-            "NOT_FOUND",
-            "nope",
-        ),
-        (
-            GET,
-            json!({"features": ["applicant:nope"], "entities": one}),
-            404,
-            "NOT_FOUND",
-            "nope",
-        ),
-        (
-            GET,
-            json!({"features": ["annual_inc"], "entities": one}),
-            400,
-            "INVALID_ARGUMENT",
-            "features[0]",
-        ),
-        (
-            GET,
-            json!({"features": [], "entities": one}),
-            400,
-            "INVALID_ARGUMENT",
-            "features",
-        ),
-        (
-            GET,
-            json!({"features": ["applicant:annual_inc"], "entities": []}),
-            400,
-            "INVALID_ARGUMENT",
-            "entities",
-        ),
-        (
-            GET,
-            json!({"features": ["applicant:annual_inc"], "entities": many}),
-            400,
-            "INVALID_ARGUMENT",
-            "10001",
-        ),
-        (
-            "/v1/featureViews/nope:write",
-            json!({"rows": one}),
-            404,
-            "NOT_FOUND",
-            "nope",
-        ),
-        (
-            WRITE,
-            json!({"rows": [{"annual_inc": 1}]}),
-            400,
-            "INVALID_ARGUMENT",
-            "rows[0].loan_id",
-        ),
-        (
-            WRITE,
-            json!({"rows": [{"loan_id": "x", "annual_inc": true}]}),
-            400,
-            "INVALID_ARGUMENT",
-            "rows[0].annual_inc",
-        ),
-        (
-            WRITE,
-            json!({"rows": [{"loan_id": "x", "anual_inc": 1}]}),
-            400,
-            "INVALID_ARGUMENT",
-            "rows[0].anual_inc",
-        ),
-        (
-            WRITE,
-            json!({"rows": [{"loan_id": "x", "delinq_2yrs": 1.5}]}),
-            400,
-            "INVALID_ARGUMENT",
-            "rows[0].delinq_2yrs",
-        ),
-        (
-            WRITE,
-            json!({"rows": [{"loan_id": "x", "eventTimestamp": "now"}]}),
-            400,
-            "INVALID_ARGUMENT",
-            "rows[0].eventTimestamp",
-        ),
-        (
-            "/v1/definitions:apply",
-            json!({"definitions": "project = "}),
-            400,
-            "INVALID_ARGUMENT",
-            "definitions",
-        ),
-        (
-            "/v1/nothing:here",
-            json!({}),
-            404,
-            "NOT_FOUND",
-            "/v1/nothing:here",
-        ),
-    ]
+    let many = Json::from(many).to_string();
+    CASES
+        .trim()
+        .lines()
+        .map(|line| {
+            let (request, answer) = line.split_once(" -> ").unwrap();
+            let (path, body) = request.split_once(' ').unwrap();
+            let mut answer = answer.splitn(3, ' ');
+            Case {
+                path,
+                body: serde_json::from_str(&body.replace("MANY", &many)).unwrap(),
+                http: answer.next().unwrap().parse().unwrap(),
+                status: answer.next().unwrap(),
+                named: answer.next().unwrap(),
+            }
+        })
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_fault_has_its_code_and_names_the_field() {
     let running = Running::start().await;
-    for (path, body, http, status, named) in cases() {
+    for Case {
+        path,
+        body,
+        http,
+        status,
+        named,
+    } in cases()
+    {
         let shown: String = body.to_string().chars().take(120).collect();
         let (code, answer) = running.post(path, body).await;
         let place = format!("{path} {shown} answered {code} {answer}");
@@ -294,6 +140,31 @@ async fn what_is_no_json_is_said_so() {
         answer["message"].as_str().unwrap().contains("65536"),
         "{answer}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_value_does_not_make_an_error_that_clients_refuse() {
+    let running = Running::start().await;
+    let long = "é".repeat(500_000);
+    let rows = vec![object(&json!({ "annual_inc": long, (long.as_str()): 1 })); 2];
+    let request = pb::PredictRequest {
+        model: "credit_risk".into(),
+        rows,
+        ..Default::default()
+    };
+    let mut client = running.predictions().await;
+    let refused = client.predict(request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_values_than_one_request_may_have() {
+    let running = Running::with(&[("limits.values_max", "100")]).await;
+    let body = json!({"entities": vec![json!({"loan_id": "LC00001"}); 10]});
+    let (status, answer) = running.post(BY_ENTITY, body).await;
+    assert_eq!(status, 400);
+    let message = answer["message"].as_str().unwrap();
+    assert!(message.contains("limits.values_max"), "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -353,7 +224,7 @@ async fn a_batch_with_one_bad_row_writes_nothing() {
 async fn a_deadline_that_runs_out_is_not_a_cancellation() {
     let running = Running::with(&[("server.request_ms_max", "1")]).await;
     let request = pb::GetOnlineFeaturesRequest {
-        features: vec!["applicant:annual_inc".into(); 500],
+        features: vec!["applicant:annual_inc".into(); 100],
         entities: (0..10_000)
             .map(|i| object(&json!({"loan_id": i.to_string()})))
             .collect(),

@@ -66,6 +66,7 @@ fn apply_and_materialize_once() {
     let project = Project::new(GOOD);
     let (code, stdout, _) = project.run(&["apply", "--dry-run"]);
     assert_eq!(code, 0);
+    assert!(!project.dir.path().join("store.db").exists());
     assert!(
         stdout.contains("would create feature_view profile"),
         "{stdout}"
@@ -141,6 +142,9 @@ fn configuration_faults_come_at_once_with_exit_64() {
     ] {
         assert!(stderr.contains(part), "{part} in {stderr}");
     }
+    let (code, _, stderr) = project.run(&["check", "--set", "gateway.aliases=POST /old"]);
+    assert_eq!(code, 64);
+    assert!(stderr.contains("gateway.aliases"), "{stderr}");
     let (code, _, stderr) = project.run(&["serve", "--grpc-adr", "x"]);
     assert_eq!(code, 64);
     assert!(stderr.contains("--grpc-addr"), "{stderr}");
@@ -171,6 +175,17 @@ fn check_starts_nothing_and_passes_the_repository() {
 fn definitions_with_faults_change_nothing() {
     let project = Project::new(GOOD);
     let path = project.dir.path().join("models/demo/features.toml");
+    let two_faults = DEFINITIONS
+        .replace("\"age\"", "\"1age\"")
+        .replace("\"city\"", "\"a-b\"");
+    fs::write(&path, two_faults).unwrap();
+    let (_, _, stderr) = project.run(&["apply"]);
+    for (line, name) in stderr.lines().zip(["1age", "a-b"]) {
+        assert!(
+            line.contains("features.toml") && line.contains(name),
+            "{stderr}"
+        );
+    }
     fs::write(&path, DEFINITIONS.replace("int32", "number")).unwrap();
     let (code, _, stderr) = project.run(&["apply"]);
     assert_ne!(code, 0);

@@ -33,12 +33,37 @@ pub fn ferrocast(arguments: &[&str]) -> Output {
 
 /// The binary, with nothing of this process's environment that could be a setting.
 pub fn command(arguments: &[&str]) -> Command {
+    static EMPTY: OnceLock<TempDir> = OnceLock::new();
+    // A folder without a .env or a ferrocast.toml.
+    let empty = EMPTY.get_or_init(|| tempfile::tempdir().unwrap());
     let mut command = Command::new(env!("CARGO_BIN_EXE_ferrocast"));
+    command.args(arguments).current_dir(empty.path());
+    for (name, _) in std::env::vars_os() {
+        let shown = name.to_string_lossy();
+        if shown.starts_with("FERROCAST_") || shown == "DATABASE_URL" {
+            command.env_remove(&name);
+        }
+    }
+    command.env("FERROCAST_ONNX_LIBRARY_PATH", library());
+    if !arguments.contains(&"--models") {
+        command.arg("--models").arg(models());
+    }
     command
-        .args(arguments)
-        .env_remove("DATABASE_URL")
-        .current_dir(env!("CARGO_MANIFEST_DIR"));
-    command
+}
+
+/// ONNX Runtime, where `make runtime` puts it.
+fn library() -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/onnxruntime/onnxruntime/capi");
+    fs::read_dir(&folder)
+        .unwrap_or_else(|fault| {
+            panic!(
+                "{}: {fault}; `make runtime` brings ONNX Runtime",
+                folder.display()
+            )
+        })
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.to_string_lossy().contains("libonnxruntime.so"))
+        .expect("ONNX Runtime; `make runtime` brings it")
 }
 
 pub fn text(bytes: &[u8]) -> String {
@@ -72,7 +97,9 @@ pub fn sqlite_url(dir: &Path) -> String {
 /// The configuration of a test server: free ports, one worker, the given settings over that.
 pub fn config(url: &str, settings: &[(&str, &str)]) -> Config {
     let models = models().display().to_string();
-    let mut all: Vec<(String, String)> = [
+    let library = library().display().to_string();
+    let all: Vec<(String, String)> = [
+        ("onnx.library_path", library.as_str()),
         ("server.grpc_addr", "127.0.0.1:0"),
         ("server.http_addr", "127.0.0.1:0"),
         ("server.drain_delay_ms", "0"),
@@ -84,11 +111,6 @@ pub fn config(url: &str, settings: &[(&str, &str)]) -> Config {
     .chain(settings)
     .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
     .collect();
-    // A test's data dir is never the repository's.
-    if let Some(path) = url.strip_prefix("sqlite:") {
-        let dir = Path::new(path).parent().unwrap();
-        all.push(("server.data_dir".to_owned(), dir.display().to_string()));
-    }
     let flags = Flags {
         settings: all,
         config: None,

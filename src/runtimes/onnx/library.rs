@@ -14,11 +14,12 @@ use crate::error::{Error, Result};
 const FILE_PREFIX: &str = "libonnxruntime.so";
 
 /// Where the library is looked for beside the configured place, in this order: relative to the working directory.
-const FOLDERS: [&str; 4] = [
+const FOLDERS: [&str; 5] = [
     ".tools/onnxruntime/onnxruntime/capi",
     "/usr/local/lib",
     "/usr/lib",
     "/usr/lib/x86_64-linux-gnu",
+    "/usr/lib/aarch64-linux-gnu",
 ];
 
 /// Below this version there are known faults of security: see the release notes of ONNX Runtime 1.30.1.
@@ -85,44 +86,39 @@ fn search() -> Result<PathBuf> {
     )))
 }
 
-/// The library in a folder, the one with the highest name where there are several.
+/// The library in a folder, the newest by the version in its name where there are several.
 fn library_in(folder: &Path) -> Option<PathBuf> {
-    let mut found: Vec<PathBuf> = std::fs::read_dir(folder)
+    std::fs::read_dir(folder)
         .ok()?
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
         .filter(|path| {
             path.file_name()
                 .is_some_and(|name| name.to_string_lossy().starts_with(FILE_PREFIX))
         })
-        .collect();
-    found.sort();
-    found.pop()
+        .max_by_key(|path| version_of(path))
+}
+
+/// The version in a library's file name, as libonnxruntime.so.1.31.1; none where the name tells none.
+fn version_of(path: &Path) -> Option<Vec<u32>> {
+    let name = path.file_name()?.to_string_lossy().into_owned();
+    let version = name.strip_prefix(FILE_PREFIX)?.strip_prefix('.')?;
+    version.split('.').map(|part| part.parse().ok()).collect()
 }
 
 /// Refuses a library whose file name tells that it is too old. A name without a version passes: the library itself has
 /// no such call, and `ort` refuses what lacks the functions that it needs.
 fn check_version(path: &Path) -> Result<()> {
-    let name = path
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default();
-    let Some(version) = name
-        .strip_prefix(FILE_PREFIX)
-        .and_then(|rest| rest.strip_prefix('.'))
-    else {
-        return Ok(());
-    };
-    let parts: Vec<u32> = version
-        .split('.')
-        .filter_map(|part| part.parse().ok())
-        .collect();
-    if parts.len() == VERSION_MIN.len() && parts.as_slice() < VERSION_MIN.as_slice() {
-        return Err(Error::failed_precondition(format!(
-            "{}: ONNX Runtime {version} has known security faults; 1.30.1 or newer is needed",
-            path.display()
-        )));
+    match version_of(path) {
+        Some(version)
+            if version.len() == VERSION_MIN.len() && version.as_slice() < &VERSION_MIN =>
+        {
+            Err(Error::failed_precondition(format!(
+                "{}: this version of ONNX Runtime has known security faults; 1.30.1 or newer is needed",
+                path.display()
+            )))
+        }
+        Some(_) | None => Ok(()),
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -138,6 +134,11 @@ mod tests {
         assert!(check("/x/libonnxruntime.so").is_ok());
         assert!(check("/x/libonnxruntime.so.1.26.0").is_err());
         assert!(check("/x/libonnxruntime.so.1.30.0").is_err());
+        assert!(check("/x/libonnxruntime.so.1.9.0").is_err());
+        assert!(
+            version_of(Path::new("libonnxruntime.so.1.9.0"))
+                < version_of(Path::new("libonnxruntime.so.1.31.1"))
+        );
     }
 
     #[test]
