@@ -109,11 +109,12 @@ impl Violations {
 
     /// Notes a fault.
     pub fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
-        if !self.is_full() {
-            self.found.push(Violation {
-                field: field.into(),
-                description: description.into(),
-            });
+        let violation = Violation {
+            field: field.into(),
+            description: description.into(),
+        };
+        if !self.is_full() && !self.found.contains(&violation) {
+            self.found.push(violation);
         }
     }
 

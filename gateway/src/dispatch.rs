@@ -16,8 +16,8 @@ use crate::body::read_body;
 use crate::deadline::deadline;
 use crate::edge::{RequestId, RouteLabel};
 use crate::fault::{Fault, REQUEST_ID};
-use crate::gateway::Shared;
 use crate::rules::{Found, Route};
+use crate::shared::Shared;
 use crate::stream::{Framing, StreamState, call_fault, stream_response};
 use crate::transcode::{Parts, answer_json, request_message};
 

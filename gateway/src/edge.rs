@@ -6,10 +6,11 @@ use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, Method};
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::fault::REQUEST_ID;
-use crate::gateway::OWN_PATHS;
+use crate::shared::OWN_PATHS;
 
 /// The longest request id that is taken from a caller.
 const REQUEST_ID_BYTES_MAX: usize = 128;
@@ -35,7 +36,9 @@ pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
     let own_path = OWN_PATHS
         .into_iter()
         .find(|path| *path == request.uri().path());
-    let mut response = next.run(request).await;
+    // Whatever is logged on the request's behalf carries its id.
+    let span = tracing::info_span!(target: "gateway", "http", request_id = %id);
+    let mut response = next.run(request).instrument(span).await;
     let label = response.extensions().get::<RouteLabel>();
     let label = label
         .map(|label| label.0.as_str())

@@ -22,44 +22,13 @@ use crate::fault::REQUEST_ID;
 use crate::health::{live, ready};
 use crate::openapi;
 use crate::rules::RouteTable;
-
-/// The gateway's own paths; an rpc that has one of them takes its place.
-pub(crate) const OWN_PATHS: [&str; 8] = [
-    "/",
-    "/docs",
-    "/redoc",
-    "/openapi.json",
-    "/health",
-    "/healthcheck",
-    "/health/live",
-    "/health/ready",
-];
+use crate::shared::{OWN_PATHS, Shared};
 
 /// A REST gateway before one gRPC server.
 #[derive(Clone, Debug)]
 pub struct Gateway {
     shared: Arc<Shared>,
     openapi: Arc<serde_json::Value>,
-}
-
-/// What every request needs.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    /// The bounds.
-    pub(crate) config: GatewayConfig,
-    /// The rpcs' routes.
-    pub(crate) routes: RouteTable,
-    /// Old URLs.
-    pub(crate) aliases: AliasTable,
-    /// The server.
-    pub(crate) backend: Backend,
-    /// The server's types and those of `google.rpc`, for error details.
-    pub(crate) detail_types: DescriptorPool,
-    /// A place for each request that may be under way.
-    pub(crate) places: Arc<Semaphore>,
-    /// The gateway's own paths that no rpc took.
-    pub(crate) own_paths: Vec<&'static str>,
-    pages: Pages,
 }
 
 impl Gateway {

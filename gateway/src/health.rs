@@ -11,7 +11,7 @@ use prost::Message;
 use tokio::time::timeout;
 use tonic::Code;
 
-use crate::gateway::Shared;
+use crate::shared::Shared;
 
 /// The largest answer that is taken for a health status.
 const ANSWER_BYTES_MAX: usize = 1024;

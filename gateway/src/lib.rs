@@ -35,6 +35,7 @@ mod openapi;
 mod reflection;
 mod rules;
 mod serve;
+mod shared;
 mod stream;
 mod transcode;
 

@@ -170,6 +170,10 @@ impl App {
         Ok(middleware::around(add_reflection(services)?, bounds))
     }
 
+    pub(crate) fn store(&self) -> Arc<Store> {
+        Arc::clone(&self.store)
+    }
+
     pub(crate) fn models(&self) -> Arc<Models> {
         self.models.snapshot()
     }
@@ -190,6 +194,8 @@ fn add_reflection(services: Routes) -> Result<Routes> {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // So that grpcurl can show what an error's details say.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     let broken = |fault| Error::internal("the descriptors do not decode").with_source(fault);
     let v1 = builder().build_v1().map_err(broken)?;

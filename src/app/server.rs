@@ -19,8 +19,10 @@ use super::{App, listener::connections};
 use crate::{
     config::Config,
     error::{Error, Result},
+    features::OnlineStore,
     grpc::{DESCRIPTOR_SET, SERVICE_NAMES},
     inference::Models,
+    stores::Store,
 };
 
 /// How often a silent connection is asked whether its peer is there, and how long the answer may take.
@@ -37,6 +39,8 @@ pub struct Server {
     models: Arc<Models>,
     health: HealthReporter,
     stop: CancellationToken,
+    /// Ends the watch on the store, before health says NOT_SERVING for good.
+    watch: CancellationToken,
     broke_off: CancellationToken,
     connections_max: usize,
     tasks: Vec<JoinHandle<()>>,
@@ -68,6 +72,7 @@ impl Server {
             models: app.models(),
             health,
             stop: CancellationToken::new(),
+            watch: CancellationToken::new(),
             broke_off: CancellationToken::new(),
             connections_max: config.server.connections_max,
             tasks: Vec::new(),
@@ -81,6 +86,7 @@ impl Server {
         }
         server.serve_grpc(grpc, routes);
         set_health(&server.health, ServingStatus::Serving).await;
+        server.watch_store(app.store(), config.server.health_interval);
         Ok(server)
     }
 
@@ -107,6 +113,7 @@ impl Server {
     /// Stops: health says NOT_SERVING, then, after the configured delay, nothing new is taken and what runs may end
     /// within the configured time. Says whether all of it did.
     pub async fn stop(self) -> bool {
+        self.watch.cancel();
         set_health(&self.health, ServingStatus::NotServing).await;
         time::sleep(self.drain_delay).await;
         self.stop.cancel();
@@ -119,12 +126,44 @@ impl Server {
         self.all_drained.load(Ordering::Relaxed)
     }
 
+    /// Tells in health whether the store answers, until the stop.
+    fn watch_store(&mut self, store: Arc<Store>, interval: Duration) {
+        let stop = self.watch.clone();
+        let health = self.health.clone();
+        self.tasks.push(tokio::spawn(async move {
+            let mut was_there = true;
+            while stop
+                .run_until_cancelled(time::sleep(interval))
+                .await
+                .is_some()
+            {
+                let Some(answer) = stop.run_until_cancelled(store.ping()).await else {
+                    return;
+                };
+                if answer.is_ok() == was_there {
+                    continue;
+                }
+                was_there = answer.is_ok();
+                match answer {
+                    Ok(()) => tracing::info!("the store answers again"),
+                    Err(fault) => tracing::warn!(%fault, "the store does not answer"),
+                }
+                let status = if was_there {
+                    ServingStatus::Serving
+                } else {
+                    ServingStatus::NotServing
+                };
+                set_health(&health, status).await;
+            }
+        }));
+    }
+
     fn serve_grpc(&mut self, listener: TcpListener, routes: Routes) {
         let stop = self.stop.clone();
         let broke_off = self.broke_off.clone();
         let drain_max = self.drain_max;
         let all_drained = Arc::clone(&self.all_drained);
-        let incoming = connections(listener, self.connections_max);
+        let incoming = connections(listener, self.connections_max, stop.clone());
         self.tasks.push(tokio::spawn(async move {
             let serving = transport::Server::builder()
                 .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))

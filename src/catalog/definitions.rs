@@ -11,17 +11,25 @@ use serde::Deserialize;
 use super::{Entity, FeatureView, Field, Source};
 use crate::error::{Error, Result, Violations};
 
+/// What a `google.protobuf.Duration` can hold: some 10,000 years.
+const DURATION_MAX: Duration = Duration::from_secs(315_576_000_000);
 /// A view's table name starts with three characters of ours, and PostgreSQL cuts names at 63 bytes.
 const NAME_BYTES_MAX: usize = 60;
 const FEATURES_MAX: usize = 1_000;
 /// A PostgreSQL index has at most 32 columns.
 const JOIN_KEYS_MAX: usize = 16;
-/// Columns that every table has, in both spellings of the wire.
-const RESERVED_NAMES: [&str; 4] = [
+/// Columns that every table has: ours, in both spellings of the wire, and PostgreSQL's own.
+const RESERVED_NAMES: [&str; 10] = [
     "event_timestamp",
     "created_at",
     "eventtimestamp",
     "createdat",
+    "tableoid",
+    "xmin",
+    "cmin",
+    "xmax",
+    "cmax",
+    "ctid",
 ];
 
 /// What one definitions file defines, valid in itself.
@@ -142,7 +150,7 @@ impl Faults {
         if RESERVED_NAMES.contains(&folded.as_str()) {
             self.add(
                 place,
-                format!("\"{name}\" is a column that every view has; choose another name"),
+                format!("\"{name}\" is a column that every table has; choose another name"),
             );
         }
         if !taken.insert(folded) {
@@ -263,10 +271,14 @@ fn parse_duration(text: &str) -> std::result::Result<Duration, String> {
         "d" => 86_400_000,
         _ => return Err(fault()),
     };
-    count
+    let duration = count
         .checked_mul(unit_ms)
         .map(Duration::from_millis)
-        .ok_or_else(fault)
+        .ok_or_else(fault)?;
+    if duration > DURATION_MAX {
+        return Err(format!("\"{text}\" is more than 10,000 years"));
+    }
+    Ok(duration)
 }
 
 #[cfg(test)]
@@ -362,7 +374,16 @@ mod tests {
     fn durations_have_a_unit_and_a_bound() {
         assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(parse_duration("0s"), Ok(Duration::ZERO));
-        for bad in ["", "5", "s", "1.5h", "-1s", "1w", "99999999999999999999d"] {
+        for bad in [
+            "",
+            "5",
+            "s",
+            "1.5h",
+            "-1s",
+            "1w",
+            "4000000d",
+            "99999999999999999999d",
+        ] {
             assert!(parse_duration(bad).is_err(), "{bad}");
         }
     }

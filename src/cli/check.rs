@@ -13,7 +13,9 @@ use crate::{
     catalog::{Catalog, Plan},
     config::Config,
     error::{Error, Result},
+    features::Timestamp,
     inference::{Model, VersionState},
+    sources,
 };
 
 /// Check configuration, definitions and models, and start nothing.
@@ -31,6 +33,7 @@ pub(super) fn run(config: &Config) -> Result<ExitCode> {
     let files = definition_files::read_all(&[], config)?;
     let catalog = catalog_of(&files)?;
     for file in &files {
+        check_sources(file)?;
         output::line(&format!(
             "{}: {} feature views, good",
             file.path.display(),
@@ -43,6 +46,16 @@ pub(super) fn run(config: &Config) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     Err(Error::failed_precondition(refusals.join("\n")))
+}
+
+/// Opens every source, which holds its columns against the view.
+fn check_sources(file: &DefinitionFile) -> Result<()> {
+    for view in &file.definitions.views {
+        if let Some(source) = &view.source {
+            sources::open(&file.folder().join(&source.path), view, Timestamp::now())?;
+        }
+    }
+    Ok(())
 }
 
 /// The catalog that an empty database would have after every file was applied.

@@ -142,7 +142,8 @@ impl Cli {
         let mut settings = Vec::new();
         for text in &self.common.settings {
             let (name, value) = text.split_once('=').ok_or_else(|| {
-                Error::invalid("--set", format!("\"{text}\" is not of the form NAME=VALUE"))
+                // What was given may be a URL with a password.
+                Error::invalid("--set", "expected NAME=VALUE, as limits.entities_max=500")
             })?;
             settings.push((name.trim().to_owned(), value.to_owned()));
         }

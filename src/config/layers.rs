@@ -48,10 +48,11 @@ impl Layers {
         for setting in SETTINGS {
             layers.put(setting.key, setting.default.to_owned(), "the default");
         }
+        let in_environment = environment.get(ENV_CONFIG).filter(|path| !path.is_empty());
         let named = flags
             .config
             .clone()
-            .or_else(|| environment.get(ENV_CONFIG).map(PathBuf::from));
+            .or_else(|| in_environment.map(PathBuf::from));
         match named {
             Some(path) => layers.add_file(&path),
             None if Path::new(DEFAULT_FILE).is_file() => layers.add_file(Path::new(DEFAULT_FILE)),
@@ -88,7 +89,7 @@ impl Layers {
             .map_err(|fault| format!("cannot be read: {fault}"))
             .and_then(|text| {
                 text.parse::<toml::Table>()
-                    .map_err(|fault| fault.to_string().trim().to_owned())
+                    .map_err(|fault| without_the_line(&text, &fault))
             });
         let table = match table {
             Ok(table) => table,
@@ -184,6 +185,13 @@ impl Layers {
             .filter(|part| !part.is_empty())
             .collect()
     }
+}
+
+/// A fault of a configuration file with its line number and without the line, which may hold a password.
+fn without_the_line(text: &str, fault: &toml::de::Error) -> String {
+    let place = fault.span().and_then(|span| text.get(..span.start));
+    let line = place.map_or(1, |before| before.matches('\n').count() + 1);
+    format!("line {line}: {}", fault.message())
 }
 
 fn known(key: &str) -> Option<&'static str> {

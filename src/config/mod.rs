@@ -21,6 +21,9 @@ pub use settings::{SETTINGS, Setting, markdown_table};
 use crate::error::{Error, Result};
 use layers::Layers;
 
+/// Read below the environment, where there is one in the working folder.
+const ENV_FILE: &str = ".env";
+
 /// A text that is never printed.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Secret(String);
@@ -63,6 +66,8 @@ pub struct ServerConfig {
     pub requests_in_flight_max: usize,
     /// How long a request may take.
     pub request_max: Duration,
+    /// How often the store is asked whether it answers.
+    pub health_interval: Duration,
     /// How long a stop waits for running requests.
     pub drain_max: Duration,
     /// How long a stop goes on answering after health says NOT_SERVING.
@@ -185,16 +190,23 @@ impl Config {
     /// `InvalidArgument` with every fault, each with the setting's name and where its value came from.
     pub fn load(flags: &Flags) -> Result<Config> {
         let mut environment = BTreeMap::new();
-        match dotenvy::dotenv_iter() {
+        // This folder's only: one further up may belong to something else.
+        match dotenvy::from_path_iter(ENV_FILE) {
             Ok(entries) => {
-                for entry in entries {
-                    let (name, value) =
-                        entry.map_err(|fault| Error::invalid(".env", fault.to_string()))?;
+                for (index, entry) in entries.enumerate() {
+                    // The fault itself would show the line, which may hold a password.
+                    let (name, value) = entry.map_err(|_| {
+                        let entry = index + 1;
+                        Error::invalid(
+                            ENV_FILE,
+                            format!("entry {entry} is not of the form NAME=VALUE"),
+                        )
+                    })?;
                     environment.insert(name, value);
                 }
             }
             Err(fault) if fault.not_found() => {}
-            Err(fault) => return Err(Error::invalid(".env", fault.to_string())),
+            Err(_) => return Err(Error::invalid(ENV_FILE, "cannot be read")),
         }
         // Names and values that are not UTF-8 cannot be ours.
         environment.extend(env::vars_os().filter_map(|(name, value)| {
@@ -250,6 +262,7 @@ fn read_server(layers: &mut Layers) -> ServerConfig {
         connections_max: count(layers, "server.connections_max"),
         requests_in_flight_max: count(layers, "server.requests_in_flight_max"),
         request_max: millis(layers, "server.request_ms_max", 1),
+        health_interval: millis(layers, "server.health_interval_ms", 100),
         drain_max: millis(layers, "server.drain_ms_max", 0),
         drain_delay: millis(layers, "server.drain_delay_ms", 0),
     }
@@ -435,6 +448,20 @@ mod tests {
             assert!(error.message().contains(part), "{part} in {error}");
         }
         assert!(!error.message().contains("secret@host"));
+    }
+
+    #[test]
+    fn a_line_that_does_not_parse_is_not_shown() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = "[database]\nurl = \"postgres://u:hunter2@h/d\n";
+        std::fs::write(file.path(), text).unwrap();
+        let flags = Flags {
+            config: Some(file.path().to_path_buf()),
+            ..Flags::default()
+        };
+        let error = Config::from_layers(&flags, &BTreeMap::new()).unwrap_err();
+        assert!(error.message().contains("line 2"), "{error}");
+        assert!(!error.message().contains("hunter2"), "{error}");
     }
 
     #[test]

@@ -65,6 +65,11 @@ pub const SETTINGS: &[Setting] = &[
         "How long a request may take where its caller sets no shorter deadline, ms",
     ),
     setting(
+        "server.health_interval_ms",
+        "5000",
+        "How often the store is asked whether it answers; health says NOT_SERVING while it does not, ms",
+    ),
+    setting(
         "server.drain_ms_max",
         "10000",
         "How long a stop waits for running requests, ms",
@@ -101,7 +106,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "database.statement_ms_max",
-        "30000",
+        "10000",
         "How long one statement may take, ms",
     ),
     setting(
@@ -159,7 +164,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "telemetry.log_filter",
-        "info,refinery_core=warn",
+        "info,refinery_core=warn,tokio_postgres=warn",
         "What is logged, as `info,ferrocast=debug`",
     ),
     setting(

@@ -114,10 +114,10 @@ fn expected(value_type: ValueType) -> &'static str {
     }
 }
 
-/// Whether a whole number is within 2^53, where every one is exact.
+/// Whether a number is whole and below 2^53: at 2^53 itself it could be a neighbour that was rounded.
 #[expect(clippy::cast_precision_loss, reason = "2^53 itself is exact")]
 pub(crate) fn is_exact_whole(number: f64) -> bool {
-    number.fract() == 0.0 && number.abs() <= EXACT_WHOLE_MAX as f64
+    number.fract() == 0.0 && number.abs() < EXACT_WHOLE_MAX as f64
 }
 
 fn finite(number: f64, value_type: ValueType) -> std::result::Result<f64, String> {
@@ -152,7 +152,7 @@ fn whole_number(number: f64, value_type: ValueType) -> std::result::Result<i64, 
     }
     if !is_exact_whole(number) {
         return Err(format!(
-            "{number} is beyond 2^53, where a JSON number is no longer exact; send the digits as a string"
+            "{number} is not below 2^53, where a JSON number is no longer exact; send the digits as a string"
         ));
     }
     Ok(number as i64)
@@ -205,7 +205,9 @@ mod tests {
             }
         }
         assert!(fault(RawValue::Number(1e300), ValueType::Float).contains("beyond"));
-        assert!(fault(RawValue::Number(1e17), ValueType::Int64).contains("as a string"));
+        for rounded in [1e17, 9_007_199_254_740_992.0] {
+            assert!(fault(RawValue::Number(rounded), ValueType::Int64).contains("as a string"));
+        }
         assert!(fault(RawValue::Number(3e9), ValueType::Int32).contains("beyond an int32"));
         assert!(fault(RawValue::Number(1.5), ValueType::Int32).contains("whole"));
         assert_eq!(

@@ -2,6 +2,8 @@
 
 use std::{fmt, time::SystemTime};
 
+use jiff::civil::DateTime;
+
 use crate::{
     catalog::ValueType,
     error::{Error, Result},
@@ -19,8 +21,8 @@ pub struct Timestamp {
 impl Timestamp {
     /// 0001-01-01T00:00:00Z in microseconds since 1970, the earliest that the wire can carry.
     pub const MICROS_MIN: i64 = -62_135_596_800_000_000;
-    /// 9999-12-30T21:59:59.999999Z in microseconds since 1970, the latest that has a date in every offset from UTC.
-    pub const MICROS_MAX: i64 = 253_402_207_199_999_999;
+    /// 9999-12-31T23:59:59.999999Z in microseconds since 1970, the latest that the wire can carry.
+    pub const MICROS_MAX: i64 = 253_402_300_799_999_999;
 
     /// 1970-01-01T00:00:00Z.
     pub const EPOCH: Timestamp = Timestamp { micros: 0 };
@@ -56,15 +58,29 @@ impl Timestamp {
         let fault = || {
             format!("\"{text}\" is no point in time; RFC 3339 is expected, as 2016-01-04T00:00:00Z")
         };
-        let parsed: jiff::Timestamp = text.parse().map_err(|_| fault())?;
-        Timestamp::from_micros(parsed.as_microsecond()).ok_or_else(fault)
+        let micros = match text.parse::<jiff::Timestamp>() {
+            Ok(parsed) => Some(parsed.as_microsecond()),
+            // jiff's timestamps end before the last day of 9999, which many use for "never"; its dates do not.
+            Err(_) => text.strip_suffix('Z').and_then(micros_of_date),
+        };
+        micros.and_then(Timestamp::from_micros).ok_or_else(fault)
     }
+}
+
+const EPOCH_DATE: DateTime = jiff::civil::date(1970, 1, 1).at(0, 0, 0, 0);
+
+/// Microseconds from 1970 to a date and time in UTC, written without an offset.
+fn micros_of_date(text: &str) -> Option<i64> {
+    let date: DateTime = text.parse().ok()?;
+    let since_1970 = date.duration_since(EPOCH_DATE);
+    i64::try_from(since_1970.as_micros()).ok()
 }
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_microsecond(self.micros) {
-            Ok(timestamp) => timestamp.fmt(f),
+        let since_1970 = jiff::SignedDuration::from_micros(self.micros);
+        match EPOCH_DATE.checked_add(since_1970) {
+            Ok(date) => write!(f, "{date}Z"),
             Err(_) => write!(f, "{} µs since 1970", self.micros),
         }
     }
@@ -112,6 +128,21 @@ impl Value {
     /// Whether there is no value.
     pub fn is_null(&self) -> bool {
         matches!(self, Value::Null)
+    }
+
+    /// Whether a model takes it for a missing value: null, or a float that is no number.
+    pub fn is_missing(&self) -> bool {
+        match self {
+            Value::Null => true,
+            Value::Float(value) => value.is_nan(),
+            Value::Double(value) => value.is_nan(),
+            Value::Bool(_)
+            | Value::Int32(_)
+            | Value::Int64(_)
+            | Value::String(_)
+            | Value::Bytes(_)
+            | Value::Timestamp(_) => false,
+        }
     }
 
     /// Whether a column of a type may hold this value.
@@ -236,7 +267,8 @@ mod tests {
             assert!(Timestamp::parse(bad).is_err(), "{bad}");
         }
         assert!(Timestamp::from_micros(i64::MAX).is_none());
-        for micros in [Timestamp::MICROS_MIN, Timestamp::MICROS_MAX] {
+        assert!(Timestamp::parse("9999-12-31T00:00:00Z").is_ok());
+        for micros in [Timestamp::MICROS_MIN, -1, Timestamp::MICROS_MAX] {
             let timestamp = Timestamp::from_micros(micros).unwrap();
             assert_eq!(Timestamp::parse(&timestamp.to_string()), Ok(timestamp));
         }
@@ -263,6 +295,16 @@ mod tests {
             Value::parse("-inf", ValueType::Double),
             Ok(Value::Double(f64::NEG_INFINITY))
         );
+    }
+
+    #[test]
+    fn null_and_nan_are_missing_and_nothing_else_is() {
+        for missing in [Value::Null, Value::Float(f32::NAN), Value::Double(f64::NAN)] {
+            assert!(missing.is_missing());
+        }
+        for value in [Value::Double(f64::INFINITY), Value::String(String::new())] {
+            assert!(!value.is_missing());
+        }
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub(super) fn wire_value(value: &Value) -> WireValue {
     reason = "exact up to 2^53, and only used there"
 )]
 fn int64_kind(value: i64) -> Kind {
-    if value.unsigned_abs() <= EXACT_WHOLE_MAX {
+    if value.unsigned_abs() < EXACT_WHOLE_MAX {
         Kind::NumberValue(value as f64)
     } else {
         Kind::StringValue(value.to_string())
@@ -162,8 +162,8 @@ mod tests {
     #[test]
     fn what_a_json_number_cannot_hold_becomes_text() {
         assert_eq!(
-            json(Value::Int64(1 << 53)),
-            "NumberValue(9007199254740992.0)"
+            json(Value::Int64((1 << 53) - 1)),
+            "NumberValue(9007199254740991.0)"
         );
         assert_eq!(
             json(Value::Int64((1 << 53) + 1)),

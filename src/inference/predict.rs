@@ -11,8 +11,8 @@ use crate::{
     catalog::CatalogHandle,
     error::{Error, Result},
     features::{
-        FeatureColumn, FeatureSelection, FeatureStatus, OnlineStore, RawRow, RawValue, Timestamp,
-        check_values, entity_keys, read_features, request_faults,
+        FeatureColumn, FeatureSelection, FeatureStatus, FeatureValue, OnlineStore, RawRow,
+        RawValue, Timestamp, check_values, entity_keys, read_features, request_faults,
     },
 };
 
@@ -266,12 +266,12 @@ fn batch_of_columns(
         let if_missing = check_missing(ready, position);
         for (index, feature) in column.values.iter().enumerate() {
             let place = || format!("entities[{index}]: the feature {}", bound.feature);
-            if feature.value.is_null() {
+            if feature.value.is_missing() {
                 if let Err(fault) = &if_missing {
                     return Err(Error::failed_precondition(format!(
                         "{} is {}, and {fault}",
                         place(),
-                        describe(feature.status)
+                        describe(feature)
                     )));
                 }
                 continue;
@@ -285,9 +285,9 @@ fn batch_of_columns(
     Ok(batch)
 }
 
-fn describe(status: FeatureStatus) -> &'static str {
-    match status {
-        FeatureStatus::Present => "present",
+fn describe(feature: &FeatureValue) -> &'static str {
+    match feature.status {
+        FeatureStatus::Present => "NaN",
         FeatureStatus::Null => "null",
         FeatureStatus::NotFound => "not found",
         FeatureStatus::OutsideTtl => "older than its view's TTL",

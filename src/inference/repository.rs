@@ -174,6 +174,15 @@ impl Repository {
     fn read(&self, path: &Path) -> Result<Vec<u8>> {
         let limit = u64::try_from(self.options.file_bytes_max).unwrap_or(u64::MAX);
         let mut bytes = Vec::new();
+        let is_file = fs::metadata(path)
+            .map_err(|fault| cannot_read(path, &fault))?
+            .is_file();
+        if !is_file {
+            return Err(Error::failed_precondition(format!(
+                "{}: it is no regular file",
+                path.display()
+            )));
+        }
         fs::File::open(path)
             .and_then(|file| file.take(limit.saturating_add(1)).read_to_end(&mut bytes))
             .map_err(|fault| cannot_read(path, &fault))?;

@@ -3,7 +3,7 @@
 //! The same stack stands before the gRPC listener and before the gateway's calls within the process.
 
 mod deadline;
-mod message_size;
+mod request_fault;
 mod request_id;
 mod request_log;
 mod shed;
@@ -30,7 +30,7 @@ pub fn around(services: Routes, bounds: Bounds) -> Routes {
     let permits = Arc::new(Semaphore::new(bounds.in_flight_max));
     let router = services
         .into_axum_router()
-        .layer(from_fn(message_size::rename))
+        .layer(from_fn(request_fault::rename))
         .layer(from_fn_with_state(bounds.request_max, deadline::enforce))
         .layer(from_fn_with_state(permits, shed::shed))
         .layer(from_fn(request_log::log))

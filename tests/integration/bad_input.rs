@@ -158,6 +158,24 @@ async fn a_long_value_does_not_make_an_error_that_clients_refuse() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_are_another_message_are_a_wrong_argument() {
+    let running = Running::start().await;
+    let mut client = tonic::client::Grpc::new(running.channel().await);
+    client.ready().await.unwrap();
+    // Its third field is packed numbers where PredictRequest has objects.
+    let other = pb::FeatureColumn {
+        statuses: vec![1, 2, 3],
+        ..Default::default()
+    };
+    let codec = tonic_prost::ProstCodec::<pb::FeatureColumn, pb::PredictResponse>::default();
+    let path = "/ferrocast.v1.PredictionService/Predict".parse().unwrap();
+    let refused = client.unary(tonic::Request::new(other), path, codec).await;
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+    assert!(refused.message().contains("decode"), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn more_values_than_one_request_may_have() {
     let running = Running::with(&[("limits.values_max", "100")]).await;
     let body = json!({"entities": vec![json!({"loan_id": "LC00001"}); 10]});

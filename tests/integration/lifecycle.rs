@@ -3,15 +3,17 @@
 use std::{
     io::{BufRead, BufReader, Read},
     process::{Child, Stdio},
+    time::Duration,
 };
 
 use ferrocast::{app::Server, error::ErrorKind, grpc::pb};
+use serde_json::json;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_reflection::pb::{v1, v1alpha};
 
 use crate::{
     postgres::Postgres,
-    support::{Running, command, config, ferrocast, filled_sqlite, loan, sqlite_url, text},
+    support::{Running, command, config, ferrocast, fill, filled_sqlite, loan, sqlite_url, text},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -261,4 +263,46 @@ async fn a_stop_lets_running_requests_end() {
     let address = running.server.grpc_addr();
     assert!(running.server.stop().await);
     assert!(tokio::net::TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_goes_away_is_told_and_comes_back() {
+    let postgres = tokio::task::block_in_place(|| Postgres::start(None));
+    let url = postgres.fresh_database().await;
+    tokio::task::block_in_place(|| fill(&url));
+    let settings = [("server.health_interval_ms", "100")];
+    let running = Running::on(&url, &settings, tempfile::tempdir().unwrap()).await;
+    let body = json!({"entities": [{"loan_id": "LC00001"}]});
+    let path = "/v1/models/credit_risk:predictByEntity";
+    assert_eq!(running.post(path, body.clone()).await.0, 200);
+
+    tokio::task::block_in_place(|| postgres.stop());
+    let (status, answer) = running.post(path, body.clone()).await;
+    assert_eq!(
+        (status, &answer["status"]),
+        (503, &json!("UNAVAILABLE")),
+        "{answer}"
+    );
+    ready_becomes(&running, 503).await;
+    // What needs no store is answered meanwhile.
+    let (status, _) = running
+        .post("/v1/models/credit_risk:predict", json!({"rows": [{}]}))
+        .await;
+    assert_eq!(status, 200);
+
+    tokio::task::block_in_place(|| postgres.start_again());
+    ready_becomes(&running, 200).await;
+    assert_eq!(running.post(path, body).await.0, 200);
+    running.server.stop().await;
+}
+
+async fn ready_becomes(running: &Running, wanted: u16) {
+    let polled = async {
+        while running.get("/health/ready").await.0 != wanted {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), polled)
+        .await
+        .expect("readiness follows the store");
 }

@@ -20,7 +20,8 @@ const SNAPSHOT: &str = concat!(
 
 fn shop() -> Json {
     let proto = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/proto");
-    let mut compiler = protox::Compiler::new([proto]).unwrap();
+    let google = concat!(env!("CARGO_MANIFEST_DIR"), "/../proto");
+    let mut compiler = protox::Compiler::new([proto, google]).unwrap();
     compiler.include_source_info(true).include_imports(true);
     compiler.open_file("shop.proto").unwrap();
     let pool = DescriptorPool::decode(compiler.encode_file_descriptor_set().as_slice()).unwrap();

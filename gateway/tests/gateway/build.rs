@@ -18,7 +18,7 @@ fn build(rpcs: &str) -> Result<Gateway, String> {
          service S {{ {rpcs} }}"
     );
     std::fs::write(dir.join("t.proto"), text).unwrap();
-    let protos = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/proto");
+    let protos = concat!(env!("CARGO_MANIFEST_DIR"), "/../proto");
     let mut compiler =
         protox::Compiler::new([dir.as_path(), std::path::Path::new(protos)]).unwrap();
     compiler.include_imports(true).open_file("t.proto").unwrap();

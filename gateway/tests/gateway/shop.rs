@@ -22,8 +22,11 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use tower::{ServiceExt as _, service_fn};
 
 pub fn descriptor_set(file: &str) -> Vec<u8> {
-    let mut compiler =
-        protox::Compiler::new([concat!(env!("CARGO_MANIFEST_DIR"), "/tests/proto")]).unwrap();
+    let mut compiler = protox::Compiler::new([
+        concat!(env!("CARGO_MANIFEST_DIR"), "/tests/proto"),
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../proto"),
+    ])
+    .unwrap();
     compiler.include_source_info(true).include_imports(true);
     compiler.open_file(file).unwrap();
     compiler.encode_file_descriptor_set()
