@@ -7,17 +7,25 @@ use ferrocast::{
     config::Secret,
     error::{Error, ErrorKind},
     features::OnlineStore,
-    stores::{DatabaseOptions, SqliteOptions, SqliteStore, open},
+    stores::{DatabaseOptions, open},
 };
 
 use crate::fixtures::*;
 
+fn options(path: &Path) -> DatabaseOptions {
+    DatabaseOptions::new(Secret::from(format!("sqlite:{}", path.display())))
+}
+
+/// Options that do not wait for a locked file.
+fn impatient(path: &Path) -> DatabaseOptions {
+    DatabaseOptions {
+        connect_timeout: Duration::from_millis(50),
+        ..options(path)
+    }
+}
+
 async fn open_fault(path: &Path) -> Error {
-    let options = SqliteOptions {
-        busy_timeout: Duration::from_millis(50),
-        ..SqliteOptions::default()
-    };
-    let error = SqliteStore::open(path, &options).await.err().unwrap();
+    let error = open(&impatient(path)).await.err().unwrap();
     let named = path.display().to_string();
     assert!(error.message().contains(&named), "{error}");
     error
@@ -55,11 +63,7 @@ async fn a_file_that_somebody_keeps_locked_is_unavailable_until_they_let_go() {
     let fixture = sqlite().await;
     let view = numbers(&fixture).await;
     let path = fixture.url.strip_prefix("sqlite:").unwrap();
-    let options = SqliteOptions {
-        busy_timeout: Duration::from_millis(50),
-        ..SqliteOptions::default()
-    };
-    let store = SqliteStore::open(Path::new(path), &options).await.unwrap();
+    let store = open(&impatient(Path::new(path))).await.unwrap();
     let other = rusqlite::Connection::open(path).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let error = store
@@ -151,9 +155,7 @@ async fn an_acknowledged_write_survives_the_end_of_the_process() {
     let copy = folder.path().join("copy.db");
     std::fs::copy(path, &copy).unwrap();
     std::fs::copy(format!("{path}-wal"), folder.path().join("copy.db-wal")).unwrap();
-    let store = SqliteStore::open(&copy, &SqliteOptions::default())
-        .await
-        .unwrap();
+    let store = open(&options(&copy)).await.unwrap();
     store.check_schema().await.unwrap();
     assert!(store.read(&view, &[id(1)]).await.unwrap()[0].is_some());
 }

@@ -1,7 +1,7 @@
 //! PostgreSQL: the record that several servers share.
 //!
 //! A view is a table `fv_<view>` in the first schema of the connection's `search_path`. One prepared statement reads any
-//! number of rows, one writes them. Every wait has a bound and a name in `PostgresOptions`.
+//! number of rows, one writes them. Every wait has a bound and a name in `DatabaseOptions`.
 
 mod catalog;
 mod fault;
@@ -21,13 +21,13 @@ use self::{
     pool::{Database, LoneClient},
 };
 use super::{
+    DatabaseOptions,
     migrations::{self, HISTORY_TABLE},
     statements::StatementCache,
     table::{check_keys, check_rows},
 };
 use crate::{
     catalog::{Catalog, CatalogStore, FeatureView, Plan},
-    config::Secret,
     error::Result,
     features::{
         EntityKey, Materialization, OnlineStore, RowBatches, StoredRow, WriteCounts, WriteRow,
@@ -36,37 +36,6 @@ use crate::{
 
 /// Held while migrations run; any number that nobody else takes ("ferrocas").
 const MIGRATE_LOCK: i64 = 0x6665_7272_6f63_6173;
-
-/// How a PostgreSQL server is used.
-#[derive(Debug, Clone)]
-pub struct PostgresOptions {
-    /// `postgres://user:password@host:port/database?sslmode=…`, or libpq's `key=value` form.
-    pub url: Secret,
-    /// Connections at the most.
-    pub pool_size: usize,
-    /// How long making a connection may take, TLS and login included; `connect_timeout` in the URL goes before it.
-    pub connect_timeout: Duration,
-    /// How long to wait for a connection of the pool to become free.
-    pub acquire_timeout: Duration,
-    /// How long a statement may take: the server stops it then.
-    pub statement_timeout: Duration,
-    /// How long a load, a migration or the applying of a plan may take.
-    pub load_timeout: Duration,
-}
-
-impl PostgresOptions {
-    /// Bounds that suit a server of its own beside a nearby database.
-    pub fn new(url: Secret) -> Self {
-        PostgresOptions {
-            url,
-            pool_size: 16,
-            connect_timeout: Duration::from_secs(5),
-            acquire_timeout: Duration::from_secs(2),
-            statement_timeout: Duration::from_secs(5),
-            load_timeout: Duration::from_secs(3_600),
-        }
-    }
-}
 
 /// Features and the catalog in a PostgreSQL database.
 pub struct PostgresStore {
@@ -80,7 +49,7 @@ impl PostgresStore {
     /// # Errors
     /// `InvalidArgument` for a URL that makes no sense, `FailedPrecondition` for a refused login, an unknown database or a
     /// certificate that does not hold, `Unavailable` where nobody answers. Host and port are named, the password never.
-    pub async fn connect(options: &PostgresOptions) -> Result<PostgresStore> {
+    pub async fn connect(options: &DatabaseOptions) -> Result<PostgresStore> {
         let store = PostgresStore {
             database: Database::new(options)?,
             statements: StatementCache::new(rows::build_statements),

@@ -11,12 +11,14 @@ use tokio_postgres::config::SslMode as DriverSslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
-    PostgresOptions,
     fault::Fault,
     tls,
     url::{SslMode, Target},
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    stores::DatabaseOptions,
+};
 
 /// A connection that has rested longer is asked whether it still answers: firewalls forget idle ones.
 const IDLE_UNCHECKED_MAX: Duration = Duration::from_secs(10);
@@ -33,13 +35,13 @@ pub(super) struct Database {
     pool: Pool,
     connector: Arc<Connector>,
     target: Target,
-    options: PostgresOptions,
+    options: DatabaseOptions,
     connect_timeout: Duration,
 }
 
 impl Database {
     /// Prepares a pool; connects nowhere yet.
-    pub(super) fn new(options: &PostgresOptions) -> Result<Database> {
+    pub(super) fn new(options: &DatabaseOptions) -> Result<Database> {
         let mut target = Target::parse(options.url.reveal())?;
         let config = &mut target.config;
         let connect_timeout = config
@@ -101,7 +103,7 @@ impl Database {
     }
 
     /// How the database is used.
-    pub(super) fn options(&self) -> &PostgresOptions {
+    pub(super) fn options(&self) -> &DatabaseOptions {
         &self.options
     }
 

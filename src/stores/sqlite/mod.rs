@@ -16,6 +16,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use self::{fault::Fault, pool::Pool};
 use super::{
+    DatabaseOptions,
     migrations::{self, HISTORY_TABLE},
     statements::StatementCache,
     table::{check_keys, check_rows},
@@ -31,27 +32,6 @@ use crate::{
 /// Loads go one after the other; this is how long one waits for those before it.
 const LOAD_WAIT_MAX: Duration = Duration::from_secs(600);
 
-/// How a SQLite file is used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SqliteOptions {
-    /// Connections that read at the same time.
-    pub readers: usize,
-    /// How long to wait for another process that has locked the file.
-    pub busy_timeout: Duration,
-    /// How long to wait for a connection of our own.
-    pub acquire_timeout: Duration,
-}
-
-impl Default for SqliteOptions {
-    fn default() -> Self {
-        SqliteOptions {
-            readers: 4,
-            busy_timeout: Duration::from_secs(5),
-            acquire_timeout: Duration::from_secs(5),
-        }
-    }
-}
-
 /// Features and the catalog in one SQLite file.
 pub struct SqliteStore {
     writer: Pool,
@@ -66,19 +46,19 @@ impl SqliteStore {
     /// # Errors
     /// `FailedPrecondition` where it cannot be opened, is not writable or no database; `Unavailable` where somebody else
     /// keeps it locked. The path is named.
-    pub async fn open(path: &Path, options: &SqliteOptions) -> Result<SqliteStore> {
+    pub async fn open(path: &Path, options: &DatabaseOptions) -> Result<SqliteStore> {
         let pool = |size, is_read_only, acquire_timeout| {
             Pool::new(
                 path,
                 size,
                 is_read_only,
-                options.busy_timeout,
+                options.connect_timeout,
                 acquire_timeout,
             )
         };
         let store = SqliteStore {
             writer: pool(1, false, options.acquire_timeout),
-            readers: pool(options.readers.max(1), true, options.acquire_timeout),
+            readers: pool(options.pool_size.max(1), true, options.acquire_timeout),
             loader: pool(1, false, LOAD_WAIT_MAX),
             statements: StatementCache::new(rows::build_statements),
         };
