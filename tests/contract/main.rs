@@ -11,6 +11,7 @@
     clippy::print_stderr
 )]
 
+mod cancel;
 mod catalog;
 mod fixtures;
 mod loads;

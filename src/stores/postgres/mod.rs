@@ -5,6 +5,7 @@
 
 mod catalog;
 mod fault;
+mod lease;
 mod load;
 mod pool;
 mod rows;
@@ -69,6 +70,9 @@ impl PostgresStore {
             .database
             .bounded_as_load(migrate(&mut lone, bound))
             .await;
+        if !matches!(done, Err(Fault::Timeout(_))) {
+            lone.settle();
+        }
         done.map_err(|fault| fault.at(self.database.target()))
     }
 
@@ -77,25 +81,29 @@ impl PostgresStore {
     /// # Errors
     /// `FailedPrecondition` where it is behind or newer.
     pub async fn check_schema(&self) -> Result<()> {
-        let client = self.database.client().await?;
-        let work = async {
-            let sql = "SELECT to_regclass($1) IS NOT NULL";
-            let history = client.query_one(sql, &[&HISTORY_TABLE]).await?;
-            let mut applied = Vec::new();
-            if history.try_get(0)? {
-                let sql = format!("SELECT version FROM {HISTORY_TABLE}");
-                for row in client.query(&sql, &[]).await? {
-                    applied.push(row.try_get(0)?);
-                }
-            }
-            Ok::<Vec<i32>, tokio_postgres::Error>(applied)
-        };
-        let applied = self.database.bounded(work).await.map_err(|fault| {
-            self.database.give_back(client, &fault);
-            fault.at(self.database.target())
-        })?;
+        let mut lease = self.database.lease().await?;
+        let read = applied_versions(lease.client()?);
+        let read = self.database.bounded(read).await;
+        let applied = lease.settle(read);
+        let applied = applied.map_err(|fault| fault.at(self.database.target()))?;
         migrations::check_versions(&migrations::for_postgres(), &applied)
     }
+}
+
+/// The versions of the migrations that the database has had.
+async fn applied_versions(
+    client: &tokio_postgres::Client,
+) -> Result<Vec<i32>, tokio_postgres::Error> {
+    let sql = "SELECT to_regclass($1) IS NOT NULL";
+    let history = client.query_one(sql, &[&HISTORY_TABLE]).await?;
+    let mut applied = Vec::new();
+    if history.try_get(0)? {
+        let sql = format!("SELECT version FROM {HISTORY_TABLE}");
+        for row in client.query(&sql, &[]).await? {
+            applied.push(row.try_get(0)?);
+        }
+    }
+    Ok(applied)
 }
 
 /// The lock belongs to the session, which ends with the connection whatever happens.
@@ -107,7 +115,9 @@ async fn migrate(lone: &mut LoneClient, bound: Duration) -> Result<Vec<String>, 
     client
         .execute("SELECT pg_advisory_lock($1)", &[&MIGRATE_LOCK])
         .await?;
-    let report = migrations::for_postgres().run_async(client).await;
+    let runner = migrations::for_postgres();
+    migrations::check_not_newer(&runner, &applied_versions(client).await?)?;
+    let report = runner.run_async(client).await;
     let names = migrations::applied_names(&report.map_err(migrations::fault)?);
     client
         .execute("SELECT pg_advisory_unlock($1)", &[&MIGRATE_LOCK])
@@ -144,7 +154,8 @@ impl OnlineStore for PostgresStore {
         view: &str,
         source: &str,
     ) -> Result<Option<Materialization>> {
-        let client = self.database.client().await?;
+        let mut lease = self.database.lease().await?;
+        let client = lease.client()?;
         let sql = "SELECT digest FROM ferrocast_materializations WHERE view = $1 AND source = $2";
         let found = self
             .database
@@ -154,10 +165,8 @@ impl OnlineStore for PostgresStore {
                 Ok::<_, tokio_postgres::Error>(digest)
             })
             .await;
-        let digest = found.map_err(|fault| {
-            self.database.give_back(client, &fault);
-            fault.at(self.database.target())
-        })?;
+        let found = lease.settle(found);
+        let digest = found.map_err(|fault| fault.at(self.database.target()))?;
         Ok(digest.map(|digest| Materialization {
             view: view.to_owned(),
             source: source.to_owned(),
@@ -166,12 +175,11 @@ impl OnlineStore for PostgresStore {
     }
 
     async fn ping(&self) -> Result<()> {
-        let client = self.database.client().await?;
-        let answer = self.database.bounded(client.simple_query("SELECT 1")).await;
-        answer.map(|_| ()).map_err(|fault| {
-            self.database.give_back(client, &fault);
-            fault.at(self.database.target())
-        })
+        let mut lease = self.database.lease().await?;
+        let asked = lease.client()?.simple_query("SELECT 1");
+        let answer = self.database.bounded(asked).await;
+        let answer = lease.settle(answer).map(|_| ());
+        answer.map_err(|fault| fault.at(self.database.target()))
     }
 }
 

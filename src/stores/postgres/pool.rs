@@ -1,10 +1,12 @@
 //! Connections: made as `sslmode` says, checked before they are used again, every wait bounded.
+//!
+//! Whoever stops waiting for an answer leaves a connection that is still busy: see `lease`.
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use deadpool_postgres::{
-    Client, Connect, Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError,
-    RecyclingMethod, Runtime, TimeoutType,
+    Connect, Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime,
+    TimeoutType,
 };
 use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode as DriverSslMode;
@@ -12,6 +14,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
     fault::Fault,
+    lease::{Canceller, Lease},
     tls,
     url::{SslMode, Target},
 };
@@ -107,10 +110,11 @@ impl Database {
         &self.options
     }
 
-    /// A connection of the pool.
-    pub(super) async fn client(&self) -> Result<Client> {
+    /// A connection of the pool, for one piece of work.
+    pub(super) async fn lease(&self) -> Result<Lease> {
         let taken = self.pool.get().await;
-        taken.map_err(|error| self.pool_fault(error))
+        let client = taken.map_err(|error| self.pool_fault(error))?;
+        Ok(Lease::new(client, self.connector.tls.clone()))
     }
 
     /// A connection of its own, for work that holds a lock of the session.
@@ -121,7 +125,12 @@ impl Database {
         let (client, task) = connected
             .map_err(|_| Fault::Timeout(bound).at(&self.target))?
             .map_err(|error| Fault::Driver(error).at(&self.target))?;
-        Ok(LoneClient { client, task })
+        let canceller = Canceller::new(client.cancel_token(), self.connector.tls.clone());
+        Ok(LoneClient {
+            client,
+            task,
+            canceller: Some(canceller),
+        })
     }
 
     /// Waits for an answer to one statement, a little longer than the server is allowed to take.
@@ -138,15 +147,6 @@ impl Database {
         work: impl Future<Output = Result<T, Fault>>,
     ) -> Result<T, Fault> {
         bounded_by(self.options.load_timeout, work).await
-    }
-
-    /// Gives a connection back, or throws it away where the fault was its own.
-    pub(super) fn give_back(&self, client: Client, fault: &Fault) {
-        if fault.is_of_connection() {
-            drop(Object::take(client));
-        } else if fault.is_of_plan() {
-            client.statement_cache.clear();
-        }
     }
 
     fn pool_fault(&self, error: PoolError) -> Error {
@@ -188,16 +188,27 @@ async fn bounded_by<T, E: Into<Fault>>(
     }
 }
 
-/// A connection that is closed when it is dropped.
+/// A connection that is closed when it is dropped, and whose statement is cancelled then unless it had settled.
 pub(super) struct LoneClient {
     /// The connection.
     pub(super) client: tokio_postgres::Client,
     task: JoinHandle<()>,
+    canceller: Option<Canceller>,
+}
+
+impl LoneClient {
+    /// Nothing runs on the connection any more.
+    pub(super) fn settle(mut self) {
+        self.canceller = None;
+    }
 }
 
 impl Drop for LoneClient {
     fn drop(&mut self) {
         self.task.abort();
+        if let Some(canceller) = self.canceller.take() {
+            canceller.spawn();
+        }
     }
 }
 
