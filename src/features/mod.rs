@@ -7,6 +7,7 @@ mod keys;
 mod materialize;
 mod raw;
 mod read;
+mod storable;
 mod store;
 mod value;
 mod write;
@@ -17,6 +18,7 @@ pub use raw::{RawRow, RawValue, RequestFaults};
 pub use read::{
     FeatureColumn, FeatureSelection, FeatureStatus, FeatureValue, ViewSelection, read_features,
 };
+pub use storable::{KEY_BYTES_MAX, key_fault, value_fault};
 pub use store::{Materialization, OnlineStore, RowBatches, StoredRow, WriteCounts, WriteRow};
-pub use value::{EntityKey, Timestamp, Value, widen};
+pub use value::{EXACT_WHOLE_MAX, EntityKey, Timestamp, Value, widen};
 pub use write::typed_rows;

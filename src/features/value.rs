@@ -7,6 +7,9 @@ use crate::{
     error::{Error, Result},
 };
 
+/// Up to here a double holds every whole number: 2^53.
+pub const EXACT_WHOLE_MAX: u64 = 1 << 53;
+
 /// A point in time in UTC, to the microsecond, as both databases keep it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp {

@@ -16,9 +16,11 @@ mod catalog;
 mod fixtures;
 mod loads;
 mod outage;
+mod parquet;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod properties;
+mod refusals;
 mod rows;
 mod sources;
 mod sqlite;

@@ -7,13 +7,22 @@ use tokio_postgres::error::{DbError, SqlState};
 use super::url::Target;
 use crate::error::{Error, ErrorKind};
 
+/// How long something may take, and the setting that says so.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bound {
+    /// How long.
+    pub(super) limit: Duration,
+    /// For the operator, who can change it.
+    pub(super) setting: &'static str,
+}
+
 /// An error on its way out of a piece of work on a connection.
 #[derive(Debug)]
 pub(super) enum Fault {
     /// The driver's or the server's.
     Driver(tokio_postgres::Error),
     /// No answer within the bound.
-    Timeout(Duration),
+    Timeout(Bound),
     /// One of ours, complete.
     Own(Error),
 }
@@ -77,8 +86,9 @@ impl Fault {
         match self {
             Fault::Own(error) => error,
             Fault::Timeout(bound) => Error::unavailable(format!(
-                "PostgreSQL at {target} did not answer within {} ms",
-                bound.as_millis()
+                "PostgreSQL at {target} did not get done within {} ms ({})",
+                bound.limit.as_millis(),
+                bound.setting
             )),
             Fault::Driver(error) => {
                 let described = match error.as_db_error() {

@@ -13,7 +13,7 @@ use tokio_postgres::config::SslMode as DriverSslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
-    fault::Fault,
+    fault::{Bound, Fault},
     lease::{Canceller, Lease},
     tls,
     url::{SslMode, Target},
@@ -119,9 +119,12 @@ impl Database {
 
     /// A connection of its own, for work that holds a lock of the session.
     pub(super) async fn lone_client(&self) -> Result<LoneClient> {
-        let bound = self.connect_timeout;
+        let bound = Bound {
+            limit: self.connect_timeout,
+            setting: "database.connect_ms_max",
+        };
         let connected =
-            tokio::time::timeout(bound, self.connector.connect(&self.target.config)).await;
+            tokio::time::timeout(bound.limit, self.connector.connect(&self.target.config)).await;
         let (client, task) = connected
             .map_err(|_| Fault::Timeout(bound).at(&self.target))?
             .map_err(|error| Fault::Driver(error).at(&self.target))?;
@@ -138,7 +141,11 @@ impl Database {
         &self,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, Fault> {
-        bounded_by(self.options.statement_timeout + ANSWER_GRACE, work).await
+        let bound = Bound {
+            limit: self.options.statement_timeout.saturating_add(ANSWER_GRACE),
+            setting: "database.statement_ms_max",
+        };
+        bounded_by(bound, work).await
     }
 
     /// Waits for work of many statements.
@@ -146,7 +153,11 @@ impl Database {
         &self,
         work: impl Future<Output = Result<T, Fault>>,
     ) -> Result<T, Fault> {
-        bounded_by(self.options.load_timeout, work).await
+        let bound = Bound {
+            limit: self.options.load_timeout,
+            setting: "database.load_ms_max",
+        };
+        bounded_by(bound, work).await
     }
 
     fn pool_fault(&self, error: PoolError) -> Error {
@@ -179,10 +190,10 @@ impl Database {
 }
 
 async fn bounded_by<T, E: Into<Fault>>(
-    bound: Duration,
+    bound: Bound,
     work: impl Future<Output = Result<T, E>>,
 ) -> Result<T, Fault> {
-    match tokio::time::timeout(bound, work).await {
+    match tokio::time::timeout(bound.limit, work).await {
         Ok(done) => done.map_err(Into::into),
         Err(_) => Err(Fault::Timeout(bound)),
     }
