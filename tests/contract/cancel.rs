@@ -1,6 +1,9 @@
 //! Requests that nobody waits for any more, while PostgreSQL is still at work on them.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use ferrocast::{
     catalog::{CatalogStore, FeatureView},
@@ -13,14 +16,16 @@ use tokio::{sync::mpsc, task::JoinHandle};
 
 use crate::{fixtures::*, postgres::Postgres};
 
-/// More than any test takes: where a request would have to wait for it, the test does not end.
+/// A bound on waiting for something that has to come, on a machine however slow.
+pub const WAIT_MAX: Duration = Duration::from_secs(120);
+/// Longer than that, so that nothing comes of waiting for it.
 const NEVER: Duration = Duration::from_secs(3_600);
 
-/// A store with a single connection, which no bound of its own frees.
+/// A store with a single connection, which no bound on statements frees.
 pub async fn lone_connection(url: &str) -> Arc<Store> {
     let mut options = DatabaseOptions::new(Secret::from(url));
     options.pool_size = 1;
-    options.acquire_timeout = NEVER;
+    options.acquire_timeout = WAIT_MAX;
     options.statement_timeout = NEVER;
     open(&options).await.unwrap()
 }
@@ -28,11 +33,13 @@ pub async fn lone_connection(url: &str) -> Arc<Store> {
 /// Waits until as many of a database's connections wait for a lock.
 pub async fn await_lock_waits(watcher: &tokio_postgres::Client, expected: i64) {
     let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let give_up_at = Instant::now() + WAIT_MAX;
     loop {
         let waiting: i64 = watcher.query_one(sql, &[]).await.unwrap().get(0);
         if waiting == expected {
             return;
         }
+        assert!(Instant::now() < give_up_at, "{waiting} still wait");
         tokio::task::yield_now().await;
     }
 }

@@ -9,10 +9,11 @@ use ferrocast::{
     stores::{DatabaseOptions, open},
 };
 
-use crate::{cancel::await_lock_waits, fixtures::*, postgres::Postgres};
-
-/// A bound on waiting for something that has to come, on a machine however slow.
-const RECOVERY_WAIT_MAX: Duration = Duration::from_secs(120);
+use crate::{
+    cancel::{WAIT_MAX, await_lock_waits},
+    fixtures::*,
+    postgres::{Postgres, free_port},
+};
 
 /// Whatever an error prints, the password is not in it.
 fn assert_discreet(error: &Error, password: &str) {
@@ -32,7 +33,7 @@ async fn open_fault(url: &str) -> Error {
 
 /// Tries until it works; every failure on the way has to be `Unavailable`.
 async fn until_it_works<T>(mut work: impl AsyncFnMut() -> Result<T>) -> T {
-    let give_up_at = Instant::now() + RECOVERY_WAIT_MAX;
+    let give_up_at = Instant::now() + WAIT_MAX;
     loop {
         match work().await {
             Ok(done) => return done,
@@ -42,6 +43,25 @@ async fn until_it_works<T>(mut work: impl AsyncFnMut() -> Result<T>) -> T {
             }
         }
     }
+}
+
+/// The tests' own server: it must not take another test process's for itself.
+#[tokio::test]
+async fn a_port_that_somebody_took_is_left_to_them() {
+    let theirs = Postgres::shared();
+    let mut taken = vec![theirs.port(), theirs.port()];
+    let server = Postgres::start_on(|| taken.pop().unwrap_or_else(free_port), None);
+    assert_ne!(server.port(), theirs.port());
+    let url = server.fresh_database().await;
+    open(&DatabaseOptions::new(Secret::from(&url)))
+        .await
+        .unwrap();
+    let elsewhere = url.replace(
+        &format!(":{}/", server.port()),
+        &format!(":{}/", theirs.port()),
+    );
+    let refused = open_fault(&elsewhere).await;
+    assert_eq!(refused.kind(), ErrorKind::FailedPrecondition, "{refused:?}");
 }
 
 #[tokio::test]

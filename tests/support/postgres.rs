@@ -113,6 +113,11 @@ impl Postgres {
 
     /// Starts a server. Blocks until it takes connections.
     pub fn start(tls: Option<&ServerTls>) -> Postgres {
+        Postgres::start_on(free_port, tls)
+    }
+
+    /// Starts a server on the first port that turns out to be free.
+    pub fn start_on(mut next_port: impl FnMut() -> u16, tls: Option<&ServerTls>) -> Postgres {
         let bin = find_programs();
         let owner = is_root().then(unprivileged_user);
         let dir = tempfile::Builder::new()
@@ -149,7 +154,7 @@ impl Postgres {
             guard: Mutex::new(guard),
         };
         for _ in 0..PORTS_TRIED_MAX {
-            postgres.port = free_port();
+            postgres.port = next_port();
             if postgres.start_server() {
                 return postgres;
             }
@@ -315,7 +320,8 @@ fn command_as(owner: Option<&Owner>, program: impl AsRef<std::ffi::OsStr>, dir: 
     command
 }
 
-fn free_port() -> u16 {
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     listener.local_addr().unwrap().port()
 }
