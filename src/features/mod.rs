@@ -7,6 +7,7 @@ mod keys;
 mod materialize;
 mod raw;
 mod read;
+mod storable;
 mod store;
 mod value;
 mod write;
@@ -19,6 +20,7 @@ pub use read::{
     FeatureColumn, FeatureSelection, FeatureStatus, FeatureValue, ViewSelection, check_values,
     read_features,
 };
+pub use storable::{KEY_BYTES_MAX, key_fault, value_fault};
 pub use store::{Materialization, OnlineStore, RowBatches, StoredRow, WriteCounts, WriteRow};
 pub use value::{EXACT_WHOLE_MAX, EntityKey, Timestamp, Value, widen};
 pub use write::typed_rows;

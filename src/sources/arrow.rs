@@ -14,13 +14,10 @@ use arrow_schema::{DataType, TimeUnit};
 
 use crate::{
     catalog::ValueType,
-    features::{Timestamp, Value},
+    features::{EXACT_WHOLE_MAX, Timestamp, Value},
 };
 
 const DAY_MICROS: i64 = 86_400_000_000;
-
-/// Integers up to here, and down to its negative, are doubles too, each another one.
-const EXACT_DOUBLE_MAX: i128 = 1 << 53;
 
 /// A value that does not fit, by its position in the column.
 #[derive(Debug, PartialEq, Eq)]
@@ -78,8 +75,19 @@ pub(super) fn column_values(
     array: &dyn Array,
     value_type: ValueType,
 ) -> Result<Vec<Value>, CellFault> {
+    let cells = converted_cells(array, value_type)?.into_iter().enumerate();
+    cells
+        .map(|(index, cell)| cell.map_err(|sentence| CellFault { index, sentence }))
+        .collect()
+}
+
+/// A value, or why it cannot be one.
+type Converted = Result<Value, String>;
+
+/// A fault stays with its cell here: the values of a dictionary have no row of their own, and some none at all.
+fn converted_cells(array: &dyn Array, value_type: ValueType) -> Result<Vec<Converted>, CellFault> {
     if let Some(dictionary) = array.as_any_dictionary_opt() {
-        let distinct = column_values(dictionary.values().as_ref(), value_type)?;
+        let distinct = converted_cells(dictionary.values().as_ref(), value_type)?;
         let keys = integers(dictionary.keys())
             .ok_or_else(|| unfit(array, value_type))?
             .into_iter();
@@ -87,52 +95,31 @@ pub(super) fn column_values(
             .map(|key| {
                 key.and_then(|key| usize::try_from(key).ok())
                     .and_then(|key| distinct.get(key).cloned())
-                    .unwrap_or(Value::Null)
+                    .unwrap_or(Ok(Value::Null))
             })
             .collect());
     }
     if matches!(array.data_type(), DataType::Null) {
-        return Ok(vec![Value::Null; array.len()]);
+        return Ok(vec![Ok(Value::Null); array.len()]);
     }
-    let values = match value_type {
+    let lossless = match value_type {
         ValueType::Bool => array
             .as_boolean_opt()
             .map(|array| array.iter().map(|cell| cell.map(Value::Bool)).collect()),
-        ValueType::Int32 => {
-            return converted(array, value_type, |integer| {
-                i32::try_from(integer).ok().map(Value::Int32)
-            });
-        }
-        ValueType::Int64 => {
-            return converted(array, value_type, |integer| {
-                i64::try_from(integer).ok().map(Value::Int64)
-            });
-        }
-        ValueType::Float => match floats(array) {
-            Some(floats) => Some(floats),
-            None => {
-                return converted(array, value_type, |integer| {
-                    i16::try_from(integer)
-                        .map(f32::from)
-                        .or_else(|_| u16::try_from(integer).map(f32::from))
-                        .ok()
-                        .map(Value::Float)
-                });
-            }
-        },
-        ValueType::Double => match doubles(array) {
-            Some(doubles) => Some(doubles),
-            None => return converted(array, value_type, exact_double),
-        },
+        ValueType::Float => floats(array),
+        ValueType::Double => doubles(array),
         ValueType::String => strings(array),
         ValueType::Bytes => bytes(array),
+        ValueType::Int32 | ValueType::Int64 => None,
         ValueType::Timestamp => return timestamps(array),
     };
-    let values = values.ok_or_else(|| unfit(array, value_type))?;
-    Ok(values
-        .into_iter()
-        .map(|cell| cell.unwrap_or(Value::Null))
-        .collect())
+    match lossless {
+        Some(cells) => Ok(cells
+            .into_iter()
+            .map(|cell| Ok(cell.unwrap_or(Value::Null)))
+            .collect()),
+        None => from_integers(array, value_type),
+    }
 }
 
 type Cells = Vec<Option<Value>>;
@@ -145,27 +132,36 @@ fn unfit(array: &dyn Array, value_type: ValueType) -> CellFault {
     }
 }
 
-fn converted(
-    array: &dyn Array,
-    value_type: ValueType,
-    convert: impl Fn(i128) -> Option<Value>,
-) -> Result<Vec<Value>, CellFault> {
+fn from_integers(array: &dyn Array, value_type: ValueType) -> Result<Vec<Converted>, CellFault> {
     let integers = integers(array).ok_or_else(|| unfit(array, value_type))?;
-    let cells = integers.into_iter().enumerate();
-    cells
-        .map(|(index, cell)| match cell {
-            None => Ok(Value::Null),
-            Some(integer) => convert(integer).ok_or_else(|| CellFault {
-                index,
-                sentence: format!("{integer} is no {value_type} without loss"),
-            }),
-        })
-        .collect()
+    let convert = |integer| {
+        from_integer(integer, value_type)
+            .ok_or_else(|| format!("{integer} is no {value_type} without loss"))
+    };
+    Ok(integers
+        .into_iter()
+        .map(|cell| cell.map_or(Ok(Value::Null), convert))
+        .collect())
+}
+
+fn from_integer(integer: i128, value_type: ValueType) -> Option<Value> {
+    match value_type {
+        ValueType::Int32 => i32::try_from(integer).ok().map(Value::Int32),
+        ValueType::Int64 => i64::try_from(integer).ok().map(Value::Int64),
+        ValueType::Float => i16::try_from(integer)
+            .map(f32::from)
+            .or_else(|_| u16::try_from(integer).map(f32::from))
+            .ok()
+            .map(Value::Float),
+        ValueType::Double => exact_double(integer),
+        ValueType::Bool | ValueType::String | ValueType::Bytes | ValueType::Timestamp => None,
+    }
 }
 
 fn exact_double(integer: i128) -> Option<Value> {
-    #[expect(clippy::cast_precision_loss, reason = "checked in the same line")]
-    (integer.abs() <= EXACT_DOUBLE_MAX).then_some(Value::Double(integer as f64))
+    let is_exact = integer.unsigned_abs() <= u128::from(EXACT_WHOLE_MAX);
+    #[expect(clippy::cast_precision_loss, reason = "checked in the line before")]
+    is_exact.then_some(Value::Double(integer as f64))
 }
 
 fn integers(array: &dyn Array) -> Option<Vec<Option<i128>>> {
@@ -257,7 +253,7 @@ fn bytes(array: &dyn Array) -> Option<Cells> {
     clippy::wildcard_enum_match_arm,
     reason = "arrow has some forty types; three hold times"
 )]
-fn timestamps(array: &dyn Array) -> Result<Vec<Value>, CellFault> {
+fn timestamps(array: &dyn Array) -> Result<Vec<Converted>, CellFault> {
     let micros = match array.data_type() {
         DataType::Timestamp(TimeUnit::Second, _) => {
             scaled::<TimestampSecondType>(array, |t| t.checked_mul(1_000_000))
@@ -286,19 +282,15 @@ fn timestamps(array: &dyn Array) -> Result<Vec<Value>, CellFault> {
     };
     let micros: Vec<Option<Option<i64>>> =
         micros.ok_or_else(|| unfit(array, ValueType::Timestamp))?;
-    let cells = micros.into_iter().enumerate();
-    cells
-        .map(|(index, cell)| match cell {
-            None => Ok(Value::Null),
-            Some(micros) => micros
-                .and_then(Timestamp::from_micros)
-                .map(Value::Timestamp)
-                .ok_or_else(|| CellFault {
-                    index,
-                    sentence: "a time outside the years 1 to 9999".to_owned(),
-                }),
-        })
-        .collect()
+    let convert = |micros: Option<i64>| {
+        let timestamp = micros.and_then(Timestamp::from_micros);
+        let timestamp = timestamp.map(Value::Timestamp);
+        timestamp.ok_or_else(|| "a time outside the years 1 to 9999".to_owned())
+    };
+    Ok(micros
+        .into_iter()
+        .map(|cell| cell.map_or(Ok(Value::Null), convert))
+        .collect())
 }
 
 fn scaled<T: ArrowTimestampType>(
@@ -307,4 +299,30 @@ fn scaled<T: ArrowTimestampType>(
 ) -> Option<Vec<Option<Option<i64>>>> {
     let array = array.as_primitive_opt::<T>()?;
     Some(array.iter().map(|cell| cell.map(&scale)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
+    use arrow_array::{DictionaryArray, Int8Array, Int64Array};
+
+    use super::*;
+
+    #[test]
+    fn a_dictionarys_fault_is_that_of_the_row_that_uses_it() {
+        let lossy = (1 << 53) + 1;
+        let column = |keys: Vec<Option<i8>>| {
+            let distinct = Arc::new(Int64Array::from(vec![7, lossy]));
+            let array = DictionaryArray::try_new(Int8Array::from(keys), distinct).unwrap();
+            column_values(&array, ValueType::Double)
+        };
+        let unused = column(vec![Some(0), None, Some(0)]).unwrap();
+        let seven = Value::Double(7.0);
+        assert_eq!(unused, [seven.clone(), Value::Null, seven]);
+        let fault = column(vec![Some(0), None, Some(0), Some(1)]).unwrap_err();
+        assert_eq!(fault.index, 3);
+        assert!(fault.sentence.contains("9007199254740993"), "{fault:?}");
+    }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::{
     catalog::{FeatureView, ValueType},
     error::{Error, Result, Violation},
-    features::{EntityKey, StoredRow, Timestamp, Value, WriteRow},
+    features::{EntityKey, StoredRow, Timestamp, Value, WriteRow, key_fault, value_fault},
 };
 
 /// The column that holds the event timestamp where the view's source does not say.
@@ -64,25 +64,38 @@ impl Layout {
     }
 
     /// Makes a row of one value a column. `row` counts the rows of data from 1.
+    ///
+    /// # Errors
+    /// `InvalidArgument`, with the place, where a key or time has no value, or for what no store can keep: a store would
+    /// know no more than the row's number.
     pub(super) fn row(
         &self,
         row: u64,
         mut values: impl Iterator<Item = Value>,
     ) -> Result<WriteRow> {
-        let mut columns = self.columns.iter();
-        let mut required = || -> Result<Value> {
+        let required = self.key_count + 1 + usize::from(self.has_created);
+        let mut cells = Vec::with_capacity(self.columns.len());
+        for (position, column) in self.columns.iter().enumerate() {
             let value = values.next().unwrap_or(Value::Null);
-            let name = columns.next().map_or("", |column| column.name.as_str());
-            if value.is_null() {
-                return Err(self.cell_fault(row, name, "no value, and every row needs one"));
+            if value.is_null() && position < required {
+                let fault = "no value, and every row needs one";
+                return Err(self.cell_fault(row, &column.name, fault));
             }
-            Ok(value)
-        };
-        let key: Result<Vec<Value>> = (0..self.key_count).map(|_| required()).collect();
-        let key = EntityKey::new(key?)?;
-        let event_timestamp = time(required()?)?;
+            if let Some(fault) = value_fault(&value) {
+                return Err(self.cell_fault(row, &column.name, fault));
+            }
+            cells.push(value);
+        }
+        let mut cells = cells.into_iter();
+        let key = EntityKey::new(cells.by_ref().take(self.key_count).collect())?;
+        if let Some((position, fault)) = key_fault(&key) {
+            let name = self.columns.get(position).map_or("", |key| &key.name);
+            return Err(self.cell_fault(row, name, fault));
+        }
+        let mut next_time = || time(cells.next().unwrap_or(Value::Null));
+        let event_timestamp = next_time()?;
         let created_at = if self.has_created {
-            time(required()?)?
+            next_time()?
         } else {
             self.now
         };
@@ -91,7 +104,7 @@ impl Layout {
             row: StoredRow {
                 event_timestamp,
                 created_at,
-                values: values.collect(),
+                values: cells.collect(),
             },
         })
     }

@@ -37,16 +37,19 @@ pub(super) fn for_sqlite() -> Runner {
     sqlite_files::migrations::runner().set_grouped(true)
 }
 
-/// Compares the versions that a database has had with those that this binary knows.
+fn known_versions(runner: &Runner) -> BTreeSet<i64> {
+    let known = runner.get_migrations().iter();
+    known
+        .map(|migration| i64::from(migration.version()))
+        .collect()
+}
+
+/// Checks that a database has had no version that this binary does not know.
 ///
 /// # Errors
-/// `FailedPrecondition`: the database is behind, or newer than the binary.
-pub(super) fn check_versions(runner: &Runner, applied: &[i32]) -> Result<()> {
-    let known: BTreeSet<i64> = runner
-        .get_migrations()
-        .iter()
-        .map(|migration| i64::from(migration.version()))
-        .collect();
+/// `FailedPrecondition`: the database is newer than the binary.
+pub(super) fn check_not_newer(runner: &Runner, applied: &[i32]) -> Result<()> {
+    let known = known_versions(runner);
     let applied: BTreeSet<i64> = applied.iter().copied().map(i64::from).collect();
     if let Some(newer) = applied.difference(&known).last() {
         let last = known.last().copied().unwrap_or_default();
@@ -54,7 +57,17 @@ pub(super) fn check_versions(runner: &Runner, applied: &[i32]) -> Result<()> {
             "the database's schema is at version {newer} and this ferrocast knows versions up to {last}; install a newer ferrocast"
         )));
     }
-    let missing = known.difference(&applied).count();
+    Ok(())
+}
+
+/// Checks that the versions that a database has had are those that this binary knows.
+///
+/// # Errors
+/// `FailedPrecondition`: the database is behind, or newer than the binary.
+pub(super) fn check_versions(runner: &Runner, applied: &[i32]) -> Result<()> {
+    check_not_newer(runner, applied)?;
+    let applied: BTreeSet<i64> = applied.iter().copied().map(i64::from).collect();
+    let missing = known_versions(runner).difference(&applied).count();
     if missing > 0 {
         return Err(Error::failed_precondition(format!(
             "the database's schema is {missing} migration(s) behind this ferrocast; run `ferrocast migrate`"

@@ -14,10 +14,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-pub use self::{
-    postgres::{PostgresOptions, PostgresStore},
-    sqlite::{SqliteOptions, SqliteStore},
-};
+pub use self::{postgres::PostgresStore, sqlite::SqliteStore};
 use crate::{
     catalog::{Catalog, CatalogStore, FeatureView, Plan},
     config::Secret,
@@ -27,34 +24,34 @@ use crate::{
     },
 };
 
-/// Which database, and how it is used. What a database has no use for is ignored.
+/// Which database, and how it is used; the bounds hold for both kinds.
 #[derive(Debug, Clone)]
 pub struct DatabaseOptions {
     /// `postgres://…`, `postgresql://…` or `sqlite:PATH`.
     pub url: Secret,
     /// Connections at the most; with SQLite, those that read.
     pub pool_size: usize,
-    /// How long making a connection may take; with SQLite, waiting for a locked file.
+    /// How long making a connection may take, TLS and login included; `connect_timeout` in the URL goes before it. With
+    /// SQLite it is the busy timeout: how long to wait for a file that is locked.
     pub connect_timeout: Duration,
-    /// How long to wait for a connection to become free.
+    /// How long to wait for a connection of ours to become free.
     pub acquire_timeout: Duration,
-    /// How long a statement may take (PostgreSQL).
+    /// How long a statement may take: the database stops it then. With SQLite, a read or write as a whole.
     pub statement_timeout: Duration,
-    /// How long a load, a migration or the applying of a plan may take (PostgreSQL).
+    /// How long a load, a migration or the applying of a plan may take.
     pub load_timeout: Duration,
 }
 
 impl DatabaseOptions {
-    /// The usual bounds.
+    /// The bounds that the settings have where nothing is set.
     pub fn new(url: Secret) -> Self {
-        let usual = PostgresOptions::new(url);
         DatabaseOptions {
-            url: usual.url,
-            pool_size: usual.pool_size,
-            connect_timeout: usual.connect_timeout,
-            acquire_timeout: usual.acquire_timeout,
-            statement_timeout: usual.statement_timeout,
-            load_timeout: usual.load_timeout,
+            url,
+            pool_size: 16,
+            connect_timeout: Duration::from_secs(5),
+            acquire_timeout: Duration::from_secs(2),
+            statement_timeout: Duration::from_secs(30),
+            load_timeout: Duration::from_secs(3_600),
         }
     }
 }
@@ -81,24 +78,11 @@ pub async fn open(options: &DatabaseOptions) -> Result<Arc<Store>> {
                 "sqlite: needs a path after it",
             ));
         }
-        let sqlite = SqliteOptions {
-            readers: options.pool_size,
-            busy_timeout: options.connect_timeout,
-            acquire_timeout: options.acquire_timeout,
-        };
-        let store = SqliteStore::open(Path::new(path), &sqlite).await?;
+        let store = SqliteStore::open(Path::new(path), options).await?;
         return Ok(Arc::new(Store::Sqlite(store)));
     }
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-        let postgres = PostgresOptions {
-            url: options.url.clone(),
-            pool_size: options.pool_size,
-            connect_timeout: options.connect_timeout,
-            acquire_timeout: options.acquire_timeout,
-            statement_timeout: options.statement_timeout,
-            load_timeout: options.load_timeout,
-        };
-        let store = PostgresStore::connect(&postgres).await?;
+        let store = PostgresStore::connect(options).await?;
         return Ok(Arc::new(Store::Postgres(Box::new(store))));
     }
     Err(Error::invalid(

@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 use crate::{
     catalog::{FeatureView, Field, ValueType},
     error::{Error, ErrorKind, Result, Violation},
-    features::{EntityKey, Value, WriteRow},
+    features::{EntityKey, Value, WriteRow, key_fault, value_fault},
 };
 
 /// Faults that one answer lists; a file with a wrong column would name each of its rows.
@@ -66,8 +66,7 @@ pub(super) fn upsert_tail(view: &FeatureView) -> String {
 /// request or source.
 ///
 /// # Errors
-/// `InvalidArgument`, with row and column of each fault: a value of another type, or text with a NUL character, which
-/// Postgres cannot store and which SQLite's own functions cut off.
+/// `InvalidArgument`, with row and column of each fault: a value of another type, or what no store can keep.
 pub(super) fn check_rows(view: &FeatureView, rows: &[WriteRow], first_row: u64) -> Result<()> {
     let mut faults = Vec::new();
     for (number, write) in (first_row..).zip(rows) {
@@ -87,6 +86,13 @@ pub(super) fn check_rows(view: &FeatureView, rows: &[WriteRow], first_row: u64) 
                 });
             }
         }
+        if let Some((position, fault)) = key_fault(&write.key) {
+            let name = view.join_keys.get(position).map_or("", |key| &key.name);
+            faults.push(Violation {
+                field: format!("rows[{number}].{name}"),
+                description: fault,
+            });
+        }
         if faults.len() >= FAULTS_LISTED_MAX {
             break;
         }
@@ -99,10 +105,8 @@ pub(super) fn check_rows(view: &FeatureView, rows: &[WriteRow], first_row: u64) 
 }
 
 fn cell_fault(field: &Field, value: &Value) -> Option<String> {
-    if let Value::String(text) = value
-        && text.contains('\0')
-    {
-        return Some("text with a NUL character cannot be stored".to_owned());
+    if let Some(fault) = value_fault(value) {
+        return Some(fault.to_owned());
     }
     let found = value.value_type()?;
     (found != field.value_type).then(|| format!("expected a {}, got a {found}", field.value_type))
@@ -132,9 +136,11 @@ pub(super) fn check_keys(view: &FeatureView, keys: &[EntityKey]) -> Result<()> {
 
 /// Whether a row with this key can be stored at all; see `check_rows`.
 pub(super) fn is_storable(key: &EntityKey) -> bool {
-    key.values()
-        .iter()
-        .all(|value| !matches!(value, Value::String(text) if text.contains('\0')))
+    key_fault(key).is_none()
+        && key
+            .values()
+            .iter()
+            .all(|value| value_fault(value).is_none())
 }
 
 /// The newest row of each entity, sorted by key; of rows equally new the first.
@@ -173,6 +179,13 @@ pub(super) fn unfit_cell(table: &str, column: &str, value_type: ValueType) -> Er
 pub(super) fn name_taken(what: &str) -> Error {
     Error::failed_precondition(format!(
         "{what} is there already and was not made by ferrocast; rename or drop it, or choose another name"
+    ))
+}
+
+/// A name in the way that a database without upper and lower case in names takes for the same.
+pub(super) fn name_differs_in_case(what: &str, name: &str, found: &str) -> Error {
+    Error::failed_precondition(format!(
+        "SQLite cannot tell the {what} {name} from {found}, which is there already: they differ only in upper and lower case; choose another name"
     ))
 }
 

@@ -25,6 +25,10 @@ impl Fixture {
         open_url(&self.url).await
     }
 
+    pub fn is_sqlite(&self) -> bool {
+        self.url.starts_with("sqlite:")
+    }
+
     /// Runs SQL by hand.
     pub async fn execute(&self, sql: &str) {
         match self.url.strip_prefix("sqlite:") {

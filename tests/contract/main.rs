@@ -11,13 +11,16 @@
     clippy::print_stderr
 )]
 
+mod cancel;
 mod catalog;
 mod fixtures;
 mod loads;
 mod outage;
+mod parquet;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod properties;
+mod refusals;
 mod rows;
 mod sources;
 mod sqlite;

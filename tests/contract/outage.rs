@@ -10,17 +10,15 @@ use ferrocast::{
 };
 
 use crate::{
+    cancel::{WAIT_MAX, await_lock_waits},
     fixtures::*,
-    postgres::{PASSWORD, Postgres},
+    postgres::{Postgres, free_port},
 };
 
-/// A bound on waiting for something that has to come, on a machine however slow.
-const RECOVERY_WAIT_MAX: Duration = Duration::from_secs(120);
-
 /// Whatever an error prints, the password is not in it.
-fn assert_discreet(error: &Error) {
+fn assert_discreet(error: &Error, password: &str) {
     let everything = format!("{error} {error:?}");
-    assert!(!everything.contains(PASSWORD), "{everything}");
+    assert!(!everything.contains(password), "{everything}");
 }
 
 async fn open_fault(url: &str) -> Error {
@@ -28,13 +26,14 @@ async fn open_fault(url: &str) -> Error {
         .await
         .err()
         .unwrap();
-    assert_discreet(&error);
+    let credentials = url.split('@').next().unwrap();
+    assert_discreet(&error, credentials.rsplit(':').next().unwrap());
     error
 }
 
 /// Tries until it works; every failure on the way has to be `Unavailable`.
 async fn until_it_works<T>(mut work: impl AsyncFnMut() -> Result<T>) -> T {
-    let give_up_at = Instant::now() + RECOVERY_WAIT_MAX;
+    let give_up_at = Instant::now() + WAIT_MAX;
     loop {
         match work().await {
             Ok(done) => return done,
@@ -44,6 +43,25 @@ async fn until_it_works<T>(mut work: impl AsyncFnMut() -> Result<T>) -> T {
             }
         }
     }
+}
+
+/// The tests' own server: it must not take another test process's for itself.
+#[tokio::test]
+async fn a_port_that_somebody_took_is_left_to_them() {
+    let theirs = Postgres::shared();
+    let mut taken = vec![theirs.port(), theirs.port()];
+    let server = Postgres::start_on(|| taken.pop().unwrap_or_else(free_port), None);
+    assert_ne!(server.port(), theirs.port());
+    let url = server.fresh_database().await;
+    open(&DatabaseOptions::new(Secret::from(&url)))
+        .await
+        .unwrap();
+    let elsewhere = url.replace(
+        &format!(":{}/", server.port()),
+        &format!(":{}/", theirs.port()),
+    );
+    let refused = open_fault(&elsewhere).await;
+    assert_eq!(refused.kind(), ErrorKind::FailedPrecondition, "{refused:?}");
 }
 
 #[tokio::test]
@@ -81,7 +99,7 @@ async fn an_outage_is_unavailable_and_passes_by_itself() {
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
         let place = format!("127.0.0.1:{}", server.port());
         assert!(error.message().contains(&place), "{error}");
-        assert_discreet(&error);
+        assert_discreet(&error, server.password());
     }
     let error = open_fault(&url).await;
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
@@ -112,15 +130,16 @@ async fn a_connection_that_the_server_ends_is_not_the_readers_concern() {
 
 #[tokio::test]
 async fn a_refused_login_and_an_unknown_database_are_preconditions() {
-    let good = Postgres::shared().fresh_database().await;
-    let wrong = open_fault(&good.replace(PASSWORD, "wrong-secret")).await;
+    let server = Postgres::shared();
+    let good = server.fresh_database().await;
+    let wrong = open_fault(&good.replace(server.password(), "wrong-secret")).await;
     assert_eq!(wrong.kind(), ErrorKind::FailedPrecondition, "{wrong:?}");
     assert!(
         wrong.message().contains("password authentication failed"),
         "{wrong}"
     );
     assert!(!format!("{wrong:?}").contains("wrong-secret"));
-    let unknown = open_fault(&Postgres::shared().url("nowhere")).await;
+    let unknown = open_fault(&server.url("nowhere")).await;
     assert_eq!(unknown.kind(), ErrorKind::FailedPrecondition, "{unknown:?}");
     assert!(unknown.message().contains("nowhere"), "{unknown}");
 }
@@ -174,14 +193,7 @@ async fn an_exhausted_pool_is_overloaded() {
     let (waiting, waiting_view) = (store.clone(), view.clone());
     let first = tokio::spawn(async move { waiting.read(&waiting_view, &[id(1)]).await });
     // The first read has the only connection once the server shows it waiting.
-    loop {
-        let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        let waiting: i64 = blocker.query_one(sql, &[]).await.unwrap().get(0);
-        if waiting > 0 {
-            break;
-        }
-        tokio::task::yield_now().await;
-    }
+    await_lock_waits(&blocker, 1).await;
     let error = store.read(&view, &[id(1)]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Overloaded, "{error:?}");
     blocker.batch_execute("COMMIT").await.unwrap();
@@ -222,14 +234,7 @@ async fn a_deadlock_is_tried_again() {
             sender.try_send(None).unwrap();
             store.load(&view, batches, &note("deadlock")).await
         });
-        loop {
-            let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-            let waiting: i64 = watcher.query_one(sql, &[]).await.unwrap().get(0);
-            if waiting > 0 {
-                break;
-            }
-            tokio::task::yield_now().await;
-        }
+        await_lock_waits(&watcher, 1).await;
         other
             .batch_execute("UPDATE fv_numbers SET x = 0 WHERE id = 1; COMMIT")
             .await

@@ -42,14 +42,11 @@ fn bits(value: &Value) -> String {
     }
 }
 
-async fn every_type_comes_back_as_it_was(fixture: Fixture) {
-    let view = fixture
-        .apply(&one_view("all_types", ID, &every_feature()))
-        .await
-        .remove(0);
+/// Values at the edges of each type, a list a type, in the order of `ValueType::ALL`.
+fn edges() -> Vec<Vec<Value>> {
     let earliest = Timestamp::parse("0001-01-01T00:00:00Z").unwrap();
     let latest = at(Timestamp::MICROS_MAX);
-    let columns: Vec<Vec<Value>> = vec![
+    vec![
         vec![Value::Bool(true), Value::Bool(false)],
         vec![Value::Int32(i32::MIN), Value::Int32(i32::MAX)],
         vec![
@@ -106,7 +103,15 @@ async fn every_type_comes_back_as_it_was(fixture: Fixture) {
         ]
         .map(Value::Timestamp)
         .to_vec(),
-    ];
+    ]
+}
+
+async fn every_type_comes_back_as_it_was(fixture: Fixture) {
+    let view = fixture
+        .apply(&one_view("all_types", ID, &every_feature()))
+        .await
+        .remove(0);
+    let columns = edges();
     let longest = columns.iter().map(Vec::len).max().unwrap();
     let rows: Vec<_> = (0..=longest)
         .map(|index| {

@@ -1,16 +1,8 @@
 //! Files as sources, from opening to stored rows.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::path::{Path, PathBuf};
 
-use arrow_array::{
-    ArrayRef, BinaryArray, BooleanArray, Date32Array, DictionaryArray, Float32Array, Float64Array,
-    Int8Array, Int32Array, Int64Array, LargeStringArray, NullArray, RecordBatch, StringArray,
-    StringViewArray, TimestampMicrosecondArray, TimestampMillisecondArray,
-    TimestampNanosecondArray, UInt64Array, types::Int32Type,
-};
+use arrow_array::{ArrayRef, RecordBatch};
 use ferrocast::{
     catalog::{Definitions, FeatureView},
     error::{Error, ErrorKind},
@@ -27,7 +19,7 @@ use crate::{fixtures::*, for_every_store};
 for_every_store!(a_file_is_loaded_once);
 
 /// A view of the entity `thing` with the key `id`, times in `t` and, where asked, `made`.
-fn view(features: &[(&str, &str)], made: bool) -> FeatureView {
+pub fn view(features: &[(&str, &str)], made: bool) -> FeatureView {
     let features: Vec<String> = features
         .iter()
         .map(|(name, value_type)| format!(r#"{{ name = "{name}", type = "{value_type}" }}"#))
@@ -54,20 +46,20 @@ fn view(features: &[(&str, &str)], made: bool) -> FeatureView {
     FeatureView::clone(&Definitions::parse(&text).unwrap().views[0])
 }
 
-struct Folder(tempfile::TempDir);
+pub struct Folder(tempfile::TempDir);
 
 impl Folder {
-    fn new() -> Folder {
+    pub fn new() -> Folder {
         Folder(tempfile::tempdir().unwrap())
     }
 
-    fn csv(&self, text: impl AsRef<[u8]>) -> PathBuf {
+    pub fn csv(&self, text: impl AsRef<[u8]>) -> PathBuf {
         let path = self.0.path().join("rows.csv");
         std::fs::write(&path, text).unwrap();
         path
     }
 
-    fn parquet(&self, columns: Vec<(&str, ArrayRef)>) -> PathBuf {
+    pub fn parquet(&self, columns: Vec<(&str, ArrayRef)>) -> PathBuf {
         let path = self.0.path().join("rows.parquet");
         let nullable = columns.into_iter().map(|(name, array)| (name, array, true));
         let batch = RecordBatch::try_from_iter_with_nullable(nullable).unwrap();
@@ -79,11 +71,11 @@ impl Folder {
     }
 }
 
-fn source(path: &Path, view: &FeatureView) -> Result<Box<dyn RowSource>, Error> {
+pub fn source(path: &Path, view: &FeatureView) -> Result<Box<dyn RowSource>, Error> {
     open(path, view, at(77))
 }
 
-fn rows(path: &Path, view: &FeatureView) -> Result<Vec<WriteRow>, Error> {
+pub fn rows(path: &Path, view: &FeatureView) -> Result<Vec<WriteRow>, Error> {
     let mut source = source(path, view)?;
     let mut rows = Vec::new();
     while let Some(batch) = source.next_batch()? {
@@ -92,7 +84,7 @@ fn rows(path: &Path, view: &FeatureView) -> Result<Vec<WriteRow>, Error> {
     Ok(rows)
 }
 
-fn fault(path: &Path, view: &FeatureView, words: &[&str]) {
+pub fn fault(path: &Path, view: &FeatureView, words: &[&str]) {
     let error = rows(path, view).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error:?}");
     let file = path.display().to_string();
@@ -194,186 +186,6 @@ fn csv_faults_name_file_row_and_column() {
 }
 
 #[test]
-fn parquet_columns_become_values() {
-    let folder = Folder::new();
-    let features = [
-        ("b", "bool"),
-        ("wide", "int64"),
-        ("f", "float"),
-        ("d", "double"),
-        ("from_int", "double"),
-        ("from_float", "double"),
-        ("large", "string"),
-        ("seen", "string"),
-        ("coded", "string"),
-        ("raw", "bytes"),
-        ("ms", "timestamp"),
-        ("day", "timestamp"),
-        ("nothing", "string"),
-    ];
-    let coded: DictionaryArray<Int32Type> = [Some("a"), None, Some("a")].into_iter().collect();
-    let path = folder.parquet(vec![
-        (
-            "t",
-            Arc::new(TimestampNanosecondArray::from(vec![-1, 1_999, 0])) as ArrayRef,
-        ),
-        ("id", Arc::new(Int32Array::from(vec![1, 2, 3]))),
-        (
-            "b",
-            Arc::new(BooleanArray::from(vec![Some(true), None, None])),
-        ),
-        (
-            "wide",
-            Arc::new(Int8Array::from(vec![Some(-1), None, None])),
-        ),
-        (
-            "f",
-            Arc::new(Float32Array::from(vec![Some(0.1), None, None])),
-        ),
-        (
-            "d",
-            Arc::new(Float64Array::from(vec![Some(0.1), None, None])),
-        ),
-        (
-            "from_int",
-            Arc::new(Int64Array::from(vec![Some(1 << 53), None, None])),
-        ),
-        (
-            "from_float",
-            Arc::new(Float32Array::from(vec![Some(0.5), None, None])),
-        ),
-        (
-            "large",
-            Arc::new(LargeStringArray::from(vec![Some("l"), None, None])),
-        ),
-        (
-            "seen",
-            Arc::new(StringViewArray::from(vec![Some("v"), None, None])),
-        ),
-        ("coded", Arc::new(coded)),
-        (
-            "raw",
-            Arc::new(BinaryArray::from_opt_vec(vec![
-                Some(b"\0".as_slice()),
-                None,
-                None,
-            ])),
-        ),
-        (
-            "ms",
-            Arc::new(
-                TimestampMillisecondArray::from(vec![Some(2), None, None])
-                    .with_timezone("Europe/Warsaw"),
-            ),
-        ),
-        (
-            "day",
-            Arc::new(Date32Array::from(vec![Some(1), None, None])),
-        ),
-        ("nothing", Arc::new(NullArray::new(3))),
-        ("extra", Arc::new(UInt64Array::from(vec![1, 2, 3]))),
-    ]);
-    let view = view(&features, false);
-    assert_eq!(source(&path, &view).unwrap().row_count(), Some(3));
-    let rows = rows(&path, &view).unwrap();
-    let text = |text: &str| Value::String(text.to_owned());
-    assert_eq!(
-        rows[0],
-        write_row(
-            id(1),
-            -1,
-            77,
-            vec![
-                Value::Bool(true),
-                Value::Int64(-1),
-                Value::Float(0.1),
-                Value::Double(0.1),
-                Value::Double(9_007_199_254_740_992.0),
-                Value::Double(0.5),
-                text("l"),
-                text("v"),
-                text("a"),
-                Value::Bytes(vec![0]),
-                Value::Timestamp(at(2_000)),
-                Value::Timestamp(at(86_400_000_000)),
-                Value::Null,
-            ]
-        )
-    );
-    assert_eq!(rows[1].row.event_timestamp, at(1));
-    assert!(rows[1].row.values.iter().all(Value::is_null));
-    assert_eq!(rows[2].row.values[8], text("a"));
-}
-
-#[test]
-fn parquet_faults_name_file_row_and_column() {
-    let folder = Folder::new();
-    let times = || -> ArrayRef { Arc::new(TimestampMicrosecondArray::from(vec![1, 2])) };
-    let ids = || -> ArrayRef { Arc::new(Int64Array::from(vec![1, 2])) };
-    let lossy: ArrayRef = Arc::new(Int64Array::from(vec![1, (1 << 53) + 1]));
-    let x = view(&[("x", "double")], false);
-    let path = folder.parquet(vec![("id", ids()), ("t", times()), ("x", lossy.clone())]);
-    fault(
-        &path,
-        &x,
-        &[
-            "row 2",
-            "\"x\"",
-            "9007199254740993 is no double without loss",
-        ],
-    );
-
-    let strings: ArrayRef = Arc::new(StringArray::from(vec!["1", "2"]));
-    let three = view(&[("x", "double"), ("i", "int32"), ("gone", "bool")], false);
-    let path = folder.parquet(vec![
-        ("id", ids()),
-        ("t", strings.clone()),
-        ("x", strings),
-        ("i", lossy),
-    ]);
-    let words = [
-        "\"t\"",
-        "\"x\"",
-        "expected a double, found Utf8",
-        "\"i\"",
-        "found Int64",
-        "\"gone\"",
-        "missing",
-    ];
-    fault(&path, &three, &words);
-
-    let holes: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None]));
-    let path = folder.parquet(vec![("id", holes), ("t", times()), ("x", ids())]);
-    fault(&path, &x, &["row 2", "\"id\"", "no value"]);
-
-    let never: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![0, i64::MAX]));
-    let path = folder.parquet(vec![("id", ids()), ("t", never), ("x", ids())]);
-    fault(&path, &x, &["row 2", "\"t\"", "years 1 to 9999"]);
-}
-
-#[test]
-fn many_rows_come_in_batches_and_keep_their_numbers() {
-    let folder = Folder::new();
-    let count = 10_000_i64;
-    let mut ids: Vec<Option<i64>> = (0..count).map(Some).collect();
-    let times: Vec<i64> = (0..count).collect();
-    let x = view(&[("x", "double")], false);
-    let file = |ids: Vec<Option<i64>>| {
-        folder.parquet(vec![
-            ("id", Arc::new(Int64Array::from(ids)) as ArrayRef),
-            (
-                "t",
-                Arc::new(TimestampMicrosecondArray::from(times.clone())),
-            ),
-            ("x", Arc::new(Float64Array::from(vec![1.0; 10_000]))),
-        ])
-    };
-    assert_eq!(rows(&file(ids.clone()), &x).unwrap().len(), 10_000);
-    ids[9_000] = None;
-    fault(&file(ids), &x, &["row 9001", "\"id\""]);
-}
-
-#[test]
 fn a_file_that_is_not_there_or_no_such_file_is_named() {
     let folder = Folder::new();
     let x = view(&[("x", "double")], false);
@@ -395,28 +207,6 @@ fn a_file_that_is_not_there_or_no_such_file_is_named() {
     let other = folder.0.path().join("rows.json");
     std::fs::write(&other, "[]").unwrap();
     fault(&other, &x, &[".csv"]);
-}
-
-#[test]
-fn a_cut_off_parquet_file_is_a_fault_and_no_panic() {
-    let folder = Folder::new();
-    let x = view(&[("x", "double")], false);
-    let values: Vec<i64> = (0..5_000).map(|value| value * 7_919 % 5_003).collect();
-    let path = folder.parquet(vec![
-        ("id", Arc::new(Int64Array::from(values.clone())) as ArrayRef),
-        (
-            "t",
-            Arc::new(TimestampMicrosecondArray::from(values.clone())),
-        ),
-        ("x", Arc::new(Int64Array::from(values))),
-    ]);
-    let mut bytes = std::fs::read(&path).unwrap();
-    // The footer stays, the pages' headers do not.
-    for byte in &mut bytes[4..2_000] {
-        *byte = 0xff;
-    }
-    std::fs::write(&path, bytes).unwrap();
-    fault(&path, &x, &["damaged"]);
 }
 
 #[test]

@@ -7,17 +7,25 @@ use ferrocast::{
     config::Secret,
     error::{Error, ErrorKind},
     features::OnlineStore,
-    stores::{DatabaseOptions, SqliteOptions, SqliteStore, open},
+    stores::{DatabaseOptions, open},
 };
 
 use crate::fixtures::*;
 
+fn options(path: &Path) -> DatabaseOptions {
+    DatabaseOptions::new(Secret::from(format!("sqlite:{}", path.display())))
+}
+
+/// Options that do not wait for a locked file.
+fn impatient(path: &Path) -> DatabaseOptions {
+    DatabaseOptions {
+        connect_timeout: Duration::from_millis(50),
+        ..options(path)
+    }
+}
+
 async fn open_fault(path: &Path) -> Error {
-    let options = SqliteOptions {
-        busy_timeout: Duration::from_millis(50),
-        ..SqliteOptions::default()
-    };
-    let error = SqliteStore::open(path, &options).await.err().unwrap();
+    let error = open(&impatient(path)).await.err().unwrap();
     let named = path.display().to_string();
     assert!(error.message().contains(&named), "{error}");
     error
@@ -38,15 +46,50 @@ async fn a_file_that_is_no_database_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_folder_that_is_missing_or_in_the_way_is_named() {
+async fn a_missing_folder_is_made() {
     let folder = tempfile::tempdir().unwrap();
-    for path in [
-        folder.path().join("missing/store.db"),
-        folder.path().to_owned(),
+    let path = folder.path().join("one/two/store.db");
+    let store = open(&impatient(&path)).await.unwrap();
+    store.migrate().await.unwrap();
+    assert!(path.is_file());
+}
+
+#[tokio::test]
+async fn what_is_in_the_way_of_file_or_folder_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = open_fault(folder.path()).await;
+    assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error}");
+    assert!(error.message().contains("cannot be opened"), "{error}");
+    let in_the_way = folder.path().join("file");
+    std::fs::write(&in_the_way, "").unwrap();
+    let error = open_fault(&in_the_way.join("below/store.db")).await;
+    assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error}");
+    let named = format!("folder {}", in_the_way.join("below").display());
+    assert!(error.message().contains(&named), "{error}");
+}
+
+#[tokio::test]
+async fn names_that_differ_in_case_alone_are_told() {
+    let fixture = sqlite().await;
+    fixture.apply(&one_view("applicant", ID, X)).await;
+    fixture
+        .execute("ALTER TABLE fv_applicant ADD COLUMN Y REAL")
+        .await;
+    let second = format!(r#"{X}, {{ name = "y", type = "double" }}"#);
+    for (view, features, words) in [
+        ("Applicant", X, "the table fv_Applicant from fv_applicant"),
+        (
+            "applicant",
+            second.as_str(),
+            "the column fv_applicant.y from fv_applicant.Y",
+        ),
     ] {
-        let error = open_fault(&path).await;
-        assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error}");
-        assert!(error.message().contains("cannot be opened"), "{error}");
+        let plan = fixture.plan(&one_view(view, ID, features)).await;
+        let error = fixture.store.apply_plan(&plan).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error:?}");
+        for words in [words, "upper and lower case"] {
+            assert!(error.message().contains(words), "{error}");
+        }
     }
 }
 
@@ -55,11 +98,7 @@ async fn a_file_that_somebody_keeps_locked_is_unavailable_until_they_let_go() {
     let fixture = sqlite().await;
     let view = numbers(&fixture).await;
     let path = fixture.url.strip_prefix("sqlite:").unwrap();
-    let options = SqliteOptions {
-        busy_timeout: Duration::from_millis(50),
-        ..SqliteOptions::default()
-    };
-    let store = SqliteStore::open(Path::new(path), &options).await.unwrap();
+    let store = open(&impatient(Path::new(path))).await.unwrap();
     let other = rusqlite::Connection::open(path).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let error = store
@@ -68,7 +107,10 @@ async fn a_file_that_somebody_keeps_locked_is_unavailable_until_they_let_go() {
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(
-        error.message().contains(path) && error.message().contains("locked"),
+        error.message().contains(path)
+            && error
+                .message()
+                .contains("is locked by another write or load"),
         "{error}"
     );
     // Who only reads is not in the way of a writer.
@@ -151,9 +193,7 @@ async fn an_acknowledged_write_survives_the_end_of_the_process() {
     let copy = folder.path().join("copy.db");
     std::fs::copy(path, &copy).unwrap();
     std::fs::copy(format!("{path}-wal"), folder.path().join("copy.db-wal")).unwrap();
-    let store = SqliteStore::open(&copy, &SqliteOptions::default())
-        .await
-        .unwrap();
+    let store = open(&options(&copy)).await.unwrap();
     store.check_schema().await.unwrap();
     assert!(store.read(&view, &[id(1)]).await.unwrap()[0].is_some());
 }

@@ -3,14 +3,22 @@
 use std::path::{Path, PathBuf};
 
 use ferrocast::{
+    catalog::CatalogStore,
     config::Secret,
-    error::{Error, ErrorKind, Result},
+    error::{ErrorKind, Result},
     features::OnlineStore,
     stores::{DatabaseOptions, open},
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
-use crate::postgres::{PASSWORD, Postgres, ServerTls, USER};
+use crate::{
+    cancel::{abandon, await_lock_waits, lone_connection},
+    postgres::{Postgres, ServerTls, USER},
+};
+
+/// The name that the server's certificate has, and an address that it has not.
+const NAME: &str = "localhost";
+const NUMBER: &str = "127.0.0.1";
 
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
@@ -66,7 +74,7 @@ impl Setup {
 
     /// Connects, and asks the server whether it is by TLS.
     async fn is_encrypted(&self, host: &str, parameters: &str) -> Result<bool> {
-        let user = format!("{USER}:{PASSWORD}");
+        let user = format!("{USER}:{}", self.server.password());
         self.is_encrypted_as(&user, host, parameters).await
     }
 
@@ -88,99 +96,97 @@ impl Setup {
             .unwrap();
         Ok(row.get(0))
     }
+
+    async fn assert_encrypted(&self, host: &str, parameters: &str, expected: bool) {
+        let is_encrypted = self.is_encrypted(host, parameters).await;
+        assert_eq!(is_encrypted.unwrap(), expected, "{host} {parameters}");
+    }
+
+    async fn assert_refused(&self, host: &str, parameters: &str, words: &str) {
+        let outcome = self.is_encrypted(host, parameters).await;
+        assert_refused(outcome, words, self.server.password());
+    }
 }
 
 fn roots(path: &Path) -> String {
     format!("&sslrootcert={}", path.display())
 }
 
-fn assert_refused(outcome: Result<bool>, words: &str) -> Error {
+fn assert_refused(outcome: Result<bool>, words: &str, password: &str) {
     let error = outcome.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error:?}");
     assert!(error.message().contains(words), "{error}");
-    assert!(!format!("{error:?}").contains(PASSWORD));
-    error
+    assert!(!format!("{error:?}").contains(password));
 }
 
 #[tokio::test]
-async fn every_mode_does_what_libpq_says() {
+async fn every_mode_without_roots_does_what_libpq_says() {
+    let setup = Setup::new();
+    setup
+        .assert_encrypted(NAME, "&sslmode=disable", false)
+        .await;
+    setup.assert_encrypted(NAME, "&sslmode=allow", false).await;
+    setup.assert_encrypted(NAME, "", true).await;
+    setup.assert_encrypted(NAME, "&sslmode=prefer", true).await;
+    setup
+        .assert_encrypted(NUMBER, "&sslmode=require", true)
+        .await;
+    let bound = "&sslmode=require&channel_binding=require";
+    setup.assert_encrypted(NAME, bound, true).await;
+    // Nobody whom this machine trusts has signed a throw-away certificate.
+    let system = setup.is_encrypted(NAME, "&sslrootcert=system").await;
+    let error = system.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error:?}");
+}
+
+#[tokio::test]
+async fn authority_and_name_count_as_libpq_says() {
     let setup = Setup::new();
     let ours = roots(&setup.file("ours.pem", &setup.ours.0.pem()));
     let theirs = roots(&setup.file("theirs.pem", &Authority::new("theirs").0.pem()));
-    let localhost = "localhost";
-    let number = "127.0.0.1";
-
-    assert!(
-        !setup
-            .is_encrypted(localhost, "&sslmode=disable")
-            .await
-            .unwrap()
-    );
-    assert!(
-        !setup
-            .is_encrypted(localhost, "&sslmode=allow")
-            .await
-            .unwrap()
-    );
-    assert!(setup.is_encrypted(localhost, "").await.unwrap());
-    assert!(
-        setup
-            .is_encrypted(localhost, "&sslmode=prefer")
-            .await
-            .unwrap()
-    );
-    assert!(
-        setup
-            .is_encrypted(number, "&sslmode=require")
-            .await
-            .unwrap()
-    );
-    let bound = "&sslmode=require&channel_binding=require";
-    assert!(setup.is_encrypted(localhost, bound).await.unwrap());
-
     let mode = |mode: &str, roots: &str| format!("&sslmode={mode}{roots}");
     // The name does not count, the authority does.
-    assert!(
-        setup
-            .is_encrypted(number, &mode("verify-ca", &ours))
-            .await
-            .unwrap()
-    );
-    assert!(
-        setup
-            .is_encrypted(number, &mode("require", &ours))
-            .await
-            .unwrap()
-    );
     for weak in ["verify-ca", "require"] {
-        assert_refused(
-            setup.is_encrypted(localhost, &mode(weak, &theirs)).await,
-            "no TLS",
-        );
+        setup
+            .assert_encrypted(NUMBER, &mode(weak, &ours), true)
+            .await;
+        setup
+            .assert_refused(NAME, &mode(weak, &theirs), "no TLS")
+            .await;
     }
     // Both count.
-    assert!(
-        setup
-            .is_encrypted(localhost, &mode("verify-full", &ours))
-            .await
-            .unwrap()
+    let full = mode("verify-full", &ours);
+    setup.assert_encrypted(NAME, &full, true).await;
+    setup
+        .assert_refused(NUMBER, &full, "not valid for name")
+        .await;
+    setup
+        .assert_refused(NAME, &mode("verify-full", &theirs), "no TLS")
+        .await;
+}
+
+/// The request to stop a statement is a connection of its own, with the same checks.
+#[tokio::test]
+async fn an_abandoned_request_is_cancelled_over_tls() {
+    let setup = Setup::new();
+    let ours = roots(&setup.file("ours.pem", &setup.ours.0.pem()));
+    let url = format!(
+        "postgres://{USER}:{}@{NAME}:{}/postgres?sslmode=verify-full{ours}",
+        setup.server.password(),
+        setup.server.port()
     );
-    assert_refused(
-        setup
-            .is_encrypted(number, &mode("verify-full", &ours))
-            .await,
-        "not valid for name",
-    );
-    assert_refused(
-        setup
-            .is_encrypted(localhost, &mode("verify-full", &theirs))
-            .await,
-        "no TLS",
-    );
-    // Nobody whom this machine trusts has signed a throw-away certificate.
-    let system = setup.is_encrypted(localhost, "&sslrootcert=system").await;
-    let error = system.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error:?}");
+    let store = lone_connection(&url).await;
+    store.migrate().await.unwrap();
+    let blocker = setup.server.connect("postgres").await;
+    blocker
+        .batch_execute("BEGIN; LOCK TABLE ferrocast_catalog IN ACCESS EXCLUSIVE MODE")
+        .await
+        .unwrap();
+    let waiting = std::sync::Arc::clone(&store);
+    let request = tokio::spawn(async move { waiting.load_catalog().await });
+    abandon(&blocker, request).await;
+    store.ping().await.unwrap();
+    await_lock_waits(&blocker, 0).await;
 }
 
 #[tokio::test]
@@ -192,7 +198,11 @@ async fn a_server_without_tls_is_refused_where_tls_is_required() {
         std::fs::write(&path, Authority::new("ours").0.pem()).unwrap();
         let url = format!("{url}?sslmode={mode}{}", roots(&path));
         let opened = open(&DatabaseOptions::new(Secret::from(url))).await;
-        assert_refused(opened.map(|_| true), "does not support TLS");
+        assert_refused(
+            opened.map(|_| true),
+            "does not support TLS",
+            Postgres::shared().password(),
+        );
     }
     for mode in ["disable", "allow", "prefer"] {
         let url = format!("{url}?sslmode={mode}");
@@ -226,8 +236,8 @@ async fn a_client_certificate_logs_in() {
     let without = setup
         .is_encrypted_as(user, "localhost", "&sslmode=require")
         .await;
-    assert_refused(without, "refuses the login");
+    assert_refused(without, "refuses the login", setup.server.password());
     let missing = "&sslmode=require&sslcert=/nowhere/c.pem&sslkey=/nowhere/k.pem";
     let missing = setup.is_encrypted_as(user, "localhost", missing).await;
-    assert_refused(missing, "/nowhere/k.pem");
+    assert_refused(missing, "/nowhere/k.pem", setup.server.password());
 }

@@ -35,23 +35,39 @@ use tokio_postgres::NoTls;
 
 /// The superuser, for whom the tests connect.
 pub const USER: &str = "postgres";
-/// A password that no message may show.
-pub const PASSWORD: &str = "throw-away-secret";
 
 const START_WAIT_MAX: Duration = Duration::from_secs(120);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Starts the server, and stops or starts it again as its standard input says; at the end of the input it stops the
-/// server and takes its folder away.
+/// How often another free port is tried: another process may have taken one before our server does.
+const PORTS_TRIED_MAX: usize = 10;
+
+/// Starts the server on the port that its standard input names, stops it, and starts it again; at the end of the input it
+/// stops the server and takes its folder away.
+///
+/// A server is started when its own process has written down that it takes connections, and has failed when that process
+/// is gone. The waiting runs a program each time, so that the shell notices the end of its child.
 const GUARD: &str = r#"
-start() { "$BIN/postgres" -D "$DIR/data" >>"$DIR/log" 2>&1 & pid=$!; }
-halt() { kill -QUIT "$pid" 2>/dev/null; wait "$pid"; }
-start
-echo started
-while read -r order; do
+pid=
+halt() { [ -n "$pid" ] && kill -QUIT "$pid" 2>/dev/null && wait "$pid"; pid=; }
+is_ready() {
+    status="$DIR/data/postmaster.pid"
+    [ "$(sed -n 1p "$status" 2>/dev/null)" = "$pid" ] && sed -n 8p "$status" 2>/dev/null | grep -q ready
+}
+start() {
+    "$BIN/postgres" -D "$DIR/data" -p "$1" >>"$DIR/log" 2>&1 &
+    pid=$!
+    while kill -0 "$pid" 2>/dev/null; do
+        if is_ready; then echo started; return; fi
+        sleep 0.05
+    done
+    pid=
+    echo failed
+}
+while read -r order port; do
     case "$order" in
         stop) halt; echo stopped ;;
-        start) start; echo started ;;
+        start) start "$port" ;;
     esac
 done
 halt
@@ -71,6 +87,7 @@ pub struct ServerTls {
 /// A server of our own.
 pub struct Postgres {
     port: u16,
+    password: String,
     dir: PathBuf,
     guard: Mutex<Guard>,
 }
@@ -96,6 +113,11 @@ impl Postgres {
 
     /// Starts a server. Blocks until it takes connections.
     pub fn start(tls: Option<&ServerTls>) -> Postgres {
+        Postgres::start_on(free_port, tls)
+    }
+
+    /// Starts a server on the first port that turns out to be free.
+    pub fn start_on(mut next_port: impl FnMut() -> u16, tls: Option<&ServerTls>) -> Postgres {
         let bin = find_programs();
         let owner = is_root().then(unprivileged_user);
         let dir = tempfile::Builder::new()
@@ -104,9 +126,10 @@ impl Postgres {
             .expect("a folder for a throw-away PostgreSQL")
             .keep();
         give(&dir, owner.as_ref(), 0o700);
-        let port = free_port();
-        init(&bin, &dir, owner.as_ref());
-        configure(&dir, port, tls, owner.as_ref());
+        // Of this server alone, so that nobody logs in at another test process's server by mistake.
+        let password = format!("secret-{}", uuid::Uuid::now_v7().simple());
+        init(&bin, &dir, &password, owner.as_ref());
+        configure(&dir, tls, owner.as_ref());
         let mut command = command_as(owner.as_ref(), "sh", &dir);
         let mut child = command
             .args(["-c", GUARD])
@@ -124,27 +147,34 @@ impl Postgres {
             answers: BufReader::new(child.stdout.take().unwrap()),
             child,
         };
-        let postgres = Postgres {
-            port,
+        let mut postgres = Postgres {
+            port: 0,
+            password,
             dir,
             guard: Mutex::new(guard),
         };
-        postgres.await_answer("started");
-        postgres.await_logins();
-        postgres
+        for _ in 0..PORTS_TRIED_MAX {
+            postgres.port = next_port();
+            if postgres.start_server() {
+                return postgres;
+            }
+        }
+        panic!("no server on any port; its log:\n{}", postgres.log());
     }
 
     /// Ends the server at once, as a crash would, and waits until it is gone.
     pub fn stop(&self) {
-        self.order("stop");
-        self.await_answer("stopped");
+        assert_eq!(self.order("stop"), "stopped", "{}", self.log());
     }
 
     /// Starts the server again, on the same port and with the same data.
     pub fn start_again(&self) {
-        self.order("start");
-        self.await_answer("started");
-        self.await_logins();
+        assert!(self.start_server(), "{}", self.log());
+    }
+
+    /// Whether our server came up: its port may be somebody else's by now.
+    fn start_server(&self) -> bool {
+        self.order(&format!("start {}", self.port)) == "started"
     }
 
     /// The server's port on 127.0.0.1.
@@ -152,11 +182,16 @@ impl Postgres {
         self.port
     }
 
+    /// The superuser's password, which no message may show.
+    pub fn password(&self) -> &str {
+        &self.password
+    }
+
     /// The URL of a database, without TLS unless parameters say otherwise.
     pub fn url(&self, database: &str) -> String {
         format!(
-            "postgres://{USER}:{PASSWORD}@127.0.0.1:{}/{database}",
-            self.port
+            "postgres://{USER}:{}@127.0.0.1:{}/{database}",
+            self.password, self.port
         )
     }
 
@@ -172,7 +207,7 @@ impl Postgres {
         self.url(&name)
     }
 
-    /// A connection of the test's own, to write SQL by hand; waits for a server that is still starting.
+    /// A connection of the test's own, to write SQL by hand; waits while there is no room for one.
     ///
     /// Needs a server of password logins over plain TCP, which every server of ours takes.
     pub async fn connect(&self, database: &str) -> tokio_postgres::Client {
@@ -194,32 +229,15 @@ impl Postgres {
         }
     }
 
-    fn order(&self, order: &str) {
+    /// Tells the guard what to do, and returns what it answers when that is done.
+    fn order(&self, order: &str) -> String {
         let mut guard = self.guard.lock().unwrap();
         let orders = guard.orders.as_mut().unwrap();
         writeln!(orders, "{order}").expect("the guard listens");
-    }
-
-    fn await_answer(&self, expected: &str) {
         let mut line = String::new();
-        let mut guard = self.guard.lock().unwrap();
-        guard
-            .answers
-            .read_line(&mut line)
-            .expect("the guard answers");
-        assert_eq!(line.trim(), expected, "{}", self.log());
-    }
-
-    /// Waits until the server takes logins: it listens some time before.
-    fn await_logins(&self) {
-        let first_login = || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build();
-            runtime.unwrap().block_on(self.connect("postgres"));
-        };
-        // On a thread of its own: the caller's may belong to a runtime already.
-        std::thread::scope(|scope| scope.spawn(first_login).join().expect("a first login"));
+        let answered = guard.answers.read_line(&mut line);
+        answered.expect("the guard answers");
+        line.trim().to_owned()
     }
 
     fn log(&self) -> String {
@@ -302,21 +320,22 @@ fn command_as(owner: Option<&Owner>, program: impl AsRef<std::ffi::OsStr>, dir: 
     command
 }
 
-fn free_port() -> u16 {
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     listener.local_addr().unwrap().port()
 }
 
-fn init(bin: &Path, dir: &Path, owner: Option<&Owner>) {
-    let password = dir.join("password");
-    write_as(&password, PASSWORD, owner);
+fn init(bin: &Path, dir: &Path, password: &str, owner: Option<&Owner>) {
+    let password_file = dir.join("password");
+    write_as(&password_file, password, owner);
     let done = command_as(owner, bin.join("initdb"), dir)
         .arg("-D")
         .arg(dir.join("data"))
         .args(["--username", USER, "--auth=scram-sha-256"])
         .args(["--encoding=UTF8", "--locale=C", "--no-sync"])
         .arg("--pwfile")
-        .arg(&password)
+        .arg(&password_file)
         .output()
         .expect("initdb");
     assert!(
@@ -328,12 +347,12 @@ fn init(bin: &Path, dir: &Path, owner: Option<&Owner>) {
 }
 
 /// For speed the data may be lost in a crash of the machine, which would end the tests anyway.
-fn configure(dir: &Path, port: u16, tls: Option<&ServerTls>, owner: Option<&Owner>) {
+fn configure(dir: &Path, tls: Option<&ServerTls>, owner: Option<&Owner>) {
     let data = dir.join("data");
-    let mut settings = format!(
-        "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = ''\n\
+    let mut settings = String::from(
+        "listen_addresses = '127.0.0.1'\nunix_socket_directories = ''\n\
          fsync = off\nfull_page_writes = off\nautovacuum = off\n\
-         shared_buffers = 32MB\nmax_connections = 300\n"
+         shared_buffers = 32MB\nmax_connections = 300\n",
     );
     if let Some(tls) = tls {
         settings.push_str("ssl = on\n");

@@ -27,7 +27,8 @@ const FILLFACTOR_PERCENT: u8 = 80;
 
 /// Reads the catalog at one moment.
 pub(super) async fn load(database: &Database) -> Result<Catalog> {
-    let mut client = database.client().await?;
+    let mut lease = database.lease().await?;
+    let client = lease.client()?;
     let work = async {
         let transaction = client
             .build_transaction()
@@ -40,10 +41,8 @@ pub(super) async fn load(database: &Database) -> Result<Catalog> {
         Ok::<_, Fault>(catalog)
     };
     let done = database.bounded(work).await;
-    done.map_err(|fault| {
-        database.give_back(client, &fault);
-        fault.at(database.target())
-    })
+    let done = lease.settle(done);
+    done.map_err(|fault| fault.at(database.target()))
 }
 
 async fn read(transaction: &Transaction<'_>) -> Result<Catalog, Fault> {
@@ -84,7 +83,8 @@ async fn definitions<T: DeserializeOwned>(
 
 /// Applies a plan: tables, columns, definitions, revision.
 pub(super) async fn apply(database: &Database, plan: &Plan) -> Result<Catalog> {
-    let mut client = database.client().await?;
+    let mut lease = database.lease().await?;
+    let client = lease.client()?;
     let work = Box::pin(async {
         let transaction = client.transaction().await?;
         let applied = apply_in(&transaction, plan).await?;
@@ -92,10 +92,8 @@ pub(super) async fn apply(database: &Database, plan: &Plan) -> Result<Catalog> {
         Ok::<_, Fault>(applied)
     });
     let done = database.bounded_as_load(work).await;
-    done.map_err(|fault| {
-        database.give_back(client, &fault);
-        fault.at(database.target())
-    })
+    let done = lease.settle(done);
+    done.map_err(|fault| fault.at(database.target()))
 }
 
 async fn apply_in(transaction: &Transaction<'_>, plan: &Plan) -> Result<Catalog, Fault> {

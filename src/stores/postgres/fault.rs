@@ -7,13 +7,22 @@ use tokio_postgres::error::{DbError, SqlState};
 use super::url::Target;
 use crate::error::{Error, ErrorKind};
 
+/// How long something may take, and the setting that says so.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bound {
+    /// How long.
+    pub(super) limit: Duration,
+    /// For the operator, who can change it.
+    pub(super) setting: &'static str,
+}
+
 /// An error on its way out of a piece of work on a connection.
 #[derive(Debug)]
 pub(super) enum Fault {
     /// The driver's or the server's.
     Driver(tokio_postgres::Error),
     /// No answer within the bound.
-    Timeout(Duration),
+    Timeout(Bound),
     /// One of ours, complete.
     Own(Error),
 }
@@ -58,13 +67,28 @@ impl Fault {
         matches!(self, Fault::Driver(error) if error.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED))
     }
 
+    /// The error for the caller of work on one view, whose name goes before what the server says of the values.
+    pub(super) fn at_view(self, target: &Target, view: &str) -> Error {
+        let is_of_values = matches!(
+            &self,
+            Fault::Driver(error) if error.code().is_some_and(is_about_values)
+        );
+        let error = self.at(target);
+        if is_of_values {
+            error.within(&format!("feature view \"{view}\""))
+        } else {
+            error
+        }
+    }
+
     /// The error for the caller.
     pub(super) fn at(self, target: &Target) -> Error {
         match self {
             Fault::Own(error) => error,
             Fault::Timeout(bound) => Error::unavailable(format!(
-                "PostgreSQL at {target} did not answer within {} ms",
-                bound.as_millis()
+                "PostgreSQL at {target} did not get done within {} ms ({})",
+                bound.limit.as_millis(),
+                bound.setting
             )),
             Fault::Driver(error) => {
                 let described = match error.as_db_error() {
@@ -83,6 +107,12 @@ fn is_going_away(code: &SqlState) -> bool {
         || *code == SqlState::CRASH_SHUTDOWN
         || *code == SqlState::CANNOT_CONNECT_NOW
         || code.code().starts_with("08")
+}
+
+/// The server refuses values, not the statement: a type's range, a constraint of the operator's own, a limit of the
+/// server on rows, keys or tables.
+fn is_about_values(code: &SqlState) -> bool {
+    matches!(code.code().get(..2), Some("22" | "23" | "54"))
 }
 
 /// An error that the server has sent.
@@ -112,6 +142,12 @@ fn describe_answer(target: &Target, db: &DbError) -> Error {
         return Error::failed_precondition(format!(
             "{server} lacks a table or column ({said}); run `ferrocast migrate` and apply the definitions"
         ));
+    }
+    if is_about_values(code) {
+        return Error::new(
+            ErrorKind::InvalidArgument,
+            format!("{server} cannot store this: {said}"),
+        );
     }
     match code.code().get(..2) {
         // Wrong password, unknown role, no entry in pg_hba.conf; unknown database; missing privilege.

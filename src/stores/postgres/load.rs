@@ -35,7 +35,8 @@ pub(super) async fn load(
     note: &Materialization,
 ) -> Result<WriteCounts> {
     let bound = database.options().load_timeout;
-    let mut client = database.client().await?;
+    let mut lease = database.lease().await?;
+    let client = lease.client()?;
     let work = Box::pin(async {
         let mut transaction = client.transaction().await?;
         transaction
@@ -56,10 +57,8 @@ pub(super) async fn load(
         Ok(counts)
     });
     let done = database.bounded_as_load(work).await;
-    done.map_err(|fault| {
-        database.give_back(client, &fault);
-        fault.at(database.target())
-    })
+    let done = lease.settle(done);
+    done.map_err(|fault| fault.at_view(database.target(), &view.name))
 }
 
 fn create_stage(view: &FeatureView) -> String {

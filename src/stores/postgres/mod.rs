@@ -1,10 +1,11 @@
 //! PostgreSQL: the record that several servers share.
 //!
 //! A view is a table `fv_<view>` in the first schema of the connection's `search_path`. One prepared statement reads any
-//! number of rows, one writes them. Every wait has a bound and a name in `PostgresOptions`.
+//! number of rows, one writes them. Every wait has a bound and a name in `DatabaseOptions`.
 
 mod catalog;
 mod fault;
+mod lease;
 mod load;
 mod pool;
 mod rows;
@@ -21,13 +22,13 @@ use self::{
     pool::{Database, LoneClient},
 };
 use super::{
+    DatabaseOptions,
     migrations::{self, HISTORY_TABLE},
     statements::StatementCache,
     table::{check_keys, check_rows},
 };
 use crate::{
     catalog::{Catalog, CatalogStore, FeatureView, Plan},
-    config::Secret,
     error::Result,
     features::{
         EntityKey, Materialization, OnlineStore, RowBatches, StoredRow, WriteCounts, WriteRow,
@@ -36,37 +37,6 @@ use crate::{
 
 /// Held while migrations run; any number that nobody else takes ("ferrocas").
 const MIGRATE_LOCK: i64 = 0x6665_7272_6f63_6173;
-
-/// How a PostgreSQL server is used.
-#[derive(Debug, Clone)]
-pub struct PostgresOptions {
-    /// `postgres://user:password@host:port/database?sslmode=…`, or libpq's `key=value` form.
-    pub url: Secret,
-    /// Connections at the most.
-    pub pool_size: usize,
-    /// How long making a connection may take, TLS and login included; `connect_timeout` in the URL goes before it.
-    pub connect_timeout: Duration,
-    /// How long to wait for a connection of the pool to become free.
-    pub acquire_timeout: Duration,
-    /// How long a statement may take: the server stops it then.
-    pub statement_timeout: Duration,
-    /// How long a load, a migration or the applying of a plan may take.
-    pub load_timeout: Duration,
-}
-
-impl PostgresOptions {
-    /// Bounds that suit a server of its own beside a nearby database.
-    pub fn new(url: Secret) -> Self {
-        PostgresOptions {
-            url,
-            pool_size: 16,
-            connect_timeout: Duration::from_secs(5),
-            acquire_timeout: Duration::from_secs(2),
-            statement_timeout: Duration::from_secs(5),
-            load_timeout: Duration::from_secs(3_600),
-        }
-    }
-}
 
 /// Features and the catalog in a PostgreSQL database.
 pub struct PostgresStore {
@@ -80,7 +50,7 @@ impl PostgresStore {
     /// # Errors
     /// `InvalidArgument` for a URL that makes no sense, `FailedPrecondition` for a refused login, an unknown database or a
     /// certificate that does not hold, `Unavailable` where nobody answers. Host and port are named, the password never.
-    pub async fn connect(options: &PostgresOptions) -> Result<PostgresStore> {
+    pub async fn connect(options: &DatabaseOptions) -> Result<PostgresStore> {
         let store = PostgresStore {
             database: Database::new(options)?,
             statements: StatementCache::new(rows::build_statements),
@@ -100,6 +70,9 @@ impl PostgresStore {
             .database
             .bounded_as_load(migrate(&mut lone, bound))
             .await;
+        if !matches!(done, Err(Fault::Timeout(_))) {
+            lone.settle();
+        }
         done.map_err(|fault| fault.at(self.database.target()))
     }
 
@@ -108,25 +81,29 @@ impl PostgresStore {
     /// # Errors
     /// `FailedPrecondition` where it is behind or newer.
     pub async fn check_schema(&self) -> Result<()> {
-        let client = self.database.client().await?;
-        let work = async {
-            let sql = "SELECT to_regclass($1) IS NOT NULL";
-            let history = client.query_one(sql, &[&HISTORY_TABLE]).await?;
-            let mut applied = Vec::new();
-            if history.try_get(0)? {
-                let sql = format!("SELECT version FROM {HISTORY_TABLE}");
-                for row in client.query(&sql, &[]).await? {
-                    applied.push(row.try_get(0)?);
-                }
-            }
-            Ok::<Vec<i32>, tokio_postgres::Error>(applied)
-        };
-        let applied = self.database.bounded(work).await.map_err(|fault| {
-            self.database.give_back(client, &fault);
-            fault.at(self.database.target())
-        })?;
+        let mut lease = self.database.lease().await?;
+        let read = applied_versions(lease.client()?);
+        let read = self.database.bounded(read).await;
+        let applied = lease.settle(read);
+        let applied = applied.map_err(|fault| fault.at(self.database.target()))?;
         migrations::check_versions(&migrations::for_postgres(), &applied)
     }
+}
+
+/// The versions of the migrations that the database has had.
+async fn applied_versions(
+    client: &tokio_postgres::Client,
+) -> Result<Vec<i32>, tokio_postgres::Error> {
+    let sql = "SELECT to_regclass($1) IS NOT NULL";
+    let history = client.query_one(sql, &[&HISTORY_TABLE]).await?;
+    let mut applied = Vec::new();
+    if history.try_get(0)? {
+        let sql = format!("SELECT version FROM {HISTORY_TABLE}");
+        for row in client.query(&sql, &[]).await? {
+            applied.push(row.try_get(0)?);
+        }
+    }
+    Ok(applied)
 }
 
 /// The lock belongs to the session, which ends with the connection whatever happens.
@@ -138,7 +115,9 @@ async fn migrate(lone: &mut LoneClient, bound: Duration) -> Result<Vec<String>, 
     client
         .execute("SELECT pg_advisory_lock($1)", &[&MIGRATE_LOCK])
         .await?;
-    let report = migrations::for_postgres().run_async(client).await;
+    let runner = migrations::for_postgres();
+    migrations::check_not_newer(&runner, &applied_versions(client).await?)?;
+    let report = runner.run_async(client).await;
     let names = migrations::applied_names(&report.map_err(migrations::fault)?);
     client
         .execute("SELECT pg_advisory_unlock($1)", &[&MIGRATE_LOCK])
@@ -175,7 +154,8 @@ impl OnlineStore for PostgresStore {
         view: &str,
         source: &str,
     ) -> Result<Option<Materialization>> {
-        let client = self.database.client().await?;
+        let mut lease = self.database.lease().await?;
+        let client = lease.client()?;
         let sql = "SELECT digest FROM ferrocast_materializations WHERE view = $1 AND source = $2";
         let found = self
             .database
@@ -185,10 +165,8 @@ impl OnlineStore for PostgresStore {
                 Ok::<_, tokio_postgres::Error>(digest)
             })
             .await;
-        let digest = found.map_err(|fault| {
-            self.database.give_back(client, &fault);
-            fault.at(self.database.target())
-        })?;
+        let found = lease.settle(found);
+        let digest = found.map_err(|fault| fault.at(self.database.target()))?;
         Ok(digest.map(|digest| Materialization {
             view: view.to_owned(),
             source: source.to_owned(),
@@ -197,12 +175,11 @@ impl OnlineStore for PostgresStore {
     }
 
     async fn ping(&self) -> Result<()> {
-        let client = self.database.client().await?;
-        let answer = self.database.bounded(client.simple_query("SELECT 1")).await;
-        answer.map(|_| ()).map_err(|fault| {
-            self.database.give_back(client, &fault);
-            fault.at(self.database.target())
-        })
+        let mut lease = self.database.lease().await?;
+        let asked = lease.client()?.simple_query("SELECT 1");
+        let answer = self.database.bounded(asked).await;
+        let answer = lease.settle(answer).map(|_| ());
+        answer.map_err(|fault| fault.at(self.database.target()))
     }
 }
 

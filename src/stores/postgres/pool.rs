@@ -1,22 +1,27 @@
 //! Connections: made as `sslmode` says, checked before they are used again, every wait bounded.
+//!
+//! Whoever stops waiting for an answer leaves a connection that is still busy: see `lease`.
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use deadpool_postgres::{
-    Client, Connect, Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError,
-    RecyclingMethod, Runtime, TimeoutType,
+    Connect, Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime,
+    TimeoutType,
 };
 use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode as DriverSslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
-    PostgresOptions,
-    fault::Fault,
+    fault::{Bound, Fault},
+    lease::{Canceller, Lease},
     tls,
     url::{SslMode, Target},
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    stores::DatabaseOptions,
+};
 
 /// A connection that has rested longer is asked whether it still answers: firewalls forget idle ones.
 const IDLE_UNCHECKED_MAX: Duration = Duration::from_secs(10);
@@ -33,13 +38,13 @@ pub(super) struct Database {
     pool: Pool,
     connector: Arc<Connector>,
     target: Target,
-    options: PostgresOptions,
+    options: DatabaseOptions,
     connect_timeout: Duration,
 }
 
 impl Database {
     /// Prepares a pool; connects nowhere yet.
-    pub(super) fn new(options: &PostgresOptions) -> Result<Database> {
+    pub(super) fn new(options: &DatabaseOptions) -> Result<Database> {
         let mut target = Target::parse(options.url.reveal())?;
         let config = &mut target.config;
         let connect_timeout = config
@@ -101,25 +106,34 @@ impl Database {
     }
 
     /// How the database is used.
-    pub(super) fn options(&self) -> &PostgresOptions {
+    pub(super) fn options(&self) -> &DatabaseOptions {
         &self.options
     }
 
-    /// A connection of the pool.
-    pub(super) async fn client(&self) -> Result<Client> {
+    /// A connection of the pool, for one piece of work.
+    pub(super) async fn lease(&self) -> Result<Lease> {
         let taken = self.pool.get().await;
-        taken.map_err(|error| self.pool_fault(error))
+        let client = taken.map_err(|error| self.pool_fault(error))?;
+        Ok(Lease::new(client, self.connector.tls.clone()))
     }
 
     /// A connection of its own, for work that holds a lock of the session.
     pub(super) async fn lone_client(&self) -> Result<LoneClient> {
-        let bound = self.connect_timeout;
+        let bound = Bound {
+            limit: self.connect_timeout,
+            setting: "database.connect_ms_max",
+        };
         let connected =
-            tokio::time::timeout(bound, self.connector.connect(&self.target.config)).await;
+            tokio::time::timeout(bound.limit, self.connector.connect(&self.target.config)).await;
         let (client, task) = connected
             .map_err(|_| Fault::Timeout(bound).at(&self.target))?
             .map_err(|error| Fault::Driver(error).at(&self.target))?;
-        Ok(LoneClient { client, task })
+        let canceller = Canceller::new(client.cancel_token(), self.connector.tls.clone());
+        Ok(LoneClient {
+            client,
+            task,
+            canceller: Some(canceller),
+        })
     }
 
     /// Waits for an answer to one statement, a little longer than the server is allowed to take.
@@ -127,7 +141,11 @@ impl Database {
         &self,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, Fault> {
-        bounded_by(self.options.statement_timeout + ANSWER_GRACE, work).await
+        let bound = Bound {
+            limit: self.options.statement_timeout.saturating_add(ANSWER_GRACE),
+            setting: "database.statement_ms_max",
+        };
+        bounded_by(bound, work).await
     }
 
     /// Waits for work of many statements.
@@ -135,16 +153,11 @@ impl Database {
         &self,
         work: impl Future<Output = Result<T, Fault>>,
     ) -> Result<T, Fault> {
-        bounded_by(self.options.load_timeout, work).await
-    }
-
-    /// Gives a connection back, or throws it away where the fault was its own.
-    pub(super) fn give_back(&self, client: Client, fault: &Fault) {
-        if fault.is_of_connection() {
-            drop(Object::take(client));
-        } else if fault.is_of_plan() {
-            client.statement_cache.clear();
-        }
+        let bound = Bound {
+            limit: self.options.load_timeout,
+            setting: "database.load_ms_max",
+        };
+        bounded_by(bound, work).await
     }
 
     fn pool_fault(&self, error: PoolError) -> Error {
@@ -177,25 +190,36 @@ impl Database {
 }
 
 async fn bounded_by<T, E: Into<Fault>>(
-    bound: Duration,
+    bound: Bound,
     work: impl Future<Output = Result<T, E>>,
 ) -> Result<T, Fault> {
-    match tokio::time::timeout(bound, work).await {
+    match tokio::time::timeout(bound.limit, work).await {
         Ok(done) => done.map_err(Into::into),
         Err(_) => Err(Fault::Timeout(bound)),
     }
 }
 
-/// A connection that is closed when it is dropped.
+/// A connection that is closed when it is dropped, and whose statement is cancelled then unless it had settled.
 pub(super) struct LoneClient {
     /// The connection.
     pub(super) client: tokio_postgres::Client,
     task: JoinHandle<()>,
+    canceller: Option<Canceller>,
+}
+
+impl LoneClient {
+    /// Nothing runs on the connection any more.
+    pub(super) fn settle(mut self) {
+        self.canceller = None;
+    }
 }
 
 impl Drop for LoneClient {
     fn drop(&mut self) {
         self.task.abort();
+        if let Some(canceller) = self.canceller.take() {
+            canceller.spawn();
+        }
     }
 }
 

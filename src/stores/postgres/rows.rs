@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::Client;
+use deadpool_postgres::ClientWrapper;
 use tokio_postgres::{Row, types::ToSql};
 
 use super::{
@@ -93,11 +93,10 @@ async fn read_storable(
 ) -> Result<Vec<Option<StoredRow>>> {
     let columns = transposed(keys.iter().map(|key| key.values().iter()));
     for attempt in 1_u32.. {
-        let client = database.client().await?;
-        let answer = database
-            .bounded(query(&client, &statements.read, &columns))
-            .await;
-        match answer {
+        let mut lease = database.lease().await?;
+        let asked = query(lease.client()?, &statements.read, &columns);
+        let answer = database.bounded(asked).await;
+        match lease.settle(answer) {
             Ok(rows) => {
                 return rows
                     .iter()
@@ -106,7 +105,6 @@ async fn read_storable(
                     .map_err(|fault| fault.at(database.target()));
             }
             Err(fault) => {
-                database.give_back(client, &fault);
                 // Reading twice does no harm, so a connection that the server has closed is not the caller's concern.
                 let is_worth_it =
                     fault.is_of_connection() || fault.is_of_plan() || fault.is_contention();
@@ -121,7 +119,7 @@ async fn read_storable(
 }
 
 async fn query(
-    client: &Client,
+    client: &ClientWrapper,
     sql: &str,
     columns: &[Vec<Bound<'_>>],
 ) -> Result<Vec<Row>, tokio_postgres::Error> {
@@ -177,9 +175,10 @@ pub(super) async fn write(
         key.chain(times).chain(&write.row.values)
     }));
     for attempt in 1_u32.. {
-        let client = database.client().await?;
-        let work = execute(&client, &statements.write, &columns);
-        match database.bounded(work).await {
+        let mut lease = database.lease().await?;
+        let work = execute(lease.client()?, &statements.write, &columns);
+        let done = database.bounded(work).await;
+        match lease.settle(done) {
             Ok(written) => {
                 return Ok(WriteCounts {
                     written,
@@ -187,10 +186,9 @@ pub(super) async fn write(
                 });
             }
             Err(fault) => {
-                database.give_back(client, &fault);
                 let is_undone = fault.is_contention() || fault.is_of_plan();
                 if !is_undone || attempt >= ATTEMPTS_MAX {
-                    return Err(fault.at(database.target()));
+                    return Err(fault.at_view(database.target(), &statements.view.name));
                 }
                 contention_wait(attempt).await;
             }
@@ -213,7 +211,7 @@ pub(super) fn times(write: &WriteRow) -> [Value; 2] {
 }
 
 async fn execute(
-    client: &Client,
+    client: &ClientWrapper,
     sql: &str,
     columns: &[Vec<Bound<'_>>],
 ) -> Result<u64, tokio_postgres::Error> {

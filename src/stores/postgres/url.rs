@@ -1,7 +1,7 @@
-//! Reads a connection string as libpq does: the parameters that tokio-postgres does not know, which are those of TLS,
-//! are taken out first.
+//! Reads a connection URL as libpq does: the parameters that tokio-postgres does not know, which are those of TLS, are
+//! taken out first.
 //!
-//! No message in here repeats the string or a value of it: it may hold a password.
+//! No message in here repeats the URL or a value of it: it may hold a password.
 
 use std::{borrow::Cow, fmt, path::PathBuf, str::FromStr};
 
@@ -78,7 +78,7 @@ pub(super) enum RootCerts {
     File(PathBuf),
 }
 
-/// The TLS part of a connection string.
+/// The TLS part of a connection URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TlsParameters {
     /// What is asked of the connection.
@@ -91,7 +91,7 @@ pub(super) struct TlsParameters {
     pub(super) client_key: Option<PathBuf>,
 }
 
-/// A connection string, read.
+/// A connection URL, read.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
     /// What tokio-postgres needs; its `Debug` leaves out the password.
@@ -101,17 +101,15 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Reads `postgres://…` or `key=value …`.
+    /// Reads `postgres://…` or `postgresql://…`.
     ///
     /// # Errors
     /// `InvalidArgument` for an unknown parameter, which is named, or a value that makes no sense.
     pub(super) fn parse(text: &str) -> Result<Target> {
-        let is_url = SCHEMES.iter().any(|scheme| text.starts_with(scheme));
-        let (driver_text, tls) = if is_url {
-            split_url(text)?
-        } else {
-            split_pairs(text)?
-        };
+        if !SCHEMES.iter().any(|scheme| text.starts_with(scheme)) {
+            return Err(fault("it begins with postgres:// or postgresql://"));
+        }
+        let (driver_text, tls) = split_url(text)?;
         let config: Config = driver_text.parse().map_err(|error| {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
             fault(&cause.unwrap_or_else(|| "it cannot be read".to_owned()))
@@ -196,47 +194,6 @@ fn decoded(text: &str) -> Result<Cow<'_, str>> {
         .map_err(|_| fault("a parameter that is not UTF-8"))
 }
 
-/// Takes the TLS parameters out of `key=value key='quoted value'`.
-fn split_pairs(text: &str) -> Result<(String, Pairs)> {
-    let mut kept = String::new();
-    let mut tls = Vec::new();
-    let mut rest = text.trim_start();
-    while !rest.is_empty() {
-        let (key, after) = rest
-            .split_once('=')
-            .ok_or_else(|| fault("it is neither a postgres:// URL nor key=value pairs"))?;
-        let key = key.trim();
-        let (value, after) = quoted_value(after.trim_start())?;
-        if takes(key)? {
-            tls.push((key.to_owned(), value));
-        } else {
-            let escaped = value.replace('\\', "\\\\").replace('\'', "\\'");
-            kept.push_str(&format!("{key}='{escaped}' "));
-        }
-        rest = after.trim_start();
-    }
-    Ok((kept, tls))
-}
-
-/// Reads one value, quoted or up to a space; returns it and what follows.
-fn quoted_value(text: &str) -> Result<(String, &str)> {
-    let unquoted = text.strip_prefix('\'');
-    let mut value = String::new();
-    let mut characters = unquoted.unwrap_or(text).chars();
-    loop {
-        match characters.next() {
-            Some('\'') if unquoted.is_some() => return Ok((value, characters.as_str())),
-            None if unquoted.is_some() => return Err(fault("a quoted value without an end")),
-            None => return Ok((value, "")),
-            Some(space) if unquoted.is_none() && space.is_whitespace() => {
-                return Ok((value, characters.as_str()));
-            }
-            Some('\\') => value.extend(characters.next()),
-            Some(character) => value.push(character),
-        }
-    }
-}
-
 /// Whether a parameter is one of TLS, which we read ourselves.
 fn takes(key: &str) -> Result<bool> {
     if matches!(key, "sslmode" | "sslrootcert" | "sslcert" | "sslkey") {
@@ -313,16 +270,6 @@ mod tests {
     }
 
     #[test]
-    fn pairs_read_as_in_libpq() {
-        let target =
-            Target::parse("host=db user = 'o\\'brien' password='a b\\\\' sslmode=require").unwrap();
-        assert_eq!(target.config.get_user(), Some("o'brien"));
-        assert_eq!(target.config.get_password(), Some("a b\\".as_bytes()));
-        assert_eq!(target.tls.mode, SslMode::Require);
-        assert_eq!(target.to_string(), "db:5432");
-    }
-
-    #[test]
     fn every_mode_has_its_name_and_the_default_is_prefer() {
         let mode = |parameters: &str| {
             Target::parse(&format!("postgres://h/d{parameters}"))
@@ -351,7 +298,7 @@ mod tests {
             "postgres://me:hunter2@h/d?sslcert=a",
             "postgres://me:hunter2@h/d?sslrootcert=system&sslmode=require",
             "postgres://",
-            "host=h password='hunter2",
+            "host=h password=hunter2",
             "hunter2",
         ] {
             let message = message(bad);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 use serde::de::DeserializeOwned;
 
 use super::{
@@ -11,10 +11,14 @@ use super::{
 };
 use crate::{
     catalog::{Catalog, Entity, FeatureView, Plan, ViewChange},
+    error::Error,
     features::Timestamp,
     stores::{
         definition,
-        table::{key_names, name_taken, quoted, quoted_list, revision_conflict, table_name},
+        table::{
+            key_names, name_differs_in_case, name_taken, quoted, quoted_list, revision_conflict,
+            table_name,
+        },
     },
 };
 
@@ -93,18 +97,21 @@ pub(super) fn apply(connection: &mut Connection, plan: &Plan) -> Result<Catalog,
 fn apply_view(transaction: &Transaction<'_>, change: &ViewChange) -> Result<(), Fault> {
     let table = table_name(&change.view);
     if change.is_new {
-        let sql = "SELECT count(*) FROM sqlite_master WHERE name = ? COLLATE NOCASE";
-        let same_name: i64 = transaction.query_row(sql, [&table], |row| row.get(0))?;
-        if same_name > 0 {
-            return Err(name_taken(&format!("a table {table}")).into());
+        let sql = "SELECT name FROM sqlite_master WHERE name = ? COLLATE NOCASE";
+        let found = transaction.query_row(sql, [&table], |row| row.get(0));
+        let found: Option<String> = found.optional()?;
+        if let Some(found) = found {
+            return Err(in_the_way("table", &table, &found).into());
         }
         transaction.execute_batch(&create_table(&change.view))?;
     }
     for field in &change.added {
-        let sql = "SELECT count(*) FROM pragma_table_info(?) WHERE name = ? COLLATE NOCASE";
-        let same_name: i64 = transaction.query_row(sql, [&table, &field.name], |row| row.get(0))?;
-        if same_name > 0 {
-            return Err(name_taken(&format!("a column {table}.{}", field.name)).into());
+        let sql = "SELECT name FROM pragma_table_info(?) WHERE name = ? COLLATE NOCASE";
+        let found = transaction.query_row(sql, [&table, &field.name], |row| row.get(0));
+        let found: Option<String> = found.optional()?;
+        if let Some(found) = found {
+            let column = |name: &str| format!("{table}.{name}");
+            return Err(in_the_way("column", &column(&field.name), &column(&found)).into());
         }
         transaction.execute_batch(&format!(
             "ALTER TABLE {} ADD COLUMN {}",
@@ -113,6 +120,15 @@ fn apply_view(transaction: &Transaction<'_>, change: &ViewChange) -> Result<(), 
         ))?;
     }
     Ok(())
+}
+
+/// SQLite's names know no upper and lower case, the names of views do.
+fn in_the_way(what: &str, name: &str, found: &str) -> Error {
+    if found == name {
+        name_taken(&format!("a {what} {name}"))
+    } else {
+        name_differs_in_case(what, name, found)
+    }
 }
 
 /// A STRICT table refuses values of another type, whoever writes them. Not WITHOUT ROWID, which is for narrow rows.

@@ -1,6 +1,6 @@
 //! What SQLite's errors mean to whoever runs the server, each with the file's path.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use rusqlite::ErrorCode;
 
@@ -10,8 +10,19 @@ use crate::error::{Error, ErrorKind};
 pub(super) enum Fault {
     /// SQLite's, which lacks the path.
     Sql(rusqlite::Error),
+    /// The work's own bound passed while it waited for something else than SQLite.
+    Late,
     /// One of ours, complete.
     Own(Error),
+}
+
+/// How long a piece of work may take, and the setting that says so.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bound {
+    /// How long.
+    pub(super) limit: Duration,
+    /// For the operator, who can change it.
+    pub(super) setting: &'static str,
 }
 
 impl From<rusqlite::Error> for Fault {
@@ -27,13 +38,49 @@ impl From<Error> for Fault {
 }
 
 impl Fault {
+    /// A refusal of values, with the name of the view whose they are.
+    pub(super) fn of_view(self, view: &str) -> Fault {
+        match self {
+            Fault::Sql(error) if is_about_values(&error) => {
+                let sentence =
+                    format!("feature view \"{view}\": the SQLite file cannot store this: {error}");
+                let refused = Error::new(ErrorKind::InvalidArgument, sentence);
+                Fault::Own(refused.with_source(error))
+            }
+            other @ (Fault::Sql(_) | Fault::Late | Fault::Own(_)) => other,
+        }
+    }
+
     /// The error for the caller.
-    pub(super) fn at(self, path: &Path) -> Error {
+    pub(super) fn at(self, path: &Path, bound: Bound) -> Error {
         match self {
             Fault::Own(error) => error,
+            Fault::Late => late(path, bound),
+            Fault::Sql(error)
+                if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) =>
+            {
+                late(path, bound).with_source(error)
+            }
             Fault::Sql(error) => describe(path, error),
         }
     }
+}
+
+/// A constraint, which may be the operator's own, or a limit of SQLite's.
+fn is_about_values(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch)
+    )
+}
+
+fn late(path: &Path, bound: Bound) -> Error {
+    Error::unavailable(format!(
+        "the work on the SQLite file {} took longer than {} ms ({})",
+        path.display(),
+        bound.limit.as_millis(),
+        bound.setting
+    ))
 }
 
 fn describe(path: &Path, error: rusqlite::Error) -> Error {
@@ -42,7 +89,10 @@ fn describe(path: &Path, error: rusqlite::Error) -> Error {
     let (kind, sentence) = match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (
             ErrorKind::Unavailable,
-            format!("the SQLite file {file} is locked by someone else"),
+            format!(
+                "the SQLite file {file} is locked by another write or load, of this server or of another process; \
+                 it stayed so for as long as the wait may take (database.connect_ms_max)"
+            ),
         ),
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => (
             ErrorKind::FailedPrecondition,
@@ -50,9 +100,7 @@ fn describe(path: &Path, error: rusqlite::Error) -> Error {
         ),
         Some(ErrorCode::CannotOpen) => (
             ErrorKind::FailedPrecondition,
-            format!(
-                "the SQLite file {file} cannot be opened or made; is its folder there and writable?"
-            ),
+            format!("the SQLite file {file} cannot be opened or made; is its folder writable?"),
         ),
         Some(ErrorCode::NotADatabase) => (
             ErrorKind::FailedPrecondition,

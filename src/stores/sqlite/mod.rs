@@ -14,15 +14,19 @@ use std::{path::Path, time::Duration};
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
-use self::{fault::Fault, pool::Pool};
+use self::{
+    fault::Fault,
+    pool::{Pool, Work},
+};
 use super::{
+    DatabaseOptions,
     migrations::{self, HISTORY_TABLE},
     statements::StatementCache,
     table::{check_keys, check_rows},
 };
 use crate::{
     catalog::{Catalog, CatalogStore, FeatureView, Plan},
-    error::Result,
+    error::{Error, Result},
     features::{
         EntityKey, Materialization, OnlineStore, RowBatches, StoredRow, WriteCounts, WriteRow,
     },
@@ -31,58 +35,34 @@ use crate::{
 /// Loads go one after the other; this is how long one waits for those before it.
 const LOAD_WAIT_MAX: Duration = Duration::from_secs(600);
 
-/// How a SQLite file is used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SqliteOptions {
-    /// Connections that read at the same time.
-    pub readers: usize,
-    /// How long to wait for another process that has locked the file.
-    pub busy_timeout: Duration,
-    /// How long to wait for a connection of our own.
-    pub acquire_timeout: Duration,
-}
-
-impl Default for SqliteOptions {
-    fn default() -> Self {
-        SqliteOptions {
-            readers: 4,
-            busy_timeout: Duration::from_secs(5),
-            acquire_timeout: Duration::from_secs(5),
-        }
-    }
-}
-
 /// Features and the catalog in one SQLite file.
 pub struct SqliteStore {
     writer: Pool,
     readers: Pool,
     loader: Pool,
+    load_timeout: Duration,
     statements: StatementCache,
 }
 
 impl SqliteStore {
-    /// Opens a file, or makes it. Its folder has to be there.
+    /// Opens a file, or makes it, and its folder.
     ///
     /// # Errors
-    /// `FailedPrecondition` where it cannot be opened, is not writable or no database; `Unavailable` where somebody else
-    /// keeps it locked. The path is named.
-    pub async fn open(path: &Path, options: &SqliteOptions) -> Result<SqliteStore> {
+    /// `FailedPrecondition` where file or folder cannot be made, or the file cannot be opened, is not writable or no
+    /// database; `Unavailable` where somebody else keeps it locked. The path is named.
+    pub async fn open(path: &Path, options: &DatabaseOptions) -> Result<SqliteStore> {
+        make_folder(path).await?;
         let pool = |size, is_read_only, acquire_timeout| {
-            Pool::new(
-                path,
-                size,
-                is_read_only,
-                options.busy_timeout,
-                acquire_timeout,
-            )
+            Pool::new(path, size, is_read_only, options, acquire_timeout)
         };
         let store = SqliteStore {
             writer: pool(1, false, options.acquire_timeout),
-            readers: pool(options.readers.max(1), true, options.acquire_timeout),
+            readers: pool(options.pool_size.max(1), true, options.acquire_timeout),
             loader: pool(1, false, LOAD_WAIT_MAX),
+            load_timeout: options.load_timeout,
             statements: StatementCache::new(rows::build_statements),
         };
-        store.writer.run(probe).await?;
+        store.writer.run(Work::Statement, probe).await?;
         Ok(store)
     }
 
@@ -91,9 +71,10 @@ impl SqliteStore {
     /// # Errors
     /// `FailedPrecondition` where the file is newer than this binary or a migration fails; nothing has changed then.
     pub async fn migrate(&self) -> Result<Vec<String>> {
-        let done = self.writer.run(|connection| {
-            connection.set_transaction_behavior(TransactionBehavior::Immediate);
+        let done = self.writer.run(Work::Load, |connection| {
             let runner = migrations::for_sqlite();
+            migrations::check_not_newer(&runner, &applied_versions(connection)?)?;
+            connection.set_transaction_behavior(TransactionBehavior::Immediate);
             // Of two processes the slower one finds the tables made, and nothing to do when it looks again.
             let report = runner.run(connection).or_else(|_| runner.run(connection));
             connection.set_transaction_behavior(TransactionBehavior::Deferred);
@@ -109,19 +90,8 @@ impl SqliteStore {
     /// # Errors
     /// `FailedPrecondition` where it is behind or newer.
     pub async fn check_schema(&self) -> Result<()> {
-        let checked = self.readers.run(|connection| {
-            let sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?";
-            let history = connection
-                .query_row(sql, [HISTORY_TABLE], |_| Ok(()))
-                .optional()?;
-            let mut applied = Vec::new();
-            if history.is_some() {
-                let sql = format!("SELECT version FROM {HISTORY_TABLE}");
-                let mut select = connection.prepare(&sql)?;
-                for version in select.query_map([], |row| row.get(0))? {
-                    applied.push(version?);
-                }
-            }
+        let checked = self.readers.run(Work::Statement, |connection| {
+            let applied = applied_versions(connection)?;
             Ok(migrations::check_versions(
                 &migrations::for_sqlite(),
                 &applied,
@@ -129,6 +99,38 @@ impl SqliteStore {
         });
         checked.await
     }
+}
+
+async fn make_folder(path: &Path) -> Result<()> {
+    let Some(folder) = path.parent().filter(|folder| *folder != Path::new("")) else {
+        return Ok(());
+    };
+    let made = tokio::fs::create_dir_all(folder).await;
+    made.map_err(|fault| {
+        let sentence = format!(
+            "the folder {} for the SQLite file {} cannot be made: {fault}",
+            folder.display(),
+            path.display()
+        );
+        Error::failed_precondition(sentence).with_source(fault)
+    })
+}
+
+/// The versions of the migrations that the file has had.
+fn applied_versions(connection: &Connection) -> Result<Vec<i32>, Fault> {
+    let sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?";
+    let history = connection
+        .query_row(sql, [HISTORY_TABLE], |_| Ok(()))
+        .optional()?;
+    let mut applied = Vec::new();
+    if history.is_some() {
+        let sql = format!("SELECT version FROM {HISTORY_TABLE}");
+        let mut select = connection.prepare(&sql)?;
+        for version in select.query_map([], |row| row.get(0))? {
+            applied.push(version?);
+        }
+    }
+    Ok(applied)
 }
 
 /// Reads the file's header, which tells whether it is a database at all.
@@ -142,9 +144,9 @@ impl OnlineStore for SqliteStore {
         check_keys(view, keys)?;
         let statements = self.statements.of(view);
         let keys = keys.to_vec();
-        let found = self
-            .readers
-            .run(move |connection| rows::read(connection, &statements, &keys));
+        let found = self.readers.run(Work::Statement, move |connection| {
+            rows::read(connection, &statements, &keys)
+        });
         found.await
     }
 
@@ -154,9 +156,9 @@ impl OnlineStore for SqliteStore {
             return Ok(WriteCounts::default());
         }
         let statements = self.statements.of(view);
-        let written = self
-            .writer
-            .run(move |connection| rows::write(connection, &statements, rows));
+        let written = self.writer.run(Work::Statement, move |connection| {
+            rows::write(connection, &statements, rows)
+        });
         written.await
     }
 
@@ -168,9 +170,10 @@ impl OnlineStore for SqliteStore {
     ) -> Result<WriteCounts> {
         let statements = self.statements.of(view);
         let note = note.clone();
-        let loaded = self
-            .loader
-            .run(move |connection| rows::load(connection, &statements, batches, &note));
+        let limit = self.load_timeout;
+        let loaded = self.loader.run(Work::Load, move |connection| {
+            rows::load(connection, &statements, batches, &note, limit)
+        });
         loaded.await
     }
 
@@ -180,28 +183,28 @@ impl OnlineStore for SqliteStore {
         source: &str,
     ) -> Result<Option<Materialization>> {
         let (view, source) = (view.to_owned(), source.to_owned());
-        let found = self
-            .readers
-            .run(move |connection| rows::last_materialization(connection, &view, &source));
+        let found = self.readers.run(Work::Statement, move |connection| {
+            rows::last_materialization(connection, &view, &source)
+        });
         found.await
     }
 
     async fn ping(&self) -> Result<()> {
-        self.readers.run(probe).await
+        self.readers.run(Work::Statement, probe).await
     }
 }
 
 #[async_trait]
 impl CatalogStore for SqliteStore {
     async fn load_catalog(&self) -> Result<Catalog> {
-        self.readers.run(catalog::load).await
+        self.readers.run(Work::Statement, catalog::load).await
     }
 
     async fn apply_plan(&self, plan: &Plan) -> Result<Catalog> {
         let plan = plan.clone();
-        let applied = self
-            .writer
-            .run(move |connection| catalog::apply(connection, &plan));
+        let applied = self.writer.run(Work::Load, move |connection| {
+            catalog::apply(connection, &plan)
+        });
         applied.await
     }
 }

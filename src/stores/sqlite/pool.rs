@@ -9,13 +9,28 @@ use std::{
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use tokio::sync::Semaphore;
 
-use super::fault::Fault;
-use crate::error::{Error, ErrorKind, Result};
+use super::fault::{Bound, Fault};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    stores::DatabaseOptions,
+};
 
 /// SQL that a connection keeps prepared; least recently used ones go.
 const STATEMENTS_CACHED_MAX: usize = 256;
 /// Between two attempts to switch a new file to write-ahead logging, which does not wait for locks by itself.
 const WAL_RETRY_WAIT: Duration = Duration::from_millis(10);
+
+/// SQLite's own operations between two looks at the clock: some microseconds of work.
+const CLOCK_OPERATIONS: i32 = 1_000;
+
+/// What a piece of work is, which decides how long it may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Work {
+    /// A read or a write.
+    Statement,
+    /// A load, a migration, the applying of a plan.
+    Load,
+}
 
 /// A number of connections of one purpose, opened when first needed.
 pub(super) struct Pool {
@@ -27,24 +42,27 @@ pub(super) struct Pool {
 struct Shared {
     path: PathBuf,
     busy_timeout: Duration,
+    statement_timeout: Duration,
+    load_timeout: Duration,
     is_read_only: bool,
     idle: Mutex<Vec<Connection>>,
 }
 
 impl Pool {
-    /// A pool of `size` connections. `busy_timeout` bounds the wait for other processes, `acquire_timeout` the one for
-    /// a connection.
+    /// A pool of `size` connections. `acquire_timeout` bounds the wait for one of them.
     pub(super) fn new(
         path: &Path,
         size: usize,
         is_read_only: bool,
-        busy_timeout: Duration,
+        options: &DatabaseOptions,
         acquire_timeout: Duration,
     ) -> Self {
         Pool {
             shared: Arc::new(Shared {
                 path: path.to_owned(),
-                busy_timeout,
+                busy_timeout: options.connect_timeout,
+                statement_timeout: options.statement_timeout,
+                load_timeout: options.load_timeout,
                 is_read_only,
                 idle: Mutex::default(),
             }),
@@ -53,9 +71,11 @@ impl Pool {
         }
     }
 
-    /// Runs a closure on a connection, on a thread that may block. It runs to its end even if nobody waits any more.
+    /// Runs a closure on a connection, on a thread that may block, up to the bound of its kind. It runs to its end even
+    /// if nobody waits any more.
     pub(super) async fn run<T: Send + 'static>(
         &self,
+        kind: Work,
         work: impl FnOnce(&mut Connection) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T> {
         let permits = Arc::clone(&self.permits);
@@ -65,7 +85,7 @@ impl Pool {
             .map_err(|closed| Error::internal("a closed pool").with_source(closed))?;
         let shared = Arc::clone(&self.shared);
         let task = tokio::task::spawn_blocking(move || {
-            let done = shared.run(work);
+            let done = shared.run(shared.bound(kind), work);
             drop(permit);
             done
         });
@@ -85,19 +105,53 @@ impl Pool {
     }
 }
 
+/// Takes the bound away again: for cleaning up after work that it ended, and for whoever is next.
+pub(super) fn unwatch(connection: &mut Connection) -> Result<(), Fault> {
+    Ok(connection.progress_handler(0, None::<fn() -> bool>)?)
+}
+
 impl Shared {
-    fn run<T>(&self, work: impl FnOnce(&mut Connection) -> Result<T, Fault>) -> Result<T> {
+    fn bound(&self, kind: Work) -> Bound {
+        match kind {
+            Work::Statement => Bound {
+                limit: self.statement_timeout,
+                setting: "database.statement_ms_max",
+            },
+            Work::Load => Bound {
+                limit: self.load_timeout,
+                setting: "database.load_ms_max",
+            },
+        }
+    }
+
+    fn run<T>(
+        &self,
+        bound: Bound,
+        work: impl FnOnce(&mut Connection) -> Result<T, Fault>,
+    ) -> Result<T> {
         let reused = self.lock_idle().pop();
         let mut connection = match reused {
             Some(connection) => connection,
-            None => self.open().map_err(|fault| fault.at(&self.path))?,
+            None => self.open().map_err(|fault| fault.at(&self.path, bound))?,
         };
         // A panic in here drops the connection, with whatever state it was in.
-        let done = work(&mut connection);
-        if connection.is_autocommit() {
+        let done = self
+            .watch(&mut connection, bound.limit)
+            .and_then(|()| work(&mut connection));
+        let unwatched = unwatch(&mut connection);
+        if connection.is_autocommit() && unwatched.is_ok() {
             self.lock_idle().push(connection);
         }
-        done.map_err(|fault| fault.at(&self.path))
+        done.map_err(|fault| fault.at(&self.path, bound))
+    }
+
+    /// Stops whatever SQLite does once the bound has passed, the wait for a locked file included.
+    fn watch(&self, connection: &mut Connection, limit: Duration) -> Result<(), Fault> {
+        connection.busy_timeout(self.busy_timeout.min(limit))?;
+        // A bound beyond the clock's end is none.
+        let give_up_at = Instant::now().checked_add(limit);
+        let is_over = move || give_up_at.is_some_and(|end| Instant::now() >= end);
+        Ok(connection.progress_handler(CLOCK_OPERATIONS, Some(is_over))?)
     }
 
     fn lock_idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {

@@ -1,9 +1,16 @@
 //! Rows of a view's table: reading by key, conditional upserts, loading through a temporary table.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params_from_iter};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     fault::Fault,
+    pool::unwatch,
     values::{Bound, read_cell, read_time},
 };
 use crate::{
@@ -90,7 +97,8 @@ pub(super) fn write(
 ) -> Result<WriteCounts, Fault> {
     let row_count = count(rows.len());
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let written = upsert(&transaction, &statements.write, &newest(rows))?;
+    let written = upsert(&transaction, &statements.write, &newest(rows))
+        .map_err(|fault| fault.of_view(&statements.view.name))?;
     transaction.commit()?;
     Ok(WriteCounts {
         written,
@@ -120,11 +128,15 @@ pub(super) fn load(
     statements: &Statements,
     batches: RowBatches,
     note: &Materialization,
+    limit: Duration,
 ) -> Result<WriteCounts, Fault> {
-    let staged = stage(connection, &statements.view, batches);
+    let give_up_at = Instant::now().checked_add(limit);
+    let staged = stage(connection, &statements.view, batches, give_up_at);
     let merged = staged.and_then(|row_count| merge(connection, &statements.view, row_count, note));
+    // Whatever ended the load, it leaves nothing behind.
+    unwatch(connection)?;
     connection.execute_batch("DROP TABLE IF EXISTS temp.ferrocast_stage")?;
-    merged
+    merged.map_err(|fault| fault.of_view(&statements.view.name))
 }
 
 /// The temporary table has the view's key, so that the newest row of each entity is all that it keeps.
@@ -132,6 +144,7 @@ fn stage(
     connection: &mut Connection,
     view: &FeatureView,
     mut batches: RowBatches,
+    give_up_at: Option<Instant>,
 ) -> Result<u64, Fault> {
     let keys = quoted_list(key_names(view));
     let values = quoted_list(value_names(view));
@@ -142,7 +155,7 @@ fn stage(
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
     let mut row_count = 0;
     loop {
-        let rows = match batches.blocking_recv() {
+        let rows = match next_batch(&mut batches, give_up_at)? {
             Some(Some(batch)) => batch?,
             Some(None) => break,
             None => return Err(source_gone().into()),
@@ -153,6 +166,18 @@ fn stage(
     }
     transaction.commit()?;
     Ok(row_count)
+}
+
+/// What a source sends; none where it went away.
+type Message = Option<Option<crate::error::Result<Vec<WriteRow>>>>;
+
+/// Waits for the source, which may be slower than the load's bound.
+fn next_batch(batches: &mut RowBatches, give_up_at: Option<Instant>) -> Result<Message, Fault> {
+    let Some(give_up_at) = give_up_at else {
+        return Ok(batches.blocking_recv());
+    };
+    let received = Handle::current().block_on(timeout_at(give_up_at, batches.recv()));
+    received.map_err(|_| Fault::Late)
 }
 
 fn merge(

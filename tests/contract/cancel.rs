@@ -1,0 +1,123 @@
+//! Requests that nobody waits for any more, while PostgreSQL is still at work on them.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ferrocast::{
+    catalog::{CatalogStore, FeatureView},
+    config::Secret,
+    error::Result,
+    features::OnlineStore,
+    stores::{DatabaseOptions, Store, open},
+};
+use tokio::{sync::mpsc, task::JoinHandle};
+
+use crate::{fixtures::*, postgres::Postgres};
+
+/// A bound on waiting for something that has to come, on a machine however slow.
+pub const WAIT_MAX: Duration = Duration::from_secs(120);
+/// Longer than that, so that nothing comes of waiting for it.
+const NEVER: Duration = Duration::from_secs(3_600);
+
+/// A store with a single connection, which no bound on statements frees.
+pub async fn lone_connection(url: &str) -> Arc<Store> {
+    let mut options = DatabaseOptions::new(Secret::from(url));
+    options.pool_size = 1;
+    options.acquire_timeout = WAIT_MAX;
+    options.statement_timeout = NEVER;
+    open(&options).await.unwrap()
+}
+
+/// Waits until as many of a database's connections wait for a lock.
+pub async fn await_lock_waits(watcher: &tokio_postgres::Client, expected: i64) {
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let give_up_at = Instant::now() + WAIT_MAX;
+    loop {
+        let waiting: i64 = watcher.query_one(sql, &[]).await.unwrap().get(0);
+        if waiting == expected {
+            return;
+        }
+        assert!(Instant::now() < give_up_at, "{waiting} still wait");
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Drops a request that waits for a lock, with the lock still held.
+pub async fn abandon<T>(watcher: &tokio_postgres::Client, request: JoinHandle<T>) {
+    await_lock_waits(watcher, 1).await;
+    request.abort();
+    assert!(request.await.err().unwrap().is_cancelled());
+}
+
+#[derive(Clone, Copy)]
+enum Work {
+    Read,
+    Write,
+    Load,
+    Catalog,
+}
+
+async fn run(store: Arc<Store>, view: Arc<FeatureView>, work: Work) -> Result<()> {
+    let row = number(1, 1, 1, 1.0);
+    match work {
+        Work::Read => store.read(&view, &[id(1)]).await.map(|_| ()),
+        Work::Write => store.write(&view, vec![row]).await.map(|_| ()),
+        Work::Load => {
+            let (sender, batches) = mpsc::channel(2);
+            sender.try_send(Some(Ok(vec![row]))).unwrap();
+            sender.try_send(None).unwrap();
+            store.load(&view, batches, &note("gone")).await.map(|_| ())
+        }
+        Work::Catalog => store.load_catalog().await.map(|_| ()),
+    }
+}
+
+#[tokio::test]
+async fn an_abandoned_request_frees_its_connection_and_the_server() {
+    let fixture = postgres().await;
+    let view = numbers(&fixture).await;
+    let name = fixture.url.rsplit('/').next().unwrap();
+    let blocker = Postgres::shared().connect(name).await;
+    let store = lone_connection(&fixture.url).await;
+    for work in [Work::Read, Work::Write, Work::Load, Work::Catalog] {
+        blocker
+            .batch_execute(
+                "BEGIN; LOCK TABLE fv_numbers, ferrocast_catalog IN ACCESS EXCLUSIVE MODE",
+            )
+            .await
+            .unwrap();
+        let request = tokio::spawn(run(Arc::clone(&store), Arc::clone(&view), work));
+        abandon(&blocker, request).await;
+        // The lock is still held, and the only connection free all the same.
+        store.ping().await.unwrap();
+        let note = store.last_materialization("numbers", "x").await;
+        assert_eq!(note.unwrap(), None);
+        // Nothing of the request is left on the server: neither its wait nor, later, what it would have done.
+        await_lock_waits(&blocker, 0).await;
+        blocker.batch_execute("COMMIT").await.unwrap();
+        assert_eq!(store.read(&view, &[id(1)]).await.unwrap(), [None]);
+    }
+}
+
+#[tokio::test]
+async fn a_deadline_of_the_callers_frees_the_connection() {
+    let fixture = postgres().await;
+    let view = numbers(&fixture).await;
+    let name = fixture.url.rsplit('/').next().unwrap();
+    let blocker = Postgres::shared().connect(name).await;
+    blocker
+        .batch_execute("BEGIN; LOCK TABLE fv_numbers IN ACCESS EXCLUSIVE MODE")
+        .await
+        .unwrap();
+    let store = lone_connection(&fixture.url).await;
+    let keys = [id(1)];
+    let read = store.read(&view, &keys);
+    let deadline = tokio::time::timeout(Duration::from_millis(200), read);
+    assert!(deadline.await.is_err());
+    store.ping().await.unwrap();
+    await_lock_waits(&blocker, 0).await;
+    blocker.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(store.read(&view, &keys).await.unwrap(), [None]);
+}
