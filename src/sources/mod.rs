@@ -9,7 +9,7 @@ mod layout;
 mod parquet;
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Read},
     path::Path,
 };
@@ -75,15 +75,15 @@ pub fn digest(path: &Path, view: &FeatureView) -> Result<String> {
 }
 
 fn open_file(path: &Path) -> Result<File> {
-    let file = File::open(path).map_err(|fault| unreadable(path, fault))?;
-    let metadata = file.metadata().map_err(|fault| unreadable(path, fault))?;
-    if metadata.is_dir() {
+    // Asked before it is opened: opening a pipe waits for whoever writes into it.
+    let metadata = fs::metadata(path).map_err(|fault| unreadable(path, fault))?;
+    if !metadata.is_file() {
         return Err(Error::failed_precondition(format!(
-            "{} is a folder, not a file",
+            "{} is no regular file",
             path.display()
         )));
     }
-    Ok(file)
+    File::open(path).map_err(|fault| unreadable(path, fault))
 }
 
 fn unreadable(path: &Path, fault: io::Error) -> Error {

@@ -91,6 +91,17 @@ pub async fn open(options: &DatabaseOptions) -> Result<Arc<Store>> {
     ))
 }
 
+/// Checks what a URL says, without connecting.
+///
+/// # Errors
+/// `InvalidArgument` for a parameter that is unknown or has no such value.
+pub fn check_url(url: &Secret) -> Result<()> {
+    if url.reveal().starts_with("sqlite:") {
+        return Ok(());
+    }
+    postgres::check_url(url.reveal())
+}
+
 impl Store {
     /// Applies the migrations that the database has not had; returns their names. Safe to run from several processes.
     ///

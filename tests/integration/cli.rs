@@ -145,6 +145,13 @@ fn configuration_faults_come_at_once_with_exit_64() {
     let (code, _, stderr) = project.run(&["check", "--set", "gateway.aliases=POST /old"]);
     assert_eq!(code, 64);
     assert!(stderr.contains("gateway.aliases"), "{stderr}");
+    let done = ferrocast(&["check", "--database-url", "postgres://u@h/d?sslmode=bogus"]);
+    assert_eq!(done.status.code(), Some(64));
+    assert!(
+        text(&done.stderr).contains("sslmode"),
+        "{}",
+        text(&done.stderr)
+    );
     let (code, _, stderr) = project.run(&["serve", "--grpc-adr", "x"]);
     assert_eq!(code, 64);
     assert!(stderr.contains("--grpc-addr"), "{stderr}");
@@ -169,6 +176,21 @@ fn check_starts_nothing_and_passes_the_repository() {
     let stdout = text(&done.stdout);
     assert!(stdout.contains("model credit_risk version 1"), "{stdout}");
     assert!(!dir.path().join("data").exists());
+}
+
+#[test]
+fn check_opens_the_sources() {
+    let project = Project::new("user_id,event_timestamp,age\n");
+    let (code, _, stderr) = project.run(&["check"]);
+    assert_ne!(code, 0);
+    assert!(
+        stderr.contains("users.csv") && stderr.contains("city"),
+        "{stderr}"
+    );
+    fs::remove_file(project.dir.path().join("models/demo/users.csv")).unwrap();
+    let (code, _, stderr) = project.run(&["check"]);
+    assert_ne!(code, 0);
+    assert!(stderr.contains("users.csv"), "{stderr}");
 }
 
 #[test]

@@ -44,6 +44,11 @@ pub struct PostgresStore {
     statements: StatementCache,
 }
 
+/// Checks what a URL says, without connecting.
+pub(super) fn check_url(text: &str) -> Result<()> {
+    url::Target::parse(text).map(|_| ())
+}
+
 impl PostgresStore {
     /// Reads the URL and makes a first connection, so that a wrong one is told at once.
     ///
