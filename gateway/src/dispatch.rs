@@ -16,10 +16,11 @@ use crate::body::read_body;
 use crate::deadline::deadline;
 use crate::edge::{RequestId, RouteLabel};
 use crate::fault::{Fault, REQUEST_ID};
+use crate::heavy::on_message;
 use crate::rules::{Found, Route};
 use crate::shared::Shared;
 use crate::stream::{Framing, StreamState, call_fault, stream_response};
-use crate::transcode::{Parts, answer_json, request_message};
+use crate::transcode::{answer_json, bind, body_message, encoded};
 
 /// Headers that go on to the server as they are.
 const FORWARDED: [HeaderName; 3] = [
@@ -147,15 +148,14 @@ impl Call<'_> {
         let body = timeout_at(deadline, read)
             .await
             .map_err(|_| Fault::deadline())??;
-        let message = request_message(
-            self.route,
-            &Parts {
-                captured: &self.captured,
-                query: self.query,
-                body: self.alias_body.as_deref().unwrap_or(&body),
-                json_depth_max: config.json_depth_max,
-            },
-        )?;
+        let body = self.alias_body.clone().map_or(body, Bytes::from);
+        let (bytes, depth_max) = (body.len(), config.json_depth_max);
+        let route = self.route.clone();
+        let read = move || body_message(&route, &body, depth_max);
+        let mut message = on_message(&self.shared.heavy_places, bytes, deadline, read).await?;
+        bind(self.route, self.query, &self.captured, &mut message)?;
+        let encode = move || Ok(encoded(&message));
+        let message = on_message(&self.shared.heavy_places, bytes, deadline, encode).await?;
         let request = self.grpc_request(message, deadline)?;
         if is_stream {
             self.stream(request, deadline).await
@@ -178,7 +178,10 @@ impl Call<'_> {
             .await
             .map_err(|_| Fault::deadline())?
             .map_err(|status| self.fault(&status, deadline))?;
-        let mut response = Response::new(Body::from(answer_json(self.route, answer)?));
+        let (bytes, route) = (answer.len(), self.route.clone());
+        let write = move || answer_json(&route, answer);
+        let json = on_message(&self.shared.heavy_places, bytes, deadline, write).await?;
+        let mut response = Response::new(Body::from(json));
         response.headers_mut().insert(
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/json"),

@@ -1,6 +1,7 @@
 //! Puts a gateway together: checks the configuration, reads the routes, renders the pages, and makes the router.
 
 use std::sync::Arc;
+use std::thread;
 
 use axum::Router;
 use axum::extract::State;
@@ -52,6 +53,7 @@ impl Gateway {
             .collect();
         let shared = Shared {
             pages: Pages::new(&config.title, &openapi),
+            heavy_places: Semaphore::new(thread::available_parallelism().map_or(1, usize::from)),
             places: Arc::new(Semaphore::new(config.requests_max)),
             detail_types: detail_types(pool),
             routes,

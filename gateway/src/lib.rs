@@ -30,6 +30,7 @@ mod error;
 mod fault;
 mod gateway;
 mod health;
+mod heavy;
 mod json;
 mod openapi;
 mod reflection;

@@ -38,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) detail_types: DescriptorPool,
     /// A place for each request that may be under way.
     pub(crate) places: Arc<Semaphore>,
+    /// A place for each large message that may be read or written at once: as many as cores.
+    pub(crate) heavy_places: Semaphore,
     /// The gateway's own paths that no rpc took.
     pub(crate) own_paths: Vec<&'static str>,
     /// The pages for people.

@@ -9,42 +9,49 @@ use crate::fault::Fault;
 use crate::json::{is_textual, parse_text, read_field, read_message, write_field, write_message};
 use crate::rules::{BodyRule, Route, decode};
 
-/// The parts of a request that fill the message.
-pub(crate) struct Parts<'a> {
-    /// The raw text of the path's variables, in order.
-    pub(crate) captured: &'a [Vec<&'a str>],
-    /// The raw query, without the question mark.
-    pub(crate) query: &'a str,
-    /// The body.
-    pub(crate) body: &'a [u8],
-    /// How deep the body may be nested.
-    pub(crate) json_depth_max: usize,
-}
-
-/// Builds the rpc's message, encoded.
+/// Reads the body into the rpc's message.
 ///
 /// # Errors
 /// 400 that names the field at fault.
-pub(crate) fn request_message(route: &Route, parts: &Parts<'_>) -> Result<Bytes, Fault> {
+pub(crate) fn body_message(
+    route: &Route,
+    body: &[u8],
+    json_depth_max: usize,
+) -> Result<DynamicMessage, Fault> {
     let input = route.rpc.input();
-    let mut message = match &route.body {
-        BodyRule::All => read_message(input, parts.body, parts.json_depth_max)?,
-        BodyRule::Field(field) => read_field(input, field, parts.body, parts.json_depth_max)?,
-        BodyRule::None if parts.body.iter().all(u8::is_ascii_whitespace) => {
-            DynamicMessage::new(input)
+    match &route.body {
+        BodyRule::All => read_message(input, body, json_depth_max),
+        BodyRule::Field(field) => read_field(input, field, body, json_depth_max),
+        BodyRule::None if body.iter().all(u8::is_ascii_whitespace) => {
+            Ok(DynamicMessage::new(input))
         }
-        BodyRule::None => {
-            return Err(Fault::invalid(format!(
-                "{} takes no body",
-                route.rpc.name()
-            )));
-        }
-    };
-    bind_query(route, parts.query, &mut message)?;
-    for (path, captured) in route.variables.iter().zip(parts.captured) {
-        bind_variable(&mut message, path, captured)?;
+        BodyRule::None => Err(Fault::invalid(format!(
+            "{} takes no body",
+            route.rpc.name()
+        ))),
     }
-    Ok(message.encode_to_vec().into())
+}
+
+/// Fills in what the query and the path's variables (their raw text, in order) say.
+///
+/// # Errors
+/// 400 that names the field at fault.
+pub(crate) fn bind(
+    route: &Route,
+    query: &str,
+    captured: &[Vec<&str>],
+    message: &mut DynamicMessage,
+) -> Result<(), Fault> {
+    bind_query(route, query, message)?;
+    for (path, captured) in route.variables.iter().zip(captured) {
+        bind_variable(message, path, captured)?;
+    }
+    Ok(())
+}
+
+/// The message as the wire carries it.
+pub(crate) fn encoded(message: &DynamicMessage) -> Bytes {
+    message.encode_to_vec().into()
 }
 
 /// Writes the rpc's answer, or the field of it that the route sends.

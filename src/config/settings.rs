@@ -144,7 +144,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("limits.features_max", "1000", "Features a request"),
     setting(
         "limits.values_max",
-        "1000000",
+        "300000",
         "Values a request: entities times features, rows times inputs",
     ),
     setting(
