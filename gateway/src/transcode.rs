@@ -6,7 +6,7 @@ use prost::Message as _;
 use prost_reflect::{DynamicMessage, FieldDescriptor, MessageDescriptor};
 
 use crate::fault::Fault;
-use crate::json::{is_textual, parse_text, read_field, read_message, write_field, write_message};
+use crate::json::{is_textual, parse_text, read_field, read_message, write_field, write_wire};
 use crate::rules::{BodyRule, Route, decode};
 
 /// Reads the body into the rpc's message.
@@ -59,10 +59,13 @@ pub(crate) fn encoded(message: &DynamicMessage) -> Bytes {
 /// # Errors
 /// 500 where the bytes are not what the descriptors say.
 pub(crate) fn answer_json(route: &Route, bytes: Bytes) -> Result<Vec<u8>, Fault> {
-    let message = DynamicMessage::decode(route.rpc.output(), bytes).map_err(Fault::bad_answer)?;
+    let output = route.rpc.output();
     let json = match &route.response_body {
-        Some(field) => write_field(&message, field),
-        None => write_message(&message),
+        Some(field) => {
+            let message = DynamicMessage::decode(output, bytes).map_err(Fault::bad_answer)?;
+            write_field(&message, field)
+        }
+        None => write_wire(&output, &bytes),
     };
     json.map_err(Fault::bad_answer)
 }

@@ -3,9 +3,13 @@
 mod depth;
 mod read;
 mod scalar;
+mod wire;
 mod write;
 
 pub(crate) use depth::depth_exceeds;
 pub(crate) use read::{read_field, read_message};
 pub(crate) use scalar::{is_textual, parse_text};
-pub(crate) use write::{to_json_value, write_field, write_message};
+pub(crate) use wire::write_wire;
+#[cfg(test)]
+pub(crate) use write::write_message;
+pub(crate) use write::{to_json_value, write_field};

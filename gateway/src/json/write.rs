@@ -9,10 +9,11 @@ use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, ReflectMessag
 use serde::ser::{Error as _, SerializeMap as _, SerializeSeq as _};
 use serde::{Serialize, Serializer};
 
-/// Writes a message.
+/// Writes a message that is held as a whole; `wire` is held against it.
 ///
 /// # Errors
 /// A value that JSON cannot say, as a timestamp out of range.
+#[cfg(test)]
 pub(crate) fn write_message(message: &DynamicMessage) -> Result<Vec<u8>, serde_json::Error> {
     serde_json::to_vec(&MessageJson(message))
 }
@@ -43,7 +44,7 @@ pub(crate) fn to_json_value(
     serde_json::to_value(MessageJson(message))
 }
 
-struct MessageJson<'a>(&'a DynamicMessage);
+pub(super) struct MessageJson<'a>(pub(super) &'a DynamicMessage);
 
 impl Serialize for MessageJson<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -82,21 +83,30 @@ fn serialize_fields<M: serde::ser::SerializeMap>(
     map: &mut M,
 ) -> Result<(), M::Error> {
     for field in message.descriptor().fields() {
-        let is_written =
-            message.has_field(&field) || !(field.is_map() || field.supports_presence());
-        if is_written {
-            let value = message.get_field(&field);
-            let kind = field.kind();
-            map.serialize_entry(
-                field.json_name(),
-                &ValueJson {
-                    value: value.as_ref(),
-                    kind: &kind,
-                },
-            )?;
-        }
+        serialize_field(message, &field, map)?;
     }
     Ok(())
+}
+
+/// One field of a message, if it is written at all.
+pub(super) fn serialize_field<M: serde::ser::SerializeMap>(
+    message: &DynamicMessage,
+    field: &FieldDescriptor,
+    map: &mut M,
+) -> Result<(), M::Error> {
+    let is_written = message.has_field(field) || !(field.is_map() || field.supports_presence());
+    if !is_written {
+        return Ok(());
+    }
+    let value = message.get_field(field);
+    let kind = field.kind();
+    map.serialize_entry(
+        field.json_name(),
+        &ValueJson {
+            value: value.as_ref(),
+            kind: &kind,
+        },
+    )
 }
 
 /// A Struct, a ListValue or a wrapper is its one field.
