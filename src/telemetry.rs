@@ -6,16 +6,30 @@ use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::{
     config::{LogFormat, TelemetryConfig},
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
 };
+
+/// Checks what is to be logged.
+///
+/// # Errors
+/// `InvalidArgument` for a filter that does not parse.
+pub fn check(config: &TelemetryConfig) -> Result<()> {
+    filter(config).map(|_| ())
+}
+
+fn filter(config: &TelemetryConfig) -> Result<EnvFilter> {
+    EnvFilter::try_new(&config.log_filter).map_err(|fault| {
+        let fault = format!("\"{}\" does not parse: {fault}", config.log_filter);
+        Error::new(ErrorKind::InvalidArgument, fault)
+    })
+}
 
 /// Starts logging, once a process.
 ///
 /// # Errors
 /// `InvalidArgument` for a filter that does not parse; `Internal` where logging was started before.
 pub fn start(config: &TelemetryConfig) -> Result<()> {
-    let filter = EnvFilter::try_new(&config.log_filter)
-        .map_err(|fault| Error::invalid("telemetry.log_filter", fault.to_string()))?;
+    let filter = filter(config)?;
     let as_json = match config.log_format {
         LogFormat::Json => true,
         LogFormat::Text => false,

@@ -13,7 +13,7 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use crate::{
     catalog::{Catalog, CatalogHandle, CatalogStore},
     config::{Config, DatabaseConfig, LimitsConfig},
-    error::{Error, Result},
+    error::{Error, Result, Violation},
     features::OnlineStore,
     grpc::{
         DESCRIPTOR_SET, FeatureApi, ModelApi, PredictionApi, RequestLimits,
@@ -28,10 +28,28 @@ use crate::{
     middleware::{self, Bounds},
     runtimes::onnx::OnnxLoader,
     stores::{self, DatabaseOptions, Store},
+    telemetry,
 };
 
 pub use banner::banner;
-pub use server::{Server, check_gateway};
+pub use server::Server;
+
+/// What is wrong with settings that only those who use them can read: the log filter, the database's URL, the gateway's
+/// aliases and origins.
+pub fn settings_faults(config: &Config) -> Vec<Violation> {
+    let checked = [
+        ("telemetry.log_filter", telemetry::check(&config.telemetry)),
+        ("database.url", stores::check_url(&config.database.url)),
+    ];
+    let faults = checked.into_iter().filter_map(|(field, checked)| {
+        let description = checked.err()?.message().to_owned();
+        let field = field.to_owned();
+        Some(Violation { field, description })
+    });
+    faults
+        .chain(server::gateway_faults(&config.gateway))
+        .collect()
+}
 
 /// Opens the store that the configuration names.
 ///

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use ferrocast_gateway::{Alias, Backend, Gateway, GatewayConfig, ServeLimits};
+use ferrocast_gateway::{Alias, AliasParseError, Backend, Gateway, GatewayConfig, ServeLimits};
 use tokio::{net::TcpListener, task::JoinHandle, time};
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport};
@@ -17,8 +17,8 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use super::{App, listener::connections};
 use crate::{
-    config::Config,
-    error::{Error, Result},
+    config::{self as settings, Config},
+    error::{Error, Result, Violation},
     features::OnlineStore,
     grpc::{DESCRIPTOR_SET, SERVICE_NAMES},
     inference::Models,
@@ -230,12 +230,40 @@ async fn set_health(health: &HealthReporter, status: ServingStatus) {
     }
 }
 
-/// Checks what the configuration says of the gateway, without a server behind it.
-///
-/// # Errors
-/// `InvalidArgument` for an alias or an origin that cannot be used.
-pub fn check_gateway(config: &Config) -> Result<()> {
-    gateway(config, Routes::default()).map(|_| ())
+/// What is wrong with the gateway's settings, each alias by itself: without a server behind it.
+pub(super) fn gateway_faults(settings: &settings::GatewayConfig) -> Vec<Violation> {
+    let mut faults = Vec::new();
+    let mut check = |field: &str, gateway_config: Result<GatewayConfig, String>| {
+        let backend = Backend::in_process(Routes::default());
+        let built = gateway_config.and_then(|gateway_config| {
+            Gateway::from_descriptor_set(gateway_config, DESCRIPTOR_SET, backend)
+                .map_err(|fault| fault.to_string())
+        });
+        if let Err(description) = built {
+            faults.push(Violation {
+                field: field.to_owned(),
+                description,
+            });
+        }
+    };
+    for text in &settings.aliases {
+        let alias: Result<Alias, String> = text
+            .parse()
+            .map_err(|fault: AliasParseError| fault.to_string());
+        let only_alias = alias.map(|alias| GatewayConfig {
+            aliases: vec![alias],
+            ..GatewayConfig::default()
+        });
+        check("gateway.aliases", only_alias);
+    }
+    if !settings.cors_allowed_origins.is_empty() {
+        let only_origins = GatewayConfig {
+            cors_allowed_origins: settings.cors_allowed_origins.clone(),
+            ..GatewayConfig::default()
+        };
+        check("gateway.cors_allowed_origins", Ok(only_origins));
+    }
+    faults
 }
 
 /// The gateway, calling the services in this process.

@@ -13,6 +13,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
+    app,
     config::{Config, Flags},
     error::{Error, ErrorKind, Result},
     telemetry,
@@ -88,7 +89,10 @@ pub fn main() -> ExitCode {
             };
         }
     };
-    let config = match cli.flags().and_then(|flags| Config::load(&flags)) {
+    let config = match cli
+        .flags()
+        .and_then(|flags| Config::load(&flags, app::settings_faults))
+    {
         Ok(config) => config,
         Err(fault) => {
             output::fault(&fault);

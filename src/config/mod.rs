@@ -18,7 +18,7 @@ use std::{
 pub use layers::Flags;
 pub use settings::{SETTINGS, Setting, markdown_table};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Violation};
 use layers::Layers;
 
 /// Read below the environment, where there is one in the working folder.
@@ -186,9 +186,11 @@ pub struct Config {
 impl Config {
     /// Reads the configuration of this process: flags over environment over `.env` over file over defaults.
     ///
+    /// `further` checks what only those who use a setting can read, so that its faults come with the others.
+    ///
     /// # Errors
     /// `InvalidArgument` with every fault, each with the setting's name and where its value came from.
-    pub fn load(flags: &Flags) -> Result<Config> {
+    pub fn load(flags: &Flags, further: impl Fn(&Config) -> Vec<Violation>) -> Result<Config> {
         let mut environment = BTreeMap::new();
         // This folder's only: one further up may belong to something else.
         match dotenvy::from_path_iter(ENV_FILE) {
@@ -212,14 +214,18 @@ impl Config {
         environment.extend(env::vars_os().filter_map(|(name, value)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         }));
-        Config::from_layers(flags, &environment)
+        Config::from_layers(flags, &environment, further)
     }
 
     /// As `load`, from a given environment.
     ///
     /// # Errors
     /// As `load`.
-    pub fn from_layers(flags: &Flags, environment: &BTreeMap<String, String>) -> Result<Config> {
+    pub fn from_layers(
+        flags: &Flags,
+        environment: &BTreeMap<String, String>,
+        further: impl Fn(&Config) -> Vec<Violation>,
+    ) -> Result<Config> {
         let mut layers = Layers::gather(flags, environment);
         let config = Config {
             server: read_server(&mut layers),
@@ -243,6 +249,9 @@ impl Config {
                 log_format: layers.parse("telemetry.log_format", |_| true, "auto, text or json"),
             },
         };
+        for fault in further(&config) {
+            layers.fault(fault.field, fault.description);
+        }
         layers.into_result(config)
     }
 }
@@ -371,6 +380,10 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    fn read(flags: &Flags, environment: &BTreeMap<String, String>) -> Result<Config> {
+        Config::from_layers(flags, environment, |_| Vec::new())
+    }
+
     fn flags(settings: &[(&str, &str)]) -> Flags {
         Flags {
             settings: settings
@@ -390,7 +403,7 @@ mod tests {
 
     #[test]
     fn defaults_bind_to_loopback_and_use_the_embedded_store() {
-        let config = Config::from_layers(&Flags::default(), &BTreeMap::new()).unwrap();
+        let config = read(&Flags::default(), &BTreeMap::new()).unwrap();
         assert!(config.server.grpc_addr.ip().is_loopback());
         assert!(config.server.http_addr.unwrap().ip().is_loopback());
         assert_eq!(config.database.url.reveal(), "sqlite:data/ferrocast.db");
@@ -413,7 +426,7 @@ mod tests {
             ("FERROCAST_LIMITS_FEATURES_MAX", "2"),
             ("DATABASE_URL", "postgres://a@b/c"),
         ]);
-        let config = Config::from_layers(&flags, &environment).unwrap();
+        let config = read(&flags, &environment).unwrap();
         assert_eq!(config.limits.entities_max, 3);
         assert_eq!(config.limits.features_max, 2);
         assert_eq!(config.models.queue_max, 1);
@@ -436,7 +449,7 @@ mod tests {
             ("FERROCAST_SERVER_HTTP_ADR", "off"),
             ("DATABASE_URL", "mysql://secret@host"),
         ]);
-        let error = Config::from_layers(&flags, &environment).unwrap_err();
+        let error = read(&flags, &environment).unwrap_err();
         for part in [
             "server.gprc_addr: there is no such setting",
             "FERROCAST_SERVER_HTTP_ADR: there is no such setting",
@@ -459,7 +472,7 @@ mod tests {
             config: Some(file.path().to_path_buf()),
             ..Flags::default()
         };
-        let error = Config::from_layers(&flags, &BTreeMap::new()).unwrap_err();
+        let error = read(&flags, &BTreeMap::new()).unwrap_err();
         assert!(error.message().contains("line 2"), "{error}");
         assert!(!error.message().contains("hunter2"), "{error}");
     }
@@ -469,7 +482,7 @@ mod tests {
         for setting in SETTINGS {
             if setting.default.parse::<u64>().is_ok() {
                 let huge = flags(&[(setting.key, "18446744073709551615")]);
-                let error = Config::from_layers(&huge, &BTreeMap::new()).unwrap_err();
+                let error = read(&huge, &BTreeMap::new()).unwrap_err();
                 assert!(error.message().contains(setting.key), "{error}");
             }
         }
@@ -477,7 +490,7 @@ mod tests {
 
     #[test]
     fn a_secret_is_not_printed() {
-        let config = Config::from_layers(
+        let config = read(
             &flags(&[("database.url", "postgres://u:hunter2@h/d")]),
             &BTreeMap::new(),
         )

@@ -9,7 +9,7 @@ use std::{
 };
 
 use ferrocast::{
-    app::Server,
+    app::{self, Server},
     config::{Config, Flags},
     grpc::pb::{
         feature_service_client::FeatureServiceClient, model_service_client::ModelServiceClient,
@@ -115,7 +115,7 @@ pub fn config(url: &str, settings: &[(&str, &str)]) -> Config {
         settings: all,
         config: None,
     };
-    Config::from_layers(&flags, &BTreeMap::new()).unwrap()
+    Config::from_layers(&flags, &BTreeMap::new(), app::settings_faults).unwrap()
 }
 
 /// A running server with the sample in an embedded store of its own.
