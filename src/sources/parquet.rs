@@ -54,13 +54,18 @@ fn find_columns(schema: &SchemaRef, layout: &Layout) -> Result<Vec<usize>> {
     let mut indices = Vec::new();
     let mut faults = Vec::new();
     for wanted in layout.columns() {
+        let same_name = schema
+            .fields()
+            .iter()
+            .filter(|field| *field.name() == wanted.name);
         let fault = match schema.column_with_name(&wanted.name) {
+            Some(_) if same_name.count() > 1 => "it is there more than once".to_owned(),
             Some((index, field)) if fits(field.data_type(), wanted.value_type) => {
                 indices.push(index);
                 continue;
             }
             Some((_, field)) => format!(
-                "expected a {}, found {}, which cannot become one without loss",
+                "expected a {}, found {}, which cannot become one without loss; cast the column before",
                 wanted.value_type,
                 field.data_type()
             ),

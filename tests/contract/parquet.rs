@@ -174,6 +174,14 @@ fn parquet_faults_name_file_row_and_column() {
     let path = folder.parquet(vec![("id", holes), ("t", times()), ("x", ids())]);
     fault(&path, &x, &["row 2", "\"id\"", "no value"]);
 
+    let path = folder.parquet(vec![
+        ("id", ids()),
+        ("t", times()),
+        ("x", ids()),
+        ("x", ids()),
+    ]);
+    fault(&path, &x, &["\"x\"", "more than once"]);
+
     let never: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![0, i64::MAX]));
     let path = folder.parquet(vec![("id", ids()), ("t", never), ("x", ids())]);
     fault(&path, &x, &["row 2", "\"t\"", "years 1 to 9999"]);
