@@ -1,36 +1,14 @@
 //! Reads a definitions file (`features.toml`) and reports every fault of it at once.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Deserialize;
 
-use super::{Entity, FeatureView, Field, Source};
-use crate::error::{Error, Result, Violations};
-
-/// What a `google.protobuf.Duration` can hold: some 10,000 years.
-const DURATION_MAX: Duration = Duration::from_secs(315_576_000_000);
-/// A view's table name starts with three characters of ours, and PostgreSQL cuts names at 63 bytes.
-const NAME_BYTES_MAX: usize = 60;
-const FEATURES_MAX: usize = 1_000;
-/// A PostgreSQL index has at most 32 columns.
-const JOIN_KEYS_MAX: usize = 16;
-/// Columns that every table has: ours, in both spellings of the wire, and PostgreSQL's own.
-const RESERVED_NAMES: [&str; 10] = [
-    "event_timestamp",
-    "created_at",
-    "eventtimestamp",
-    "createdat",
-    "tableoid",
-    "xmin",
-    "cmin",
-    "xmax",
-    "cmax",
-    "ctid",
-];
+use super::{
+    Entity, ExistingTable, FeatureRef, FeatureService, FeatureView, Field, Source,
+    definition_checks::Faults,
+};
+use crate::error::{Error, Result};
 
 /// What one definitions file defines, valid in itself.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,6 +19,8 @@ pub struct Definitions {
     pub entities: Vec<Arc<Entity>>,
     /// The views, in the file's order.
     pub views: Vec<Arc<FeatureView>>,
+    /// The feature services, in the file's order.
+    pub services: Vec<Arc<FeatureService>>,
 }
 
 #[derive(Deserialize)]
@@ -51,20 +31,43 @@ struct FileText {
     entities: Vec<Entity>,
     #[serde(default)]
     feature_views: Vec<ViewText>,
+    #[serde(default)]
+    feature_services: Vec<ServiceText>,
 }
 
+/// A feature view as the file writes it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ViewText {
-    name: String,
+pub(super) struct ViewText {
+    pub(super) name: String,
     #[serde(default)]
-    description: String,
-    entity: String,
+    pub(super) description: String,
+    pub(super) entity: String,
     #[serde(default)]
-    ttl: Option<String>,
+    pub(super) ttl: Option<String>,
     #[serde(default)]
-    source: Option<Source>,
-    features: Vec<Field>,
+    pub(super) source: Option<Source>,
+    #[serde(default)]
+    pub(super) history: bool,
+    #[serde(default)]
+    pub(super) table: Option<ExistingTable>,
+    pub(super) features: Vec<Field>,
+}
+
+/// A feature service as the file writes it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ServiceText {
+    pub(super) name: String,
+    #[serde(default = "first_version")]
+    pub(super) version: u32,
+    #[serde(default)]
+    pub(super) description: String,
+    pub(super) features: Vec<FeatureRef>,
+}
+
+fn first_version() -> u32 {
+    1
 }
 
 impl Definitions {
@@ -96,196 +99,40 @@ impl Definitions {
             entities_in_order.push(entity);
         }
 
-        let mut names = BTreeSet::new();
         let mut views = Vec::new();
         for (index, view) in file.feature_views.into_iter().enumerate() {
             let place = format!("feature_views[{index}]");
-            if !names.insert(view.name.to_lowercase()) {
-                faults.add(
-                    format!("{place}.name"),
-                    format!("\"{}\" is defined twice", view.name),
-                );
-            }
+            faults.check_view_name(&place, &view.name, &views);
             views.extend(faults.check_view(&place, &file.project, view, &entities));
+        }
+        let mut services = Vec::new();
+        for (index, service) in file.feature_services.into_iter().enumerate() {
+            let place = format!("feature_services[{index}]");
+            faults.check_service(&place, &service, &views, &services);
+            services.push(Arc::new(FeatureService {
+                name: service.name,
+                version: service.version,
+                project: file.project.clone(),
+                description: service.description,
+                features: service.features,
+            }));
         }
         faults.found.into_result(Definitions {
             project: file.project,
             entities: entities_in_order,
             views,
+            services,
         })
     }
-}
-
-/// The checks of a file's parts; each fault with its place.
-#[derive(Default)]
-struct Faults {
-    found: Violations,
-}
-
-impl Faults {
-    fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
-        self.found.add(field, description);
-    }
-
-    fn check_name(&mut self, place: &str, name: &str) {
-        let mut characters = name.chars();
-        let starts_well = characters
-            .next()
-            .is_some_and(|first| first.is_ascii_alphabetic() || first == '_');
-        let goes_on_well = characters.all(|c| c.is_ascii_alphanumeric() || c == '_');
-        if !starts_well || !goes_on_well || name.len() > NAME_BYTES_MAX {
-            self.add(
-                place,
-                format!(
-                    "\"{name}\" is no name: a letter or _, then letters, digits or _, {NAME_BYTES_MAX} characters at the most"
-                ),
-            );
-        }
-    }
-
-    fn check_column(&mut self, place: &str, name: &str, taken: &mut BTreeSet<String>) {
-        self.check_name(place, name);
-        // SQLite does not tell the case of column names apart.
-        let folded = name.to_lowercase();
-        if RESERVED_NAMES.contains(&folded.as_str()) {
-            self.add(
-                place,
-                format!("\"{name}\" is a column that every table has; choose another name"),
-            );
-        }
-        if !taken.insert(folded) {
-            self.add(place, format!("the column \"{name}\" is there twice"));
-        }
-    }
-
-    fn check_entity(&mut self, place: &str, entity: &Entity) {
-        self.check_name(&format!("{place}.name"), &entity.name);
-        if entity.join_keys.is_empty() || entity.join_keys.len() > JOIN_KEYS_MAX {
-            self.add(
-                format!("{place}.join_keys"),
-                format!(
-                    "an entity has 1 to {JOIN_KEYS_MAX} join keys, not {}",
-                    entity.join_keys.len()
-                ),
-            );
-        }
-        let mut taken = BTreeSet::new();
-        for (index, key) in entity.join_keys.iter().enumerate() {
-            let place = format!("{place}.join_keys[{index}]");
-            self.check_column(&format!("{place}.name"), &key.name, &mut taken);
-            if !key.value_type.can_be_key() {
-                self.add(
-                    format!("{place}.type"),
-                    format!(
-                        "a join key is a string, int32, int64 or bytes, not a {}",
-                        key.value_type
-                    ),
-                );
-            }
-        }
-    }
-
-    fn check_view(
-        &mut self,
-        place: &str,
-        project: &str,
-        view: ViewText,
-        entities: &BTreeMap<String, Arc<Entity>>,
-    ) -> Option<Arc<FeatureView>> {
-        self.check_name(&format!("{place}.name"), &view.name);
-        let Some(entity) = entities.get(&view.entity) else {
-            self.add(
-                format!("{place}.entity"),
-                format!("the file defines no entity \"{}\"", view.entity),
-            );
-            return None;
-        };
-        if view.features.is_empty() || view.features.len() > FEATURES_MAX {
-            self.add(
-                format!("{place}.features"),
-                format!(
-                    "a view has 1 to {FEATURES_MAX} features, not {}",
-                    view.features.len()
-                ),
-            );
-        }
-        let mut taken: BTreeSet<String> = entity
-            .join_keys
-            .iter()
-            .map(|key| key.name.to_lowercase())
-            .collect();
-        for (index, feature) in view.features.iter().enumerate() {
-            self.check_column(
-                &format!("{place}.features[{index}].name"),
-                &feature.name,
-                &mut taken,
-            );
-        }
-        let ttl = match view.ttl.as_deref().map(parse_duration).transpose() {
-            Ok(ttl) => ttl.filter(|ttl| !ttl.is_zero()),
-            Err(fault) => {
-                self.add(format!("{place}.ttl"), fault);
-                None
-            }
-        };
-        if let Some(source) = &view.source
-            && !source.path.ends_with(".parquet")
-            && !source.path.ends_with(".csv")
-        {
-            self.add(
-                format!("{place}.source.path"),
-                format!("\"{}\" is neither .parquet nor .csv", source.path),
-            );
-        }
-        Some(Arc::new(FeatureView {
-            name: view.name,
-            project: project.to_owned(),
-            description: view.description,
-            entity: view.entity,
-            join_keys: entity.join_keys.clone(),
-            features: view.features,
-            ttl,
-            source: view.source,
-        }))
-    }
-}
-
-/// Reads a duration as a person writes it: a whole number and one of `ms`, `s`, `m`, `h`, `d`.
-///
-/// # Errors
-/// A sentence that says what is accepted.
-fn parse_duration(text: &str) -> std::result::Result<Duration, String> {
-    let fault = || {
-        format!(
-            "\"{text}\" is no duration: a whole number and ms, s, m, h or d, as \"90s\" or \"30d\""
-        )
-    };
-    let digits_end = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(fault)?;
-    let (digits, unit) = text.split_at(digits_end);
-    let count: u64 = digits.parse().map_err(|_| fault())?;
-    let unit_ms: u64 = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return Err(fault()),
-    };
-    let duration = count
-        .checked_mul(unit_ms)
-        .map(Duration::from_millis)
-        .ok_or_else(fault)?;
-    if duration > DURATION_MAX {
-        return Err(format!("\"{text}\" is more than 10,000 years"));
-    }
-    Ok(duration)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use std::time::Duration;
+
     use super::*;
-    use crate::catalog::ValueType;
+    use crate::catalog::{ScalarType, ValueType};
 
     const GOOD: &str = r#"
         project = "demo"
@@ -371,20 +218,78 @@ mod tests {
     }
 
     #[test]
-    fn durations_have_a_unit_and_a_bound() {
-        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
-        assert_eq!(parse_duration("0s"), Ok(Duration::ZERO));
-        for bad in [
-            "",
-            "5",
-            "s",
-            "1.5h",
-            "-1s",
-            "1w",
-            "4000000d",
-            "99999999999999999999d",
-        ] {
-            assert!(parse_duration(bad).is_err(), "{bad}");
-        }
+    fn lists_tables_queries_and_services_are_read() {
+        let text = format!(
+            r#"{GOOD}
+            [[feature_views]]
+            name = "account"
+            entity = "loan"
+            table = {{ name = "crm.accounts", timestamp_field = "changed", columns = {{ loan_id = "id" }} }}
+            features = [{{ name = "embedding", type = "list<float>" }}]
+            [[feature_views]]
+            name = "orders"
+            entity = "loan"
+            history = true
+            source = {{ query = "SELECT * FROM orders" }}
+            features = [{{ name = "total", type = "double" }}]
+            [[feature_services]]
+            name = "risk"
+            version = 2
+            features = ["orders:total", "account:embedding"]
+            "#
+        );
+        let definitions = Definitions::parse(&text).unwrap();
+        let account = &definitions.views[1];
+        let table = account.table.as_ref().unwrap();
+        assert_eq!(table.column("loan_id"), "id");
+        assert_eq!(table.column("embedding"), "embedding");
+        assert_eq!(
+            account.features[0].value_type,
+            ValueType::List(ScalarType::Float)
+        );
+        assert!(definitions.views[2].history);
+        assert_eq!(definitions.services[0].features[1].feature, "embedding");
+        let json = serde_json::to_string(definitions.views[2].as_ref()).unwrap();
+        let back: FeatureView = serde_json::from_str(&json).unwrap();
+        assert_eq!(back, *definitions.views[2]);
+    }
+
+    #[test]
+    fn faults_of_tables_and_services_are_named() {
+        let text = format!(
+            r#"{GOOD}
+            [[feature_views]]
+            name = "account"
+            entity = "loan"
+            history = true
+            source = {{ path = "data/" }}
+            table = {{ name = "crm.accounts", columns = {{ nobody = "id" }} }}
+            features = [{{ name = "x", type = "double" }}]
+            [[feature_services]]
+            name = "risk"
+            version = 0
+            features = ["applicant:nothing", "applicant:annual_inc", "applicant:annual_inc"]
+            [[feature_services]]
+            name = "risk"
+            version = 0
+            features = []
+            "#
+        );
+        let error = Definitions::parse(&text).unwrap_err();
+        let fields: Vec<&str> = error.fields().iter().map(|v| v.field.as_str()).collect();
+        assert_eq!(
+            fields,
+            [
+                "feature_views[1].source",
+                "feature_views[1].history",
+                "feature_views[1].table.columns",
+                "feature_services[0].version",
+                "feature_services[0].features[0]",
+                "feature_services[0].features[2]",
+                "feature_services[1].version",
+                "feature_services[1].version",
+                "feature_services[1].features",
+            ]
+        );
     }
 }

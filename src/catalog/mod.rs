@@ -1,12 +1,16 @@
-//! What exists: entities and feature views, parsed, validated, an immutable snapshot.
+//! What exists: entities, feature views and feature services, parsed, validated, an immutable snapshot.
 //!
 //! Knows nothing of SQL or of the wire. `stores` keeps a catalog in a database through `CatalogStore`; readers take
 //! the newest snapshot from a `CatalogHandle` and keep it for as long as one request lasts.
 
+mod definition_checks;
 mod definitions;
 mod plan;
+#[cfg(test)]
+mod plan_tests;
 mod value_type;
 mod view;
+mod view_change;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -14,11 +18,14 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 
 pub use definitions::Definitions;
-pub use plan::{Action, Change, Plan, ViewChange};
-pub use value_type::ValueType;
-pub use view::{Entity, FeatureRef, FeatureView, Field, Source};
+pub use plan::{Action, Change, Plan};
+pub use value_type::{ScalarType, ValueType};
+pub use view::{
+    Entity, ExistingTable, FeatureRef, FeatureService, FeatureView, Field, Origin, Source,
+};
+pub use view_change::{TableChange, ViewChange};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Everything that is defined, at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -29,6 +36,8 @@ pub struct Catalog {
     pub entities: BTreeMap<String, Arc<Entity>>,
     /// By name.
     pub views: BTreeMap<String, Arc<FeatureView>>,
+    /// By name, then by version.
+    pub services: BTreeMap<String, BTreeMap<u32, Arc<FeatureService>>>,
 }
 
 impl Catalog {
@@ -41,6 +50,38 @@ impl Catalog {
             Error::not_found(format!(
                 "no feature view is called \"{name}\"; there are: {}",
                 listed(self.views.keys())
+            ))
+        })
+    }
+
+    /// The feature service of `name`, which means its newest version, or of `name@version`.
+    ///
+    /// # Errors
+    /// `NotFound`, with the names or versions that there are.
+    pub fn service(&self, reference: &str) -> Result<&Arc<FeatureService>> {
+        let (name, version) = match reference.split_once('@') {
+            Some((name, version)) => (name, Some(version)),
+            None => (reference, None),
+        };
+        let versions = self.services.get(name).ok_or_else(|| {
+            Error::not_found(format!(
+                "no feature service is called \"{name}\"; there are: {}",
+                listed(self.services.keys())
+            ))
+        })?;
+        let found = match version {
+            None => versions.values().next_back(),
+            Some(version) => version
+                .parse()
+                .ok()
+                .and_then(|number: u32| versions.get(&number)),
+        };
+        found.ok_or_else(|| {
+            let numbers: Vec<String> = versions.keys().map(ToString::to_string).collect();
+            Error::not_found(format!(
+                "the feature service \"{name}\" has no version \"{}\"; it has: {}",
+                version.unwrap_or_default(),
+                listed(numbers.iter())
             ))
         })
     }
@@ -118,28 +159,57 @@ pub trait CatalogStore: Send + Sync {
     /// `Unavailable` where the database is away.
     async fn load_catalog(&self) -> Result<Catalog>;
 
+    /// The revision of the catalog, which is much less to read.
+    ///
+    /// # Errors
+    /// `Unavailable` where the database is away.
+    async fn catalog_revision(&self) -> Result<i64>;
+
     /// Applies a plan in one transaction: tables and columns, the definitions, and the revision after the plan's.
     ///
     /// # Errors
-    /// `Conflict` where the catalog is no longer at the plan's revision; nothing has changed then. `Unavailable`
-    /// where the database is away.
+    /// `Conflict` where the catalog is no longer at the plan's revision; nothing has changed then. `FailedPrecondition`
+    /// where a table is in the way, or somebody else's table is not as a view says. `Unavailable` where the database is
+    /// away.
     async fn apply_plan(&self, plan: &Plan) -> Result<Catalog>;
 }
+
+/// How definitions are applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ApplyOptions {
+    /// Plans, and changes nothing.
+    pub dry_run: bool,
+    /// Whether changes that lose data may be made.
+    pub allow_data_loss: bool,
+}
+
+/// How often a plan is made anew because somebody else applied definitions meanwhile.
+const APPLY_ATTEMPTS_MAX: u32 = 5;
 
 /// Plans a definitions file against what the store holds, and applies it unless it is a dry run.
 ///
 /// # Errors
-/// As `Definitions::parse`, `Plan::new` and `CatalogStore::apply_plan`.
+/// As `Definitions::parse`, `Plan::new` and `CatalogStore::apply_plan`; `FailedPrecondition` where data would be lost and
+/// that is not allowed, but not in a dry run, whose plan says it.
 pub async fn apply_definitions(
     store: &dyn CatalogStore,
     definitions: &Definitions,
-    dry_run: bool,
+    options: ApplyOptions,
 ) -> Result<(Plan, Catalog)> {
-    let catalog = store.load_catalog().await?;
-    let plan = Plan::new(&catalog, definitions)?;
-    if dry_run || plan.is_empty() {
-        return Ok((plan, catalog));
+    for attempt in 1_u32.. {
+        let catalog = store.load_catalog().await?;
+        let plan = Plan::new(&catalog, definitions)?;
+        if options.dry_run || plan.is_empty() {
+            return Ok((plan, catalog));
+        }
+        if !options.allow_data_loss {
+            plan.check_no_loss()?;
+        }
+        match store.apply_plan(&plan).await {
+            Ok(applied) => return Ok((plan, applied)),
+            Err(fault) if fault.kind() == ErrorKind::Conflict && attempt < APPLY_ATTEMPTS_MAX => {}
+            Err(fault) => return Err(fault),
+        }
     }
-    let applied = store.apply_plan(&plan).await?;
-    Ok((plan, applied))
+    Err(Error::internal("applying definitions came to no end"))
 }

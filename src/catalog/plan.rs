@@ -2,16 +2,21 @@
 
 use std::sync::Arc;
 
-use super::{Catalog, Definitions, Entity, FeatureView, Field};
+use super::{
+    Catalog, Definitions, Entity, FeatureService, FeatureView, ViewChange,
+    view_change::{self, Told, describe, same_columns},
+};
 use crate::error::{Error, Result};
 
-/// What happens to an entity or a view.
+/// What happens to an entity, a view or a feature service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// It is new.
     Create,
     /// It is there and becomes different.
     Update,
+    /// It is there and goes.
+    Drop,
 }
 
 /// One change, for people.
@@ -19,35 +24,34 @@ pub enum Action {
 pub struct Change {
     /// What happens.
     pub action: Action,
-    /// `entity` or `feature_view`.
+    /// `entity`, `feature_view` or `feature_service`.
     pub kind: &'static str,
     /// Its name.
     pub name: String,
     /// What changes, a line each.
     pub details: Vec<String>,
+    /// What it would lose, a sentence each; mostly nothing.
+    pub losses: Vec<String>,
 }
 
-/// One change of a view, for a store.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ViewChange {
-    /// The view as it is to be.
-    pub view: Arc<FeatureView>,
-    /// Whether its table has to be made; otherwise the added features become columns.
-    pub is_new: bool,
-    /// Features that the table has no column for yet; empty for a new table.
-    pub added: Vec<Field>,
-}
-
-/// What has to change, relative to one revision of the catalog. Never loses data.
+/// What has to change, relative to one revision of the catalog.
+///
+/// A definitions file is the whole truth about its project: what belongs to the project and is not in the file goes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     /// The revision that the plan was made for.
     pub revision: i64,
     /// Entities to write.
     pub entities: Vec<Arc<Entity>>,
-    /// Views to write.
+    /// Entities to take out, by name.
+    pub dropped_entities: Vec<String>,
+    /// Views to write or take out; those that go come first.
     pub views: Vec<ViewChange>,
-    /// The same for people, in the file's order.
+    /// Feature services to write.
+    pub services: Vec<Arc<FeatureService>>,
+    /// Feature services to take out.
+    pub dropped_services: Vec<Arc<FeatureService>>,
+    /// The same for people: what goes, then the rest in the file's order.
     pub changes: Vec<Change>,
 }
 
@@ -55,22 +59,31 @@ impl Plan {
     /// Compares a catalog with definitions.
     ///
     /// # Errors
-    /// `FailedPrecondition` where a change would lose data or take over something of another project; every such
-    /// change is named.
+    /// `FailedPrecondition` where something of another project would be taken over, or a feature service would change
+    /// under its callers; every such change is named.
     pub fn new(catalog: &Catalog, definitions: &Definitions) -> Result<Plan> {
         let mut plan = Plan {
             revision: catalog.revision,
             entities: Vec::new(),
+            dropped_entities: Vec::new(),
             views: Vec::new(),
+            services: Vec::new(),
+            dropped_services: Vec::new(),
             changes: Vec::new(),
         };
         let mut refusals = Vec::new();
+        plan.drop_services(catalog, definitions);
+        plan.drop_views(catalog, definitions);
         for entity in &definitions.entities {
-            plan.add_entity(catalog, entity, &mut refusals);
+            plan.add_entity(catalog, definitions, entity, &mut refusals);
         }
         for view in &definitions.views {
             plan.add_view(catalog, view, &mut refusals);
         }
+        for service in &definitions.services {
+            plan.add_service(catalog, service, &mut refusals);
+        }
+        plan.check_other_services(catalog, definitions, &mut refusals);
         if refusals.is_empty() {
             Ok(plan)
         } else {
@@ -83,213 +96,196 @@ impl Plan {
         self.changes.is_empty()
     }
 
-    fn add_entity(&mut self, catalog: &Catalog, entity: &Arc<Entity>, refusals: &mut Vec<String>) {
-        let change = |action, details| Change {
+    /// Refuses a plan that would lose data.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` that names all that would be lost.
+    pub fn check_no_loss(&self) -> Result<()> {
+        let losses: Vec<&str> = self
+            .changes
+            .iter()
+            .flat_map(|change| &change.losses)
+            .map(String::as_str)
+            .collect();
+        if losses.is_empty() {
+            return Ok(());
+        }
+        Err(Error::failed_precondition(format!(
+            "{}; nothing was changed. Allow the loss of data to apply it all the same",
+            losses.join("; ")
+        )))
+    }
+
+    fn tell(&mut self, action: Action, kind: &'static str, name: &str, details: Vec<String>) {
+        self.changes.push(Change {
             action,
-            kind: "entity",
-            name: entity.name.clone(),
+            kind,
+            name: name.to_owned(),
             details,
-        };
+            losses: Vec::new(),
+        });
+    }
+
+    fn drop_services(&mut self, catalog: &Catalog, definitions: &Definitions) {
+        let all = catalog.services.values().flat_map(|all| all.values());
+        for service in all.filter(|service| service.project == definitions.project) {
+            let is_defined =
+                |s: &Arc<FeatureService>| s.name == service.name && s.version == service.version;
+            if !definitions.services.iter().any(is_defined) {
+                let name = versioned(service);
+                self.tell(Action::Drop, "feature_service", &name, Vec::new());
+                self.dropped_services.push(Arc::clone(service));
+            }
+        }
+    }
+
+    fn drop_views(&mut self, catalog: &Catalog, definitions: &Definitions) {
+        let is_defined = |view: &FeatureView| definitions.views.iter().any(|v| v.name == view.name);
+        let gone =
+            |view: &Arc<FeatureView>| view.project == definitions.project && !is_defined(view);
+        for view in catalog.views.values().filter(|view| gone(view)) {
+            self.push(view_change::drop(view));
+            let entity = &view.entity;
+            let is_needed = definitions.entities.iter().any(|e| e.name == *entity)
+                || catalog
+                    .views
+                    .values()
+                    .any(|other| other.entity == *entity && !gone(other));
+            if !is_needed && !self.dropped_entities.contains(entity) {
+                self.tell(Action::Drop, "entity", entity, Vec::new());
+                self.dropped_entities.push(entity.clone());
+            }
+        }
+    }
+
+    fn add_entity(
+        &mut self,
+        catalog: &Catalog,
+        definitions: &Definitions,
+        entity: &Arc<Entity>,
+        refusals: &mut Vec<String>,
+    ) {
+        let keys = || entity.join_keys.iter().map(describe).collect();
         match catalog.entities.get(&entity.name) {
-            None => self.changes.push(change(
-                Action::Create,
-                entity.join_keys.iter().map(describe).collect(),
-            )),
+            None => self.tell(Action::Create, "entity", &entity.name, keys()),
             Some(old) if old == entity => return,
             Some(old) if !same_columns(&old.join_keys, &entity.join_keys) => {
-                refusals.push(format!(
-                    "entity {}: its join keys cannot change while views hold rows by them; define a new entity",
-                    entity.name
-                ));
-                return;
+                let others = catalog
+                    .views
+                    .values()
+                    .find(|view| view.entity == entity.name && view.project != definitions.project);
+                if let Some(view) = others {
+                    refusals.push(format!(
+                        "entity {}: its join keys cannot change, the feature view {} of the project {} finds rows by them",
+                        entity.name, view.name, view.project
+                    ));
+                    return;
+                }
+                self.tell(Action::Update, "entity", &entity.name, keys());
             }
-            Some(_) => self
-                .changes
-                .push(change(Action::Update, vec!["description".to_owned()])),
+            Some(_) => {
+                let details = vec!["description".to_owned()];
+                self.tell(Action::Update, "entity", &entity.name, details);
+            }
         }
         self.entities.push(Arc::clone(entity));
     }
 
     fn add_view(&mut self, catalog: &Catalog, view: &Arc<FeatureView>, refusals: &mut Vec<String>) {
         let Some(old) = catalog.views.get(&view.name) else {
-            self.changes.push(Change {
-                action: Action::Create,
-                kind: "feature_view",
-                name: view.name.clone(),
-                details: view.features.iter().map(describe).collect(),
-            });
-            self.views.push(ViewChange {
-                view: Arc::clone(view),
-                is_new: true,
-                added: Vec::new(),
-            });
+            self.push(view_change::create(view));
             return;
         };
-        if old == view {
+        if old.project != view.project {
+            refusals.push(format!(
+                "feature view {}: it belongs to the project {}; choose another name",
+                view.name, old.project
+            ));
             return;
         }
-        let faults = losses(old, view);
-        if !faults.is_empty() {
-            refusals.extend(faults);
-            return;
+        if let Some(told) = view_change::update(old, view) {
+            self.push(told);
         }
-        let added: Vec<Field> = view
-            .features
-            .iter()
-            .filter(|field| old.feature_index(&field.name).is_none())
-            .cloned()
-            .collect();
+    }
+
+    fn push(&mut self, told: Told) {
         self.changes.push(Change {
-            action: Action::Update,
+            action: told.change.action,
             kind: "feature_view",
-            name: view.name.clone(),
-            details: differences(old, view, &added),
+            name: told.change.view.name.clone(),
+            details: told.details,
+            losses: told.losses,
         });
-        self.views.push(ViewChange {
-            view: Arc::clone(view),
-            is_new: false,
-            added,
-        });
+        self.views.push(told.change);
     }
-}
 
-fn describe(field: &Field) -> String {
-    format!("{} {}", field.name, field.value_type)
-}
-
-/// Whether two lists have the same names and types in the same order, whatever their descriptions say.
-fn same_columns(old: &[Field], new: &[Field]) -> bool {
-    old.len() == new.len()
-        && old
-            .iter()
-            .zip(new)
-            .all(|(a, b)| a.name == b.name && a.value_type == b.value_type)
-}
-
-/// What a change of a view would lose.
-fn losses(old: &FeatureView, new: &FeatureView) -> Vec<String> {
-    let name = &new.name;
-    if old.project != new.project {
-        return vec![format!(
-            "feature view {name}: it belongs to the project {}; choose another name",
-            old.project
-        )];
+    fn add_service(
+        &mut self,
+        catalog: &Catalog,
+        service: &Arc<FeatureService>,
+        refusals: &mut Vec<String>,
+    ) {
+        let name = versioned(service);
+        let versions = catalog.services.get(&service.name);
+        let project = versions
+            .and_then(|versions| versions.values().next())
+            .map(|any| &any.project);
+        if let Some(project) = project.filter(|project| **project != service.project) {
+            refusals.push(format!(
+                "feature service {}: it belongs to the project {project}; choose another name",
+                service.name
+            ));
+            return;
+        }
+        match versions.and_then(|versions| versions.get(&service.version)) {
+            Some(old) if old == service => return,
+            Some(old) if old.features != service.features => {
+                refusals.push(format!(
+                    "feature service {name}: its features cannot change under its callers; define version {}",
+                    service.version.saturating_add(1)
+                ));
+                return;
+            }
+            Some(_) => {
+                let details = vec!["description".to_owned()];
+                self.tell(Action::Update, "feature_service", &name, details);
+            }
+            None => {
+                let features = service.features.iter().map(ToString::to_string);
+                let features = features.collect();
+                self.tell(Action::Create, "feature_service", &name, features);
+            }
+        }
+        self.services.push(Arc::clone(service));
     }
-    let mut faults = Vec::new();
-    if old.entity != new.entity || !same_columns(&old.join_keys, &new.join_keys) {
-        faults.push(format!(
-            "feature view {name}: its entity cannot change; define a new view"
-        ));
-    }
-    for field in &old.features {
-        match new.features.iter().find(|f| f.name == field.name) {
-            None => faults.push(format!(
-                "feature view {name}: taking out {} would lose its values",
-                field.name
-            )),
-            Some(f) if f.value_type != field.value_type => faults.push(format!(
-                "feature view {name}: {} cannot change from {} to {}; define a new feature",
-                field.name, field.value_type, f.value_type
-            )),
-            Some(_) => {}
+
+    /// A feature service of another project may name features that would go.
+    fn check_other_services(
+        &self,
+        catalog: &Catalog,
+        definitions: &Definitions,
+        refusals: &mut Vec<String>,
+    ) {
+        let all = catalog.services.values().flat_map(|all| all.values());
+        for service in all.filter(|service| service.project != definitions.project) {
+            let lost = service.features.iter().find(|reference| {
+                self.views.iter().any(|change| {
+                    change.view.name == reference.view
+                        && (change.action == Action::Drop
+                            || change.view.feature_index(&reference.feature).is_none())
+                })
+            });
+            if let Some(lost) = lost {
+                refusals.push(format!(
+                    "{lost}: it cannot go, the feature service {} of the project {} names it",
+                    versioned(service),
+                    service.project
+                ));
+            }
         }
     }
-    faults
 }
 
-/// What is different, a line each.
-fn differences(old: &FeatureView, new: &FeatureView, added: &[Field]) -> Vec<String> {
-    let mut lines: Vec<String> = added
-        .iter()
-        .map(|field| format!("add {}", describe(field)))
-        .collect();
-    if old.ttl != new.ttl {
-        let shown = |ttl: Option<std::time::Duration>| {
-            ttl.map_or("none".to_owned(), |ttl| format!("{ttl:?}"))
-        };
-        lines.push(format!("ttl {} to {}", shown(old.ttl), shown(new.ttl)));
-    }
-    if old.source != new.source {
-        lines.push("source".to_owned());
-    }
-    if lines.is_empty() {
-        lines.push("descriptions or order".to_owned());
-    }
-    lines
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-    use super::*;
-    use crate::error::ErrorKind;
-
-    fn definitions(features: &str, ttl: &str) -> Definitions {
-        Definitions::parse(&format!(
-            r#"
-            project = "demo"
-            [[entities]]
-            name = "loan"
-            join_keys = [{{ name = "loan_id", type = "string" }}]
-            [[feature_views]]
-            name = "applicant"
-            entity = "loan"
-            ttl = "{ttl}"
-            features = [{features}]
-            "#
-        ))
-        .unwrap()
-    }
-
-    fn catalog_of(definitions: &Definitions) -> Catalog {
-        Catalog {
-            revision: 7,
-            entities: definitions
-                .entities
-                .iter()
-                .map(|entity| (entity.name.clone(), Arc::clone(entity)))
-                .collect(),
-            views: definitions
-                .views
-                .iter()
-                .map(|view| (view.name.clone(), Arc::clone(view)))
-                .collect(),
-        }
-    }
-
-    const INC: &str = r#"{ name = "annual_inc", type = "double" }"#;
-    const INC_INT: &str = r#"{ name = "annual_inc", type = "int64" }"#;
-    const AGE: &str = r#"{ name = "age", type = "int32" }"#;
-
-    #[test]
-    fn the_same_definitions_change_nothing() {
-        let same = definitions(INC, "1d");
-        assert!(Plan::new(&catalog_of(&same), &same).unwrap().is_empty());
-    }
-
-    #[test]
-    fn a_new_feature_and_another_ttl_are_an_update() {
-        let catalog = catalog_of(&definitions(INC, "1d"));
-        let plan = Plan::new(&catalog, &definitions(&format!("{AGE}, {INC}"), "2d")).unwrap();
-        assert_eq!(plan.revision, 7);
-        assert!(!plan.views[0].is_new);
-        assert_eq!(plan.views[0].added[0].name, "age");
-        assert_eq!(
-            plan.changes[0].details,
-            ["add age int32", "ttl 86400s to 172800s"]
-        );
-    }
-
-    #[test]
-    fn a_change_that_would_lose_data_is_refused() {
-        let catalog = catalog_of(&definitions(&format!("{INC}, {AGE}"), "1d"));
-        let error = Plan::new(&catalog, &definitions(INC_INT, "1d")).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::FailedPrecondition);
-        assert!(
-            error
-                .message()
-                .contains("annual_inc cannot change from double to int64")
-        );
-        assert!(error.message().contains("taking out age"));
-    }
+fn versioned(service: &FeatureService) -> String {
+    format!("{}@{}", service.name, service.version)
 }

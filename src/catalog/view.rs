@@ -1,10 +1,11 @@
-//! What a definition says: entities and feature views.
+//! What a definition says: entities, feature views and feature services.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use super::ValueType;
+use crate::error::Error;
 
 /// A named, typed column: a join key or a feature.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,20 +36,108 @@ pub struct Entity {
 
 /// Where a view's rows come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "SourceText", into = "SourceText")]
 pub struct Source {
-    /// A `.parquet` or `.csv` file, relative to the definitions file.
-    pub path: String,
+    /// The rows themselves.
+    pub origin: Origin,
     /// The column with the time at which a row became true in the world.
-    #[serde(default = "default_timestamp_field")]
     pub timestamp_field: String,
     /// The column with the time at which a row was made; none: the time of loading.
-    #[serde(default)]
     pub created_timestamp_field: Option<String>,
+}
+
+/// What a source reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A `.parquet` or `.csv` file, or a folder of them, relative to the definitions file.
+    Path(String),
+    /// A SQL query, which the store's own database runs.
+    Query(String),
+}
+
+impl Source {
+    /// The path, where rows come from files.
+    pub fn path(&self) -> Option<&str> {
+        match &self.origin {
+            Origin::Path(path) => Some(path),
+            Origin::Query(_) => None,
+        }
+    }
+}
+
+/// A source as a definitions file writes it.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SourceText {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    query: Option<String>,
+    #[serde(default = "default_timestamp_field")]
+    timestamp_field: String,
+    #[serde(default)]
+    created_timestamp_field: Option<String>,
+}
+
+impl TryFrom<SourceText> for Source {
+    type Error = &'static str;
+
+    fn try_from(text: SourceText) -> Result<Source, Self::Error> {
+        let origin = match (text.path, text.query) {
+            (Some(path), None) => Origin::Path(path),
+            (None, Some(query)) => Origin::Query(query),
+            (Some(_), Some(_)) => return Err("a source has a path or a query, not both"),
+            (None, None) => return Err("a source has a path or a query"),
+        };
+        Ok(Source {
+            origin,
+            timestamp_field: text.timestamp_field,
+            created_timestamp_field: text.created_timestamp_field,
+        })
+    }
+}
+
+impl From<Source> for SourceText {
+    fn from(source: Source) -> SourceText {
+        let (path, query) = match source.origin {
+            Origin::Path(path) => (Some(path), None),
+            Origin::Query(query) => (None, Some(query)),
+        };
+        SourceText {
+            path,
+            query,
+            timestamp_field: source.timestamp_field,
+            created_timestamp_field: source.created_timestamp_field,
+        }
+    }
 }
 
 fn default_timestamp_field() -> String {
     "event_timestamp".to_owned()
+}
+
+/// A table or SQL view of the store's database that somebody else fills; it is read and never written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExistingTable {
+    /// The table's name, with its schema where it needs one: `crm.accounts`.
+    pub name: String,
+    /// The column with the time at which a row became true in the world. Of several rows of an entity the newest counts.
+    #[serde(default = "default_timestamp_field")]
+    pub timestamp_field: String,
+    /// The column with the time at which a row was made, which breaks ties; none: ties are broken by nothing.
+    #[serde(default)]
+    pub created_timestamp_field: Option<String>,
+    /// Join key or feature to the table's column, where that has another name.
+    #[serde(default)]
+    pub columns: BTreeMap<String, String>,
+}
+
+impl ExistingTable {
+    /// The table's column of a join key or feature.
+    pub fn column<'a>(&'a self, name: &'a str) -> &'a str {
+        self.columns.get(name).map_or(name, String::as_str)
+    }
 }
 
 /// A typed table of features of one entity.
@@ -67,12 +156,26 @@ pub struct FeatureView {
     pub entity: String,
     /// The columns that name an entity: the table's primary key.
     pub join_keys: Vec<Field>,
-    /// The features, in the order of the table's columns.
+    /// The features, in the order of the definition.
     pub features: Vec<Field>,
     /// How old a row may be before its values are withheld; none: any age.
     pub ttl: Option<Duration>,
     /// Where the rows come from; none: from writes only.
     pub source: Option<Source>,
+    /// Whether every row that is written is kept, for training sets.
+    #[serde(default)]
+    pub history: bool,
+    /// Somebody else's table in place of one of ours.
+    #[serde(default)]
+    pub table: Option<ExistingTable>,
+    /// Counts the changes of the features since the view was made. A row is stored with the generation that it was
+    /// written in.
+    #[serde(default)]
+    pub generation: u32,
+    /// The features that were added since the view was made, each with the generation that brought it: an older row says
+    /// nothing about them.
+    #[serde(default)]
+    pub added: BTreeMap<String, u32>,
 }
 
 impl FeatureView {
@@ -80,10 +183,47 @@ impl FeatureView {
     pub fn feature_index(&self, name: &str) -> Option<usize> {
         self.features.iter().position(|field| field.name == name)
     }
+
+    /// The generation that brought a feature; rows of an older one say nothing about it.
+    pub fn generation_of(&self, feature: &str) -> u32 {
+        self.added.get(feature).copied().unwrap_or_default()
+    }
+
+    /// Refuses what a view on somebody else's table cannot do.
+    ///
+    /// # Errors
+    /// `FailedPrecondition`, naming the table.
+    pub fn check_writable(&self) -> Result<(), Error> {
+        let Some(table) = &self.table else {
+            return Ok(());
+        };
+        Err(Error::failed_precondition(format!(
+            "the feature view \"{}\" is read-only: it reads the table {}, which somebody else fills",
+            self.name, table.name
+        )))
+    }
+}
+
+/// A named, versioned list of features, as a model or an application asks for them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeatureService {
+    /// The name, unique on the server together with the version.
+    pub name: String,
+    /// Counted from 1; another list of features is another version.
+    pub version: u32,
+    /// The project of the definitions file that it comes from.
+    pub project: String,
+    /// What it is for, for people.
+    #[serde(default)]
+    pub description: String,
+    /// The features, in the order in which they are answered.
+    pub features: Vec<FeatureRef>,
 }
 
 /// A feature's full name, `view:feature`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct FeatureRef {
     /// The view's name.
     pub view: String,
@@ -108,5 +248,20 @@ impl FeatureRef {
 impl fmt::Display for FeatureRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.view, self.feature)
+    }
+}
+
+impl TryFrom<String> for FeatureRef {
+    type Error = String;
+
+    fn try_from(full_name: String) -> Result<FeatureRef, String> {
+        FeatureRef::parse(&full_name)
+            .ok_or_else(|| format!("\"{full_name}\" is not of the form view:feature"))
+    }
+}
+
+impl From<FeatureRef> for String {
+    fn from(reference: FeatureRef) -> String {
+        reference.to_string()
     }
 }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     app,
-    catalog::{Action, Catalog, CatalogStore, Change, Plan, apply_definitions},
+    catalog::{Action, ApplyOptions, Catalog, CatalogStore, Change, Plan, apply_definitions},
     config::Config,
     error::Result,
 };
@@ -38,9 +38,10 @@ pub(super) async fn run(config: &Config, command: &Apply) -> Result<ExitCode> {
     app::prepare_schema(&store, &config.database).await?;
     for file in &files {
         let place = file.path.display().to_string();
-        let (plan, _) = apply_definitions(store.as_ref(), &file.definitions, false)
-            .await
-            .map_err(|fault| fault.within(&place))?;
+        let (plan, _) =
+            apply_definitions(store.as_ref(), &file.definitions, ApplyOptions::default())
+                .await
+                .map_err(|fault| fault.within(&place))?;
         print_plan(&place, &plan, false);
     }
     Ok(ExitCode::SUCCESS)
@@ -78,6 +79,8 @@ fn shown(change: &Change, dry_run: bool) -> String {
         (Action::Create, true) => "would create",
         (Action::Update, false) => "updated",
         (Action::Update, true) => "would update",
+        (Action::Drop, false) => "dropped",
+        (Action::Drop, true) => "would drop",
     };
     format!(
         "{verb} {} {} ({})",

@@ -51,7 +51,11 @@ pub(super) fn run(config: &Config) -> Result<ExitCode> {
 fn check_sources(file: &DefinitionFile) -> Result<()> {
     for view in &file.definitions.views {
         if let Some(source) = &view.source {
-            sources::open(&file.folder().join(&source.path), view, Timestamp::now())?;
+            sources::open(
+                &file.folder().join(source.path().unwrap_or_default()),
+                view,
+                Timestamp::now(),
+            )?;
         }
     }
     Ok(())

@@ -87,8 +87,8 @@ fn plan(config: &Config, command: &Materialize) -> Result<Vec<Work>> {
             if command.views.is_empty() || command.views.contains(&view.name) {
                 work.push(Work {
                     view: view.name.clone(),
-                    source: source.path.clone(),
-                    path: file.folder().join(&source.path),
+                    source: source.path().unwrap_or_default().to_owned(),
+                    path: file.folder().join(source.path().unwrap_or_default()),
                 });
             }
         }

@@ -2,7 +2,7 @@
 
 use tokio::sync::mpsc;
 
-use super::{Materialization, OnlineStore, WriteCounts, WriteRow};
+use super::{LoadInput, Materialization, OnlineStore, WriteCounts, WriteRow};
 use crate::{
     catalog::FeatureView,
     error::{Error, Result},
@@ -49,8 +49,8 @@ pub async fn materialize(
     force: bool,
     progress: impl Fn(u64) + Send + 'static,
 ) -> Result<MaterializeOutcome> {
-    let last = store.last_materialization(&note.view, &note.source).await?;
-    if !force && last.as_ref() == Some(note) {
+    let known = store.materializations(&note.view).await?;
+    if !force && known.iter().any(|record| record.note == *note) {
         return Ok(MaterializeOutcome::Unchanged);
     }
     let (sender, batches) = mpsc::channel(BATCHES_WAITING_MAX);
@@ -69,7 +69,7 @@ pub async fn materialize(
             progress(rows_read);
         }
     });
-    let counts = store.load(view, batches, note).await?;
+    let counts = store.load(view, LoadInput::Rows(batches), note).await?;
     reader
         .await
         .map_err(|fault| Error::internal("reading a source failed").with_source(fault))?;

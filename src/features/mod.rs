@@ -4,23 +4,31 @@
 //! `RowSource`, `grpc` and `cli` call.
 
 mod keys;
+mod list;
 mod materialize;
 mod raw;
 mod read;
+mod row;
 mod storable;
 mod store;
 mod value;
 mod write;
 
 pub use keys::entity_keys;
+pub use list::ListValue;
+pub(crate) use list::float_name;
 pub use materialize::{MaterializeOutcome, ROW_BATCH_ROWS, RowSource, materialize};
 pub(crate) use raw::is_exact_whole;
 pub use raw::{RawRow, RawValue, request_faults};
 pub use read::{
-    FeatureColumn, FeatureSelection, FeatureStatus, FeatureValue, ViewSelection, check_values,
-    read_features,
+    FeatureColumn, FeatureSelection, FeatureStatus, FeatureValue, Freshness, ViewSelection,
+    check_values, read_features,
 };
+pub use row::{RowTime, StoredRow, WriteRow};
 pub use storable::{KEY_BYTES_MAX, key_fault, value_fault};
-pub use store::{Materialization, OnlineStore, RowBatches, StoredRow, WriteCounts, WriteRow};
+pub use store::{
+    LoadInput, Materialization, MaterializationRecord, OnlineStore, RowBatches, RowSink, Scan,
+    WriteCounts,
+};
 pub use value::{EXACT_WHOLE_MAX, EntityKey, Timestamp, Value, widen};
 pub use write::typed_rows;

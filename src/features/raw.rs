@@ -4,7 +4,7 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 
-use super::{EXACT_WHOLE_MAX, Timestamp, Value};
+use super::{EXACT_WHOLE_MAX, ListValue, Timestamp, Value};
 use crate::{catalog::ValueType, error::Violations};
 
 /// Faults of one request that are reported; the rest is cut.
@@ -21,8 +21,10 @@ pub enum RawValue {
     Number(f64),
     /// Text.
     Text(String),
-    /// An array or an object, which no scalar is made of.
-    Composite,
+    /// An array.
+    List(Vec<RawValue>),
+    /// An object, which no value is made of.
+    Object,
 }
 
 /// An object as a caller wrote it: an entity, a row to write, a row to score.
@@ -68,6 +70,17 @@ impl RawValue {
             (RawValue::Text(text), ValueType::Int64 | ValueType::Int32) => {
                 Value::parse(text, value_type)
             }
+            (RawValue::Text(text), ValueType::Float | ValueType::Double) => {
+                let number = named_float(text).ok_or_else(|| self.mismatch(value_type))?;
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "NaN and infinities stay what they are"
+                )]
+                Ok(match value_type {
+                    ValueType::Float => Value::Float(number as f32),
+                    _ => Value::Double(number),
+                })
+            }
             (RawValue::Text(text), ValueType::String) => Ok(Value::String(text.clone())),
             (RawValue::Text(text), ValueType::Timestamp) => {
                 Timestamp::parse(text).map(Value::Timestamp)
@@ -76,15 +89,29 @@ impl RawValue {
                 .decode(text)
                 .map(Value::Bytes)
                 .map_err(|_| "expected bytes in base64".to_owned()),
+            (RawValue::List(elements), ValueType::List(element)) => {
+                let mut list = ListValue::empty(element);
+                for (index, raw) in elements.iter().enumerate() {
+                    let value = raw.to_value(element.value_type());
+                    value
+                        .and_then(|value| list.push(value))
+                        .map_err(|fault| format!("element {index}: {fault}"))?;
+                }
+                Ok(Value::List(list))
+            }
             (
-                RawValue::Bool(_) | RawValue::Number(_) | RawValue::Text(_) | RawValue::Composite,
+                RawValue::Bool(_)
+                | RawValue::Number(_)
+                | RawValue::Text(_)
+                | RawValue::List(_)
+                | RawValue::Object,
                 _,
-            ) => Err(format!(
-                "expected {}, got {}",
-                expected(value_type),
-                self.shown()
-            )),
+            ) => Err(self.mismatch(value_type)),
         }
+    }
+
+    fn mismatch(&self, value_type: ValueType) -> String {
+        format!("expected {}, got {}", expected(value_type), self.shown())
     }
 
     /// The value as an error message shows it, bounded in length.
@@ -98,7 +125,8 @@ impl RawValue {
                 let shown: String = text.chars().take(TEXT_CHARS_MAX).collect();
                 format!("the string {shown:?}")
             }
-            RawValue::Composite => "an array or an object".to_owned(),
+            RawValue::List(_) => "an array".to_owned(),
+            RawValue::Object => "an object".to_owned(),
         }
     }
 }
@@ -111,6 +139,17 @@ fn expected(value_type: ValueType) -> &'static str {
         ValueType::String => "a string",
         ValueType::Bytes => "a string with bytes in base64",
         ValueType::Timestamp => "a string with a point in time in RFC 3339",
+        ValueType::List(_) => "an array, or null for a missing value",
+    }
+}
+
+/// The floats that JSON has no number for, as the JSON mapping of protobuf writes them.
+fn named_float(text: &str) -> Option<f64> {
+    match text {
+        "NaN" => Some(f64::NAN),
+        "Infinity" => Some(f64::INFINITY),
+        "-Infinity" => Some(f64::NEG_INFINITY),
+        _ => None,
     }
 }
 
@@ -167,6 +206,7 @@ pub fn request_faults() -> Violations {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::catalog::ScalarType;
 
     #[test]
     fn every_type_takes_its_form_and_null() {
@@ -192,8 +232,31 @@ mod tests {
         for (raw, value_type, value) in cases {
             assert_eq!(raw.to_value(value_type), Ok(value));
             assert_eq!(RawValue::Null.to_value(value_type), Ok(Value::Null));
-            assert!(RawValue::Composite.to_value(value_type).is_err());
+            assert!(RawValue::Object.to_value(value_type).is_err());
+            assert!(RawValue::List(Vec::new()).to_value(value_type).is_err());
         }
+    }
+
+    #[test]
+    fn an_array_becomes_a_list_of_its_type_and_a_bad_element_is_named() {
+        let doubles = ValueType::List(ScalarType::Double);
+        let raw = |elements: &[RawValue]| RawValue::List(elements.to_vec());
+        let numbers = raw(&[RawValue::Number(0.5), RawValue::Text("Infinity".into())]);
+        assert_eq!(
+            numbers.to_value(doubles),
+            Ok(Value::List(ListValue::Double(vec![0.5, f64::INFINITY])))
+        );
+        assert_eq!(
+            raw(&[]).to_value(doubles),
+            Ok(Value::List(ListValue::Double(Vec::new())))
+        );
+        assert_eq!(RawValue::Null.to_value(doubles), Ok(Value::Null));
+        let fault = raw(&[RawValue::Number(1.0), RawValue::Null]).to_value(doubles);
+        assert_eq!(
+            fault,
+            Err("element 1: an element of a list cannot be null".to_owned())
+        );
+        assert!(RawValue::Number(1.0).to_value(doubles).is_err());
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Reading: the newest values of entities, each with its status, a column a feature.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::future;
 
 use super::{EntityKey, OnlineStore, StoredRow, Timestamp, Value};
 use crate::{
-    catalog::{Catalog, FeatureRef, FeatureView},
+    catalog::{Catalog, FeatureRef, FeatureView, ValueType},
     error::{Error, Result},
 };
 
@@ -17,9 +17,9 @@ pub enum FeatureStatus {
     Present,
     /// The row is there and fresh, and holds no value.
     Null,
-    /// There is no row.
+    /// There is no row, or nothing was ever written for the feature.
     NotFound,
-    /// The row is older than the view's TTL allows.
+    /// The value is older than the view's TTL, or the request, allows.
     OutsideTtl,
 }
 
@@ -30,7 +30,7 @@ pub struct FeatureValue {
     pub value: Value,
     /// How it came about.
     pub status: FeatureStatus,
-    /// When it became true in the world; none where there is no row.
+    /// When it became true in the world; none where the status is `NotFound`.
     pub event_timestamp: Option<Timestamp>,
 }
 
@@ -39,8 +39,42 @@ pub struct FeatureValue {
 pub struct FeatureColumn {
     /// The feature.
     pub reference: FeatureRef,
+    /// Its type.
+    pub value_type: ValueType,
     /// One an entity, in the order asked for.
     pub values: Vec<FeatureValue>,
+    /// How long ago the values were read from the store, at the most; zero where this read did.
+    pub age_bound: Duration,
+}
+
+/// How fresh values have to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Freshness {
+    /// The moment that ages are counted from.
+    pub now: Timestamp,
+    /// How old a value may be, where the view's TTL allows more; none: the TTL alone.
+    pub max_age: Option<Duration>,
+}
+
+impl Freshness {
+    /// As of now, with the views' TTLs alone.
+    pub fn now() -> Freshness {
+        Freshness {
+            now: Timestamp::now(),
+            max_age: None,
+        }
+    }
+
+    /// Whether a value of a view is too old; one of exactly the age allowed is still fresh.
+    fn is_outside(self, view: &FeatureView, event_timestamp: Timestamp) -> bool {
+        let allowed = match (view.ttl, self.max_age) {
+            (Some(ttl), Some(max_age)) => ttl.min(max_age),
+            (Some(allowed), None) | (None, Some(allowed)) => allowed,
+            (None, None) => return false,
+        };
+        let age_micros = self.now.micros().saturating_sub(event_timestamp.micros());
+        i128::from(age_micros) > i128::try_from(allowed.as_micros()).unwrap_or(i128::MAX)
+    }
 }
 
 /// A view that a request touches, and the features that it asks of it.
@@ -57,6 +91,8 @@ pub struct ViewSelection {
 pub struct FeatureSelection {
     /// As asked for.
     pub references: Vec<FeatureRef>,
+    /// Their types.
+    pub value_types: Vec<ValueType>,
     /// Each view once.
     pub views: Vec<ViewSelection>,
 }
@@ -68,8 +104,10 @@ impl FeatureSelection {
     /// `NotFound` for an unknown view or feature.
     pub fn resolve(catalog: &Catalog, references: Vec<FeatureRef>) -> Result<FeatureSelection> {
         let mut by_view: BTreeMap<&str, ViewSelection> = BTreeMap::new();
+        let mut value_types = Vec::with_capacity(references.len());
         for (position, reference) in references.iter().enumerate() {
             let (view, feature) = catalog.resolve(reference)?;
+            value_types.extend(view.features.get(feature).map(|field| field.value_type));
             by_view
                 .entry(&reference.view)
                 .or_insert_with(|| ViewSelection {
@@ -80,7 +118,11 @@ impl FeatureSelection {
                 .push((position, feature));
         }
         let views = by_view.into_values().collect();
-        Ok(FeatureSelection { references, views })
+        Ok(FeatureSelection {
+            references,
+            value_types,
+            views,
+        })
     }
 }
 
@@ -111,7 +153,7 @@ pub async fn read_features(
     store: &dyn OnlineStore,
     selection: &FeatureSelection,
     keys: &[Vec<EntityKey>],
-    now: Timestamp,
+    freshness: Freshness,
 ) -> Result<Vec<FeatureColumn>> {
     let reads = selection
         .views
@@ -120,12 +162,13 @@ pub async fn read_features(
         .map(|(selected, keys)| store.read(&selected.view, keys));
     let rows_by_view = future::try_join_all(reads).await?;
 
-    let mut columns: Vec<FeatureColumn> = selection
-        .references
-        .iter()
-        .map(|reference| FeatureColumn {
+    let named = selection.references.iter().zip(&selection.value_types);
+    let mut columns: Vec<FeatureColumn> = named
+        .map(|(reference, value_type)| FeatureColumn {
             reference: reference.clone(),
+            value_type: *value_type,
             values: Vec::new(),
+            age_bound: Duration::ZERO,
         })
         .collect();
     for (selected, rows) in selection.views.iter().zip(rows_by_view) {
@@ -135,7 +178,7 @@ pub async fn read_features(
                 .ok_or_else(|| Error::internal("a feature selection beyond its columns"))?;
             column.values = rows
                 .iter()
-                .map(|row| feature_value(&selected.view, row.as_ref(), *feature, now))
+                .map(|row| feature_value(&selected.view, row.as_ref(), *feature, freshness))
                 .collect();
         }
     }
@@ -147,46 +190,36 @@ fn feature_value(
     view: &FeatureView,
     row: Option<&StoredRow>,
     feature: usize,
-    now: Timestamp,
+    freshness: Freshness,
 ) -> FeatureValue {
-    let Some(row) = row else {
+    let time = row.and_then(|row| row.feature_time(feature));
+    let (Some(row), Some(time)) = (row, time) else {
         return FeatureValue {
             value: Value::Null,
             status: FeatureStatus::NotFound,
             event_timestamp: None,
         };
     };
-    let value = row.values.get(feature).cloned().unwrap_or(Value::Null);
-    let (value, status) = if is_outside_ttl(view, row, now) {
+    let value = row.values.get(feature).unwrap_or(&Value::Null);
+    let (value, status) = if freshness.is_outside(view, time.event_timestamp) {
         (Value::Null, FeatureStatus::OutsideTtl)
     } else if value.is_null() {
         (Value::Null, FeatureStatus::Null)
     } else {
-        (value, FeatureStatus::Present)
+        (value.clone(), FeatureStatus::Present)
     };
     FeatureValue {
         value,
         status,
-        event_timestamp: Some(row.event_timestamp),
+        event_timestamp: Some(time.event_timestamp),
     }
-}
-
-/// Whether a row is older than its view allows; a row of exactly the TTL's age is still fresh.
-fn is_outside_ttl(view: &FeatureView, row: &StoredRow, now: Timestamp) -> bool {
-    let Some(ttl) = view.ttl else {
-        return false;
-    };
-    let age_micros = now.micros().saturating_sub(row.event_timestamp.micros());
-    i128::from(age_micros) > i128::try_from(ttl.as_micros()).unwrap_or(i128::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::time::Duration;
-
     use super::*;
-    use crate::catalog::Definitions;
+    use crate::{catalog::Definitions, features::RowTime};
 
     fn view(ttl: &str) -> FeatureView {
         let text = format!(
@@ -209,19 +242,21 @@ mod tests {
     fn row(age: Duration, value: Value, now: Timestamp) -> StoredRow {
         let micros = now.micros() - i64::try_from(age.as_micros()).unwrap();
         let event_timestamp = Timestamp::from_micros(micros).unwrap();
-        StoredRow {
+        let time = RowTime {
             event_timestamp,
             created_at: event_timestamp,
-            values: vec![value],
-        }
+        };
+        StoredRow::whole(time, vec![value])
     }
 
     #[test]
     fn every_status_has_its_cause() {
-        let now = Timestamp::now();
+        let freshness = Freshness::now();
+        let now = freshness.now;
         let view = view("1h");
         let hour = Duration::from_secs(3_600);
-        let status = |row: Option<StoredRow>| feature_value(&view, row.as_ref(), 0, now).status;
+        let status =
+            |row: Option<StoredRow>| feature_value(&view, row.as_ref(), 0, freshness).status;
         assert_eq!(status(None), FeatureStatus::NotFound);
         assert_eq!(
             status(Some(row(hour, Value::Double(1.0), now))),
@@ -232,7 +267,7 @@ mod tests {
             FeatureStatus::Null
         );
         let too_old = row(hour + Duration::from_micros(1), Value::Double(1.0), now);
-        let outside = feature_value(&view, Some(&too_old), 0, now);
+        let outside = feature_value(&view, Some(&too_old), 0, freshness);
         assert_eq!(outside.status, FeatureStatus::OutsideTtl);
         assert_eq!(outside.value, Value::Null);
         assert_eq!(outside.event_timestamp, Some(too_old.event_timestamp));
@@ -240,9 +275,51 @@ mod tests {
 
     #[test]
     fn without_a_ttl_nothing_is_too_old() {
-        let now = Timestamp::now();
-        let old = row(Duration::from_secs(10_u64.pow(9)), Value::Double(1.0), now);
-        let value = feature_value(&view("0s"), Some(&old), 0, now);
+        let freshness = Freshness::now();
+        let age = Duration::from_secs(10_u64.pow(9));
+        let old = row(age, Value::Double(1.0), freshness.now);
+        let value = feature_value(&view("0s"), Some(&old), 0, freshness);
         assert_eq!(value.status, FeatureStatus::Present);
+    }
+
+    #[test]
+    fn a_request_may_ask_for_fresher_values_but_not_for_older_ones() {
+        let now = Timestamp::now();
+        let hour = Duration::from_secs(3_600);
+        let status = |ttl: &str, age: Duration, max_age: Duration| {
+            let freshness = Freshness {
+                now,
+                max_age: Some(max_age),
+            };
+            let row = row(age, Value::Double(1.0), now);
+            feature_value(&view(ttl), Some(&row), 0, freshness).status
+        };
+        assert_eq!(status("0s", hour, hour), FeatureStatus::Present);
+        assert_eq!(status("0s", hour * 2, hour), FeatureStatus::OutsideTtl);
+        assert_eq!(status("1h", hour * 2, hour * 3), FeatureStatus::OutsideTtl);
+    }
+
+    #[test]
+    fn each_feature_is_as_old_as_its_own_last_write() {
+        let freshness = Freshness::now();
+        let old = row(
+            Duration::from_secs(7_200),
+            Value::Double(1.0),
+            freshness.now,
+        );
+        let time = RowTime {
+            event_timestamp: freshness.now,
+            created_at: freshness.now,
+        };
+        let mut mixed = StoredRow::partial(time, vec![None]);
+        assert_eq!(
+            feature_value(&view("1h"), Some(&mixed), 0, freshness).status,
+            FeatureStatus::NotFound
+        );
+        mixed.merge(&old);
+        assert_eq!(mixed.event_timestamp, freshness.now);
+        let value = feature_value(&view("1h"), Some(&mixed), 0, freshness);
+        assert_eq!(value.status, FeatureStatus::OutsideTtl);
+        assert_eq!(value.event_timestamp, Some(old.event_timestamp));
     }
 }

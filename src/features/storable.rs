@@ -1,6 +1,6 @@
 //! What no store can keep, whichever it is: refused alike by both, and by the sources, which know the place in the file.
 
-use super::{EntityKey, Value};
+use super::{EntityKey, ListValue, Value};
 
 /// Text and bytes of all join keys of a row together. An index entry of PostgreSQL holds some 2,700 bytes; this leaves
 /// room for the other join keys.
@@ -10,7 +10,11 @@ pub const KEY_BYTES_MAX: usize = 2_000;
 ///
 /// PostgreSQL has no text with a NUL character, and SQLite's own functions cut it off there.
 pub fn value_fault(value: &Value) -> Option<&'static str> {
-    let has_nul = matches!(value, Value::String(text) if text.contains('\0'));
+    let has_nul = match value {
+        Value::String(text) => text.contains('\0'),
+        Value::List(ListValue::String(texts)) => texts.iter().any(|text| text.contains('\0')),
+        _ => false,
+    };
     has_nul.then_some("text with a NUL character cannot be stored")
 }
 
@@ -39,6 +43,7 @@ fn byte_length(value: &Value) -> usize {
         | Value::Int64(_)
         | Value::Float(_)
         | Value::Double(_)
-        | Value::Timestamp(_) => 0,
+        | Value::Timestamp(_)
+        | Value::List(_) => 0,
     }
 }

@@ -1,37 +1,19 @@
 //! What a feature store has to be able to do.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
-use super::{EntityKey, Timestamp, Value};
+use super::{EntityKey, StoredRow, Timestamp, WriteRow};
 use crate::{catalog::FeatureView, error::Result};
-
-/// What a view holds of one entity.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StoredRow {
-    /// When the values became true in the world.
-    pub event_timestamp: Timestamp,
-    /// When the row was made; breaks ties of the event timestamp.
-    pub created_at: Timestamp,
-    /// One a feature of the view, in its order.
-    pub values: Vec<Value>,
-}
-
-/// A row to write: a stored row and whose it is.
-#[derive(Debug, Clone, PartialEq)]
-pub struct WriteRow {
-    /// Whose.
-    pub key: EntityKey,
-    /// What.
-    pub row: StoredRow,
-}
 
 /// What became of written rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct WriteCounts {
     /// Rows that took effect.
     pub written: u64,
-    /// Rows ignored, because a row of the same entity, stored or written together with them, is as new or newer.
+    /// Rows ignored, because what is stored, or written together with them, is as new or newer in all that they say.
     pub late: u64,
 }
 
@@ -46,18 +28,55 @@ impl std::ops::AddAssign for WriteCounts {
 /// away without the last `None`.
 pub type RowBatches = mpsc::Receiver<Option<Result<Vec<WriteRow>>>>;
 
-/// What was materialized from a file, so that the same file is not loaded twice.
+/// Batches of rows on their way out of a store; a receiver that goes away ends the scan.
+pub type RowSink = mpsc::Sender<Vec<WriteRow>>;
+
+/// What a load brings in.
+#[derive(Debug)]
+pub enum LoadInput {
+    /// Rows that were read elsewhere.
+    Rows(RowBatches),
+    /// The rows of the SQL query of the view's source, which the store's own database runs.
+    Query {
+        /// Only rows of this event timestamp or newer ones; none: all.
+        since: Option<Timestamp>,
+    },
+}
+
+/// What is loaded: written down together with the rows, so that the same content is not loaded twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Materialization {
     /// The view's name.
     pub view: String,
-    /// The source's path, as the definition has it.
+    /// The source: a file's path as the definition has it, or `query`.
     pub source: String,
     /// The SHA-256 of the source's content and of the view's definition, in hex.
     pub digest: String,
 }
 
-/// Keeps the newest row of each entity, a typed table a view.
+/// What the store knows of the last load of a view from one source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MaterializationRecord {
+    /// What was loaded.
+    pub note: Materialization,
+    /// The newest event timestamp that any load from this source brought; none where it never brought a row.
+    pub watermark: Option<Timestamp>,
+    /// What became of the rows.
+    pub counts: WriteCounts,
+    /// When it was done.
+    pub finished_at: Timestamp,
+}
+
+/// Which rows of a view to go through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Scan {
+    /// The view's history, every row that was ever written, in place of the newest row of each entity.
+    pub history: bool,
+    /// Only rows whose own event timestamp is this or newer; none: all.
+    pub since: Option<Timestamp>,
+}
+
+/// Keeps the newest values of each entity, a typed table a view.
 #[async_trait]
 pub trait OnlineStore: Send + Sync {
     /// Reads the rows of entities, in the order of the keys; none where the view has no row.
@@ -66,33 +85,44 @@ pub trait OnlineStore: Send + Sync {
     /// `Unavailable` where the database is away.
     async fn read(&self, view: &FeatureView, keys: &[EntityKey]) -> Result<Vec<Option<StoredRow>>>;
 
-    /// Writes rows, all or none. Of several rows of one entity the newest by (event_timestamp, created_at) is written, and
-    /// only where it is newer than the stored one.
+    /// Writes rows, all or none. Each is merged into what is stored, feature by feature, as `StoredRow::merge` does; where
+    /// the view keeps a history, it is added there, whether late or not.
     ///
     /// # Errors
-    /// `Unavailable` where the database is away; nothing is written then.
+    /// `InvalidArgument` naming row and column of what cannot be stored; `FailedPrecondition` for a view on somebody
+    /// else's table; `Unavailable` where the database is away. Nothing is written then.
     async fn write(&self, view: &FeatureView, rows: Vec<WriteRow>) -> Result<WriteCounts>;
 
-    /// Writes batches in one transaction and notes the materialization in the same one: readers see all or nothing.
+    /// Writes many whole rows in one transaction and notes the materialization in the same one: readers see all or
+    /// nothing.
     ///
     /// # Errors
-    /// The error that the batches hold; `Unavailable` where the database is away. Nothing is written in either case.
+    /// The error that the input holds; as `write`. Nothing is written in either case.
     async fn load(
         &self,
         view: &FeatureView,
-        batches: RowBatches,
+        input: LoadInput,
         note: &Materialization,
     ) -> Result<WriteCounts>;
 
-    /// The last materialization of a view from a source.
+    /// What was loaded into a view, a record a source, by the source's name.
     ///
     /// # Errors
     /// `Unavailable` where the database is away.
-    async fn last_materialization(
-        &self,
-        view: &str,
-        source: &str,
-    ) -> Result<Option<Materialization>>;
+    async fn materializations(&self, view: &str) -> Result<Vec<MaterializationRecord>>;
+
+    /// Takes an entity out of views of that entity, their histories too, in one transaction; returns how many of the
+    /// views had a row or a history of it. A later write makes it anew.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` for a view on somebody else's table; `Unavailable` where the database is away.
+    async fn delete(&self, views: &[Arc<FeatureView>], key: &EntityKey) -> Result<u64>;
+
+    /// Goes through the rows of a view, as of one moment, in no particular order.
+    ///
+    /// # Errors
+    /// `Unavailable` where the database is away.
+    async fn scan(&self, view: &FeatureView, scan: Scan, sink: RowSink) -> Result<()>;
 
     /// Asks the database whether it answers.
     ///

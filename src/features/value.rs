@@ -4,6 +4,7 @@ use std::{fmt, time::SystemTime};
 
 use jiff::civil::DateTime;
 
+use super::ListValue;
 use crate::{
     catalog::ValueType,
     error::{Error, Result},
@@ -107,6 +108,8 @@ pub enum Value {
     Bytes(Vec<u8>),
     /// A point in time.
     Timestamp(Timestamp),
+    /// Values of one type, in order.
+    List(ListValue),
 }
 
 impl Value {
@@ -122,6 +125,7 @@ impl Value {
             Value::String(_) => Some(ValueType::String),
             Value::Bytes(_) => Some(ValueType::Bytes),
             Value::Timestamp(_) => Some(ValueType::Timestamp),
+            Value::List(list) => Some(ValueType::List(list.element_type())),
         }
     }
 
@@ -141,7 +145,8 @@ impl Value {
             | Value::Int64(_)
             | Value::String(_)
             | Value::Bytes(_)
-            | Value::Timestamp(_) => false,
+            | Value::Timestamp(_)
+            | Value::List(_) => false,
         }
     }
 
@@ -150,7 +155,7 @@ impl Value {
         self.value_type().is_none_or(|own| own == value_type)
     }
 
-    /// Reads a value from text, as it stands in a CSV file or in a URL. Bytes are hexadecimal.
+    /// Reads a value from text, as it stands in a CSV file or in a URL. Bytes are hexadecimal, a list is a JSON array.
     ///
     /// # Errors
     /// A sentence that names the text and the type.
@@ -179,6 +184,17 @@ impl Value {
             ValueType::String => Ok(Value::String(text.to_owned())),
             ValueType::Bytes => hex::decode(text).map(Value::Bytes).map_err(|_| fault()),
             ValueType::Timestamp => Timestamp::parse(text).map(Value::Timestamp),
+            ValueType::List(element) => ListValue::parse(text, element).map(Value::List),
+        }
+    }
+
+    /// Whether two values are the same to the bit: a NaN is the same as itself here.
+    pub fn is_same(&self, other: &Value) -> bool {
+        match (self, other) {
+            (Value::Float(a), Value::Float(b)) => a.to_bits() == b.to_bits(),
+            (Value::Double(a), Value::Double(b)) => a.to_bits() == b.to_bits(),
+            (Value::List(a), Value::List(b)) => a.is_same(b),
+            _ => self == other,
         }
     }
 }
@@ -200,6 +216,7 @@ impl fmt::Display for Value {
             Value::String(value) => write!(f, "\"{value}\""),
             Value::Bytes(value) => f.write_str(&hex::encode(value)),
             Value::Timestamp(value) => value.fmt(f),
+            Value::List(list) => list.fmt(f),
         }
     }
 }

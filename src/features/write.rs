@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{
-    EntityKey, RawRow, RawValue, StoredRow, Timestamp, Value, WriteRow, keys::entity_key,
+    EntityKey, RawRow, RawValue, RowTime, StoredRow, Timestamp, Value, WriteRow, keys::entity_key,
     request_faults,
 };
 use crate::{
@@ -14,13 +14,17 @@ use crate::{
 /// The names that a row's event timestamp goes by.
 const EVENT_TIMESTAMP_NAMES: [&str; 2] = ["eventTimestamp", "event_timestamp"];
 
+/// The names that the time at which a row was made goes by.
+const CREATED_AT_NAMES: [&str; 2] = ["createdAt", "created_at"];
+
 /// Checks rows against a view and types them; all of them or none.
 ///
-/// A feature that a row leaves out is null. A row without an event timestamp is as of `now`, which is also when every
-/// row is made.
+/// A feature that a row leaves out is left alone. A row without an event timestamp is as of `now`, and so is the time at
+/// which it was made.
 ///
 /// # Errors
-/// `InvalidArgument` naming row and field: a missing join key, an unknown name, a value of the wrong type.
+/// `InvalidArgument` naming row and field: a missing join key, an unknown name, a value of the wrong type, a row without
+/// any feature.
 pub fn typed_rows(view: &FeatureView, rows: &[RawRow], now: Timestamp) -> Result<Vec<WriteRow>> {
     let mut faults = request_faults();
     let columns: HashMap<&str, usize> = view
@@ -50,13 +54,22 @@ fn stored_row(
     place: impl Fn() -> String,
     faults: &mut Violations,
 ) -> StoredRow {
-    let mut values = vec![Value::Null; view.features.len()];
-    let mut event_timestamp = now;
+    let mut cells = vec![None; view.features.len()];
+    let mut time = RowTime {
+        event_timestamp: now,
+        created_at: now,
+    };
+    let mut is_empty = true;
     for (name, raw) in &row.fields {
         let field = || format!("{}.{name}", place());
-        if EVENT_TIMESTAMP_NAMES.contains(&name.as_str()) {
-            match event_time(raw) {
-                Ok(given) => event_timestamp = given.unwrap_or(now),
+        let slot = match name.as_str() {
+            name if EVENT_TIMESTAMP_NAMES.contains(&name) => Some(&mut time.event_timestamp),
+            name if CREATED_AT_NAMES.contains(&name) => Some(&mut time.created_at),
+            _ => None,
+        };
+        if let Some(slot) = slot {
+            match point_in_time(raw) {
+                Ok(given) => *slot = given.unwrap_or(now),
                 Err(fault) => faults.add(field(), fault),
             }
             continue;
@@ -66,8 +79,8 @@ fn stored_row(
         }
         let feature = columns
             .get(name.as_str())
-            .and_then(|index| Some((view.features.get(*index)?, values.get_mut(*index)?)));
-        let Some((feature, slot)) = feature else {
+            .and_then(|index| Some((view.features.get(*index)?, cells.get_mut(*index)?)));
+        let Some((feature, cell)) = feature else {
             if !view.join_keys.iter().any(|key| key.name == *name) {
                 faults.add(
                     field(),
@@ -76,19 +89,19 @@ fn stored_row(
             }
             continue;
         };
+        is_empty = false;
         match raw.to_value(feature.value_type) {
-            Ok(value) => *slot = value,
+            Ok(value) => *cell = Some(value),
             Err(fault) => faults.add(field(), fault),
         }
     }
-    StoredRow {
-        event_timestamp,
-        created_at: now,
-        values,
+    if is_empty && !faults.is_full() {
+        faults.add(place(), "says nothing about any feature of the view");
     }
+    StoredRow::partial(time, cells)
 }
 
-fn event_time(raw: &RawValue) -> std::result::Result<Option<Timestamp>, String> {
+fn point_in_time(raw: &RawValue) -> std::result::Result<Option<Timestamp>, String> {
     match raw.to_value(ValueType::Timestamp)? {
         Value::Timestamp(timestamp) => Ok(Some(timestamp)),
         Value::Null
@@ -98,7 +111,8 @@ fn event_time(raw: &RawValue) -> std::result::Result<Option<Timestamp>, String> 
         | Value::Float(_)
         | Value::Double(_)
         | Value::String(_)
-        | Value::Bytes(_) => Ok(None),
+        | Value::Bytes(_)
+        | Value::List(_) => Ok(None),
     }
 }
 
@@ -137,22 +151,42 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_is_null_and_now() {
+    fn what_is_left_out_is_left_alone_and_the_time_is_now() {
         let now = Timestamp::now();
         let rows = [row(&[
             ("loan_id", RawValue::Text("L1".into())),
             ("delinq_2yrs", RawValue::Number(2.0)),
         ])];
         let typed = typed_rows(&view(), &rows, now).unwrap();
-        let written = typed.first().unwrap();
-        assert_eq!(written.row.values, [Value::Null, Value::Int32(2)]);
-        assert_eq!(written.row.event_timestamp, now);
+        let written = &typed.first().unwrap().row;
+        assert_eq!(written.values, [Value::Null, Value::Int32(2)]);
+        assert_eq!(written.feature_time(0), None);
+        assert_eq!(written.feature_time(1), Some(written.time()));
+        assert_eq!(written.event_timestamp, now);
+    }
+
+    #[test]
+    fn a_row_may_say_when_it_was_made_so_that_a_retry_is_the_same_row() {
+        let now = Timestamp::now();
+        let text = |text: &str| RawValue::Text(text.to_owned());
+        let rows = [row(&[
+            ("loan_id", text("L1")),
+            ("annual_inc", RawValue::Null),
+            ("delinq_2yrs", RawValue::Number(2.0)),
+            ("eventTimestamp", text("2016-01-04T00:00:00Z")),
+            ("createdAt", text("2016-01-05T00:00:00Z")),
+        ])];
+        let typed = typed_rows(&view(), &rows, now).unwrap();
+        let written = &typed.first().unwrap().row;
+        assert!(written.is_whole());
+        assert_eq!(written.created_at.to_string(), "2016-01-05T00:00:00Z");
     }
 
     #[test]
     fn each_fault_names_row_and_field() {
         let rows = [
             row(&[("annual_inc", RawValue::Number(1.0))]),
+            row(&[("loan_id", RawValue::Text("L1".into()))]),
             row(&[
                 ("loan_id", RawValue::Null),
                 ("annual_inc", RawValue::Text("much".into())),
@@ -166,10 +200,11 @@ mod tests {
             fields,
             [
                 "rows[0].loan_id",
-                "rows[1].loan_id",
-                "rows[1].annual_inc",
-                "rows[1].anual_inc",
-                "rows[1].eventTimestamp"
+                "rows[1]",
+                "rows[2].loan_id",
+                "rows[2].annual_inc",
+                "rows[2].anual_inc",
+                "rows[2].eventTimestamp"
             ]
         );
     }

@@ -5,9 +5,11 @@ use prost_types::{Struct, Value as WireValue, value::Kind};
 
 use super::pb;
 use crate::{
-    catalog::{FeatureView, Field, ValueType},
+    catalog::{FeatureView, Field, ScalarType, ValueType},
     error::{Error, Result},
-    features::{EXACT_WHOLE_MAX, FeatureStatus, RawRow, RawValue, Timestamp, Value, widen},
+    features::{
+        EXACT_WHOLE_MAX, FeatureStatus, RawRow, RawValue, Timestamp, Value, float_name, widen,
+    },
 };
 
 /// Objects as the domain reads them.
@@ -30,7 +32,10 @@ fn raw_value(value: WireValue) -> RawValue {
         Some(Kind::BoolValue(value)) => RawValue::Bool(value),
         Some(Kind::NumberValue(value)) => RawValue::Number(value),
         Some(Kind::StringValue(value)) => RawValue::Text(value),
-        Some(Kind::StructValue(_) | Kind::ListValue(_)) => RawValue::Composite,
+        Some(Kind::ListValue(list)) => {
+            RawValue::List(list.values.into_iter().map(raw_value).collect())
+        }
+        Some(Kind::StructValue(_)) => RawValue::Object,
     }
 }
 
@@ -47,6 +52,9 @@ pub(super) fn wire_value(value: &Value) -> WireValue {
         Value::String(value) => Kind::StringValue(value.clone()),
         Value::Bytes(value) => Kind::StringValue(BASE64.encode(value)),
         Value::Timestamp(value) => Kind::StringValue(value.to_string()),
+        Value::List(list) => Kind::ListValue(prost_types::ListValue {
+            values: list.elements().iter().map(wire_value).collect(),
+        }),
     };
     WireValue { kind: Some(kind) }
 }
@@ -64,13 +72,10 @@ fn int64_kind(value: i64) -> Kind {
 }
 
 fn double_kind(value: f64) -> Kind {
-    if value.is_nan() {
-        Kind::StringValue("NaN".to_owned())
-    } else if value.is_infinite() {
-        let text = if value > 0.0 { "Infinity" } else { "-Infinity" };
-        Kind::StringValue(text.to_owned())
-    } else {
+    if value.is_finite() {
         Kind::NumberValue(value)
+    } else {
+        Kind::StringValue(float_name(value).to_owned())
     }
 }
 
@@ -105,6 +110,14 @@ pub(super) fn wire_type(value_type: ValueType) -> pb::ValueType {
         ValueType::String => pb::ValueType::String,
         ValueType::Bytes => pb::ValueType::Bytes,
         ValueType::Timestamp => pb::ValueType::Timestamp,
+        ValueType::List(ScalarType::Bool) => pb::ValueType::BoolList,
+        ValueType::List(ScalarType::Int32) => pb::ValueType::Int32List,
+        ValueType::List(ScalarType::Int64) => pb::ValueType::Int64List,
+        ValueType::List(ScalarType::Float) => pb::ValueType::FloatList,
+        ValueType::List(ScalarType::Double) => pb::ValueType::DoubleList,
+        ValueType::List(ScalarType::String) => pb::ValueType::StringList,
+        ValueType::List(ScalarType::Bytes) => pb::ValueType::BytesList,
+        ValueType::List(ScalarType::Timestamp) => pb::ValueType::TimestampList,
     }
 }
 
@@ -121,8 +134,9 @@ pub(super) fn wire_view(view: &FeatureView) -> pb::FeatureView {
         source: view
             .source
             .as_ref()
-            .map(|source| source.path.clone())
+            .and_then(|source| source.path().map(str::to_owned))
             .unwrap_or_default(),
+        ..pb::FeatureView::default()
     }
 }
 

@@ -12,12 +12,13 @@ use super::{
 };
 use crate::{
     catalog::{
-        Action, CatalogHandle, CatalogStore, Change, Definitions, FeatureRef, apply_definitions,
+        Action, ApplyOptions, CatalogHandle, CatalogStore, Change, Definitions, FeatureRef,
+        apply_definitions,
     },
     error::{Error, Result},
     features::{
-        FeatureColumn, FeatureSelection, OnlineStore, Timestamp, check_values, entity_keys,
-        read_features, typed_rows,
+        FeatureColumn, FeatureSelection, Freshness, OnlineStore, Timestamp, check_values,
+        entity_keys, read_features, typed_rows,
     },
 };
 
@@ -44,7 +45,10 @@ impl FeatureService for FeatureApi {
             .await
             .map_err(|error| to_status(&error))?;
         let columns = columns.into_iter().map(wire_column).collect();
-        Ok(Response::new(pb::GetOnlineFeaturesResponse { columns }))
+        Ok(Response::new(pb::GetOnlineFeaturesResponse {
+            columns,
+            ..pb::GetOnlineFeaturesResponse::default()
+        }))
     }
 
     async fn write_features(
@@ -56,6 +60,49 @@ impl FeatureService for FeatureApi {
             .await
             .map_err(|error| to_status(&error))?;
         Ok(Response::new(answer))
+    }
+
+    async fn stream_write_features(
+        &self,
+        _: Request<tonic::Streaming<pb::StreamWriteFeaturesRequest>>,
+    ) -> Result<Response<Self::StreamWriteFeaturesStream>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    type StreamWriteFeaturesStream =
+        tokio_stream::Empty<Result<pb::StreamWriteFeaturesResponse, Status>>;
+
+    async fn delete_entity(
+        &self,
+        _: Request<pb::DeleteEntityRequest>,
+    ) -> Result<Response<pb::DeleteEntityResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn materialize(
+        &self,
+        _: Request<pb::MaterializeRequest>,
+    ) -> Result<Response<Self::MaterializeStream>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    type MaterializeStream = tokio_stream::Empty<Result<pb::MaterializeProgress, Status>>;
+
+    async fn get_historical_features(
+        &self,
+        _: Request<pb::GetHistoricalFeaturesRequest>,
+    ) -> Result<Response<Self::GetHistoricalFeaturesStream>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    type GetHistoricalFeaturesStream =
+        tokio_stream::Empty<Result<pb::GetHistoricalFeaturesResponse, Status>>;
+
+    async fn list_feature_services(
+        &self,
+        _: Request<pb::ListFeatureServicesRequest>,
+    ) -> Result<Response<pb::ListFeatureServicesResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
     }
 
     async fn list_feature_views(
@@ -110,7 +157,7 @@ impl FeatureApi {
             .collect::<Result<_>>()?;
         let selection = FeatureSelection::resolve(&self.catalog.snapshot(), references)?;
         let keys = entity_keys(&selection, &raw_rows(request.entities))?;
-        read_features(self.store.as_ref(), &selection, &keys, Timestamp::now()).await
+        read_features(self.store.as_ref(), &selection, &keys, Freshness::now()).await
     }
 
     async fn write(&self, request: pb::WriteFeaturesRequest) -> Result<pb::WriteFeaturesResponse> {
@@ -137,8 +184,12 @@ impl FeatureApi {
             ));
         }
         let definitions = Definitions::parse(&request.definitions)?;
+        let options = ApplyOptions {
+            dry_run: request.dry_run,
+            allow_data_loss: false,
+        };
         let (plan, catalog) =
-            apply_definitions(self.catalog_store.as_ref(), &definitions, request.dry_run).await?;
+            apply_definitions(self.catalog_store.as_ref(), &definitions, options).await?;
         self.catalog.replace(catalog);
         Ok(pb::ApplyDefinitionsResponse {
             changes: plan.changes.into_iter().map(wire_change).collect(),
@@ -163,6 +214,7 @@ fn wire_column(column: FeatureColumn) -> pb::FeatureColumn {
         values: Vec::with_capacity(count),
         statuses: Vec::with_capacity(count),
         event_timestamps: Vec::with_capacity(count),
+        age_bound: None,
     };
     for value in &column.values {
         wire.values.push(wire_value(&value.value));
@@ -178,11 +230,13 @@ fn wire_change(change: Change) -> pb::DefinitionChange {
     let action = match change.action {
         Action::Create => pb::definition_change::Action::Create,
         Action::Update => pb::definition_change::Action::Update,
+        Action::Drop => pb::definition_change::Action::Drop,
     };
     pb::DefinitionChange {
         action: action.into(),
         kind: change.kind.to_owned(),
         name: change.name,
         details: change.details,
+        losses: change.losses,
     }
 }

@@ -163,7 +163,7 @@ fn number(value: &Value) -> Result<Option<f64>, String> {
         Value::Int64(value) => Ok(Some(*value as f64)),
         Value::Float(value) => Ok(Some(f64::from(*value))),
         Value::Double(value) => Ok(Some(*value)),
-        Value::String(_) | Value::Bytes(_) | Value::Timestamp(_) => {
+        Value::String(_) | Value::Bytes(_) | Value::Timestamp(_) | Value::List(_) => {
             Err(format!("{value} is no number"))
         }
     }
@@ -181,7 +181,8 @@ fn integer(value: &Value) -> Result<i64, String> {
         | Value::Double(_)
         | Value::String(_)
         | Value::Bytes(_)
-        | Value::Timestamp(_) => Err(format!("{value} is no integer")),
+        | Value::Timestamp(_)
+        | Value::List(_) => Err(format!("{value} is no integer")),
     }
 }
 
@@ -197,7 +198,8 @@ fn boolean(value: &Value) -> Result<bool, String> {
         | Value::Double(_)
         | Value::String(_)
         | Value::Bytes(_)
-        | Value::Timestamp(_) => Err(format!("{value} is neither true nor false")),
+        | Value::Timestamp(_)
+        | Value::List(_) => Err(format!("{value} is neither true nor false")),
     }
 }
 
@@ -215,7 +217,8 @@ fn text(value: &Value) -> Result<String, String> {
         | Value::Float(_)
         | Value::Double(_)
         | Value::Bytes(_)
-        | Value::Timestamp(_) => Err(format!("{value} is no string")),
+        | Value::Timestamp(_)
+        | Value::List(_) => Err(format!("{value} is no string")),
     }
 }
 
@@ -264,7 +267,7 @@ pub(super) fn dense_value(input: &Input, number: f32) -> Result<Value, String> {
                     )
                 })
         }
-        ValueType::Bytes | ValueType::Timestamp => {
+        ValueType::Bytes | ValueType::Timestamp | ValueType::List(_) => {
             Err(format!("a {} has no dense form", input.value_type))
         }
     }

@@ -151,6 +151,7 @@ fn raw(cell: serde_json::Value) -> RawValue {
         serde_json::Value::Bool(value) => RawValue::Bool(value),
         serde_json::Value::Number(number) => RawValue::Number(number.as_f64().unwrap_or(f64::NAN)),
         serde_json::Value::String(text) => RawValue::Text(text),
-        serde_json::Value::Array(_) | serde_json::Value::Object(_) => RawValue::Composite,
+        // No model takes either.
+        serde_json::Value::Array(_) | serde_json::Value::Object(_) => RawValue::Object,
     }
 }

@@ -11,8 +11,8 @@ use crate::{
     catalog::CatalogHandle,
     error::{Error, Result},
     features::{
-        FeatureColumn, FeatureSelection, FeatureStatus, FeatureValue, OnlineStore, RawRow,
-        RawValue, Timestamp, check_values, entity_keys, read_features, request_faults,
+        FeatureColumn, FeatureSelection, FeatureStatus, FeatureValue, Freshness, OnlineStore,
+        RawRow, RawValue, Value, check_values, entity_keys, read_features, request_faults,
     },
 };
 
@@ -109,7 +109,7 @@ impl Predictor {
         let selection = FeatureSelection::resolve(&catalog, references)?;
         let keys = entity_keys(&selection, entities)?;
         let columns =
-            read_features(self.store.as_ref(), &selection, &keys, Timestamp::now()).await?;
+            read_features(self.store.as_ref(), &selection, &keys, Freshness::now()).await?;
         if model.entity_not_found == Policy::Reject {
             refuse_unknown_entities(&columns, entities)?;
         }
@@ -180,6 +180,11 @@ fn set_raw(
         .get(position)
         .ok_or("the model has no such input")?;
     let value = raw.to_value(input.value_type)?;
+    if let (RawValue::Text(text), Value::Float(_) | Value::Double(_)) = (raw, &value) {
+        return Err(format!(
+            "{text} is refused here; send null, or leave the key out, for a missing value"
+        ));
+    }
     if value.is_null() {
         return Ok(false);
     }

@@ -257,7 +257,7 @@ fn goes_into(value_type: ValueType, tensor_type: TensorType) -> bool {
             TensorType::Float | TensorType::Double | TensorType::Int64
         ),
         ValueType::Bool => tensor_type != TensorType::String,
-        ValueType::Bytes | ValueType::Timestamp => false,
+        ValueType::Bytes | ValueType::Timestamp | ValueType::List(_) => false,
     }
 }
 

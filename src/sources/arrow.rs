@@ -64,6 +64,7 @@ pub(super) fn fits(data_type: &DataType, value_type: ValueType) -> bool {
         ValueType::Timestamp => {
             matches!(data_type, D::Timestamp(_, _) | D::Date32 | D::Date64)
         }
+        ValueType::List(_) => false,
     }
 }
 
@@ -110,7 +111,7 @@ fn converted_cells(array: &dyn Array, value_type: ValueType) -> Result<Vec<Conve
         ValueType::Double => doubles(array),
         ValueType::String => strings(array),
         ValueType::Bytes => bytes(array),
-        ValueType::Int32 | ValueType::Int64 => None,
+        ValueType::Int32 | ValueType::Int64 | ValueType::List(_) => None,
         ValueType::Timestamp => return timestamps(array),
     };
     match lossless {
@@ -154,7 +155,11 @@ fn from_integer(integer: i128, value_type: ValueType) -> Option<Value> {
             .ok()
             .map(Value::Float),
         ValueType::Double => exact_double(integer),
-        ValueType::Bool | ValueType::String | ValueType::Bytes | ValueType::Timestamp => None,
+        ValueType::Bool
+        | ValueType::String
+        | ValueType::Bytes
+        | ValueType::Timestamp
+        | ValueType::List(_) => None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::{
     catalog::{FeatureView, ValueType},
     error::{Error, Result, Violation},
-    features::{EntityKey, StoredRow, Timestamp, Value, WriteRow, key_fault, value_fault},
+    features::{EntityKey, RowTime, StoredRow, Timestamp, Value, WriteRow, key_fault, value_fault},
 };
 
 /// The column that holds the event timestamp where the view's source does not say.
@@ -101,11 +101,13 @@ impl Layout {
         };
         Ok(WriteRow {
             key,
-            row: StoredRow {
-                event_timestamp,
-                created_at,
-                values: cells.collect(),
-            },
+            row: StoredRow::whole(
+                RowTime {
+                    event_timestamp,
+                    created_at,
+                },
+                cells.collect(),
+            ),
         })
     }
 

@@ -4,6 +4,7 @@
 //! `open` and hands the store on.
 
 mod definition;
+mod feature_times;
 mod migrations;
 mod postgres;
 mod sqlite;
@@ -20,7 +21,8 @@ use crate::{
     config::Secret,
     error::{Error, Result},
     features::{
-        EntityKey, Materialization, OnlineStore, RowBatches, StoredRow, WriteCounts, WriteRow,
+        EntityKey, LoadInput, Materialization, MaterializationRecord, OnlineStore, RowSink, Scan,
+        StoredRow, WriteCounts, WriteRow,
     },
 };
 
@@ -154,18 +156,22 @@ impl OnlineStore for Store {
     async fn load(
         &self,
         view: &FeatureView,
-        batches: RowBatches,
+        input: LoadInput,
         note: &Materialization,
     ) -> Result<WriteCounts> {
-        self.online().load(view, batches, note).await
+        self.online().load(view, input, note).await
     }
 
-    async fn last_materialization(
-        &self,
-        view: &str,
-        source: &str,
-    ) -> Result<Option<Materialization>> {
-        self.online().last_materialization(view, source).await
+    async fn materializations(&self, view: &str) -> Result<Vec<MaterializationRecord>> {
+        self.online().materializations(view).await
+    }
+
+    async fn delete(&self, views: &[Arc<FeatureView>], key: &EntityKey) -> Result<u64> {
+        self.online().delete(views, key).await
+    }
+
+    async fn scan(&self, view: &FeatureView, scan: Scan, sink: RowSink) -> Result<()> {
+        self.online().scan(view, scan, sink).await
     }
 
     async fn ping(&self) -> Result<()> {
@@ -177,6 +183,10 @@ impl OnlineStore for Store {
 impl CatalogStore for Store {
     async fn load_catalog(&self) -> Result<Catalog> {
         self.catalog().load_catalog().await
+    }
+
+    async fn catalog_revision(&self) -> Result<i64> {
+        self.catalog().catalog_revision().await
     }
 
     async fn apply_plan(&self, plan: &Plan) -> Result<Catalog> {

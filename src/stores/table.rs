@@ -143,14 +143,57 @@ pub(super) fn is_storable(key: &EntityKey) -> bool {
             .all(|value| value_fault(value).is_none())
 }
 
-/// The newest row of each entity, sorted by key; of rows equally new the first.
+/// The rows of one entity in a write, merged into one.
+#[derive(Debug)]
+pub(super) struct Combined {
+    /// What they say together.
+    pub(super) write: WriteRow,
+    /// How many of them say something that no other one overrules.
+    pub(super) in_effect: u64,
+}
+
+/// The rows of each entity merged into one, sorted by key.
 ///
 /// One order for all writers, the databases' own, so that two of them that lock the same rows do not wait for each other.
-pub(super) fn newest(mut rows: Vec<WriteRow>) -> Vec<WriteRow> {
-    let time = |write: &WriteRow| (write.row.event_timestamp, write.row.created_at);
-    rows.sort_by(|a, b| key_order(&a.key, &b.key).then_with(|| time(b).cmp(&time(a))));
-    rows.dedup_by(|later, kept| key_order(&later.key, &kept.key) == Ordering::Equal);
-    rows
+pub(super) fn combined(mut rows: Vec<WriteRow>) -> Vec<Combined> {
+    // Stable: of equally new rows the first stands.
+    rows.sort_by(|a, b| key_order(&a.key, &b.key));
+    let mut groups: Vec<Vec<WriteRow>> = Vec::with_capacity(rows.len());
+    for write in rows {
+        match groups.last_mut() {
+            Some(group)
+                if group
+                    .first()
+                    .is_some_and(|first| key_order(&first.key, &write.key).is_eq()) =>
+            {
+                group.push(write);
+            }
+            _ => groups.push(vec![write]),
+        }
+    }
+    groups.into_iter().filter_map(merged).collect()
+}
+
+fn merged(group: Vec<WriteRow>) -> Option<Combined> {
+    let mut rows = group.iter();
+    let mut write = rows.next()?.clone();
+    for other in rows {
+        write.row.merge(&other.row);
+    }
+    let mut is_claimed = vec![false; write.row.values.len()];
+    let mut in_effect = 0;
+    for member in &group {
+        let mut counts = false;
+        for (feature, claimed) in is_claimed.iter_mut().enumerate() {
+            let time = member.row.feature_time(feature);
+            if !*claimed && time.is_some() && time == write.row.feature_time(feature) {
+                *claimed = true;
+                counts = true;
+            }
+        }
+        in_effect += u64::from(counts);
+    }
+    Some(Combined { write, in_effect })
 }
 
 fn key_order(a: &EntityKey, b: &EntityKey) -> Ordering {
@@ -213,30 +256,51 @@ pub(super) fn signed(count: u64) -> i64 {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
-    use crate::features::{StoredRow, Timestamp};
+    use crate::features::{RowTime, StoredRow, Timestamp};
+
+    fn time(event: i64, created: i64) -> RowTime {
+        RowTime {
+            event_timestamp: Timestamp::from_micros(event).unwrap(),
+            created_at: Timestamp::from_micros(created).unwrap(),
+        }
+    }
 
     fn row(key: i64, event: i64, created: i64, value: i64) -> WriteRow {
         WriteRow {
             key: EntityKey::new(vec![Value::Int64(key)]).unwrap(),
-            row: StoredRow {
-                event_timestamp: Timestamp::from_micros(event).unwrap(),
-                created_at: Timestamp::from_micros(created).unwrap(),
-                values: vec![Value::Int64(value)],
-            },
+            row: StoredRow::whole(time(event, created), vec![Value::Int64(value)]),
         }
     }
 
     #[test]
     fn the_newest_row_of_each_key_stays_and_the_first_of_equals() {
-        let kept = newest(vec![
+        let kept = combined(vec![
             row(2, 5, 0, 10),
             row(1, 1, 9, 11),
             row(2, 5, 0, 12),
             row(1, 2, 0, 13),
             row(1, 2, 1, 14),
         ]);
-        let values: Vec<&Value> = kept.iter().map(|write| &write.row.values[0]).collect();
+        let values: Vec<&Value> = kept.iter().map(|c| &c.write.row.values[0]).collect();
         assert_eq!(values, [&Value::Int64(14), &Value::Int64(10)]);
+        assert!(kept.iter().all(|combined| combined.in_effect == 1));
+    }
+
+    #[test]
+    fn parts_of_one_entity_become_one_row_and_all_count() {
+        let part = |event: i64, cells: [Option<i64>; 2]| WriteRow {
+            key: EntityKey::new(vec![Value::Int64(1)]).unwrap(),
+            row: StoredRow::partial(time(event, 0), cells.map(|c| c.map(Value::Int64)).to_vec()),
+        };
+        let kept = combined(vec![
+            part(1, [Some(1), None]),
+            part(2, [None, Some(2)]),
+            part(0, [Some(3), Some(3)]),
+        ]);
+        assert_eq!(kept.len(), 1);
+        assert_eq!(kept[0].in_effect, 2);
+        assert_eq!(kept[0].write.row.values, [Value::Int64(1), Value::Int64(2)]);
+        assert_eq!(kept[0].write.row.feature_time(0), Some(time(1, 0)));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use tokio_postgres::{IsolationLevel, error::SqlState};
 
 use super::{fault::Fault, pool::Database, values::sql_type};
 use crate::{
-    catalog::{Catalog, Entity, FeatureView, Field, Plan, ViewChange},
+    catalog::{Catalog, Entity, FeatureView, Field, Plan, TableChange, ViewChange},
     error::Result,
     stores::{
         definition,
@@ -58,6 +58,7 @@ async fn read(transaction: &Transaction<'_>) -> Result<Catalog, Fault> {
             .into_iter()
             .map(|view| (view.name.clone(), Arc::new(view)))
             .collect(),
+        services: std::collections::BTreeMap::new(),
     })
 }
 
@@ -135,11 +136,11 @@ async fn apply_in(transaction: &Transaction<'_>, plan: &Plan) -> Result<Catalog,
 
 async fn apply_view(transaction: &Transaction<'_>, change: &ViewChange) -> Result<(), Fault> {
     let table = table_name(&change.view);
-    if change.is_new {
+    if change.table == TableChange::Create {
         let made = transaction.batch_execute(&create_table(&change.view)).await;
         made.map_err(|error| taken(error, &format!("a table {table}")))?;
     }
-    for field in &change.added {
+    for field in added(change) {
         let sql = format!(
             "ALTER TABLE {} ADD COLUMN {}",
             quoted(&table),
@@ -188,4 +189,11 @@ fn create_table(view: &FeatureView) -> String {
         columns.join(", "),
         quoted_list(key_names(view))
     )
+}
+
+fn added(change: &ViewChange) -> &[Field] {
+    match &change.table {
+        TableChange::Alter { added, .. } => added,
+        _ => &[],
+    }
 }

@@ -133,7 +133,8 @@ async fn merge(transaction: &mut Transaction<'_>, view: &FeatureView) -> Result<
             | ValueType::Float
             | ValueType::Double
             | ValueType::Bytes
-            | ValueType::Timestamp => quoted(&key.name),
+            | ValueType::Timestamp
+            | ValueType::List(_) => quoted(&key.name),
         })
         .collect();
     let keys = keys.join(", ");

@@ -31,7 +31,8 @@ use crate::{
     catalog::{Catalog, CatalogStore, FeatureView, Plan},
     error::Result,
     features::{
-        EntityKey, Materialization, OnlineStore, RowBatches, StoredRow, WriteCounts, WriteRow,
+        EntityKey, LoadInput, Materialization, MaterializationRecord, OnlineStore, RowSink, Scan,
+        StoredRow, WriteCounts, WriteRow,
     },
 };
 
@@ -148,35 +149,25 @@ impl OnlineStore for PostgresStore {
     async fn load(
         &self,
         view: &FeatureView,
-        batches: RowBatches,
+        input: LoadInput,
         note: &Materialization,
     ) -> Result<WriteCounts> {
+        let LoadInput::Rows(batches) = input else {
+            return Err(crate::error::Error::internal("not yet"));
+        };
         load::load(&self.database, view, batches, note).await
     }
 
-    async fn last_materialization(
-        &self,
-        view: &str,
-        source: &str,
-    ) -> Result<Option<Materialization>> {
-        let mut lease = self.database.lease().await?;
-        let client = lease.client()?;
-        let sql = "SELECT digest FROM ferrocast_materializations WHERE view = $1 AND source = $2";
-        let found = self
-            .database
-            .bounded(async {
-                let row = client.query_opt(sql, &[&view, &source]).await?;
-                let digest: Option<String> = row.map(|row| row.try_get(0)).transpose()?;
-                Ok::<_, tokio_postgres::Error>(digest)
-            })
-            .await;
-        let found = lease.settle(found);
-        let digest = found.map_err(|fault| fault.at(self.database.target()))?;
-        Ok(digest.map(|digest| Materialization {
-            view: view.to_owned(),
-            source: source.to_owned(),
-            digest,
-        }))
+    async fn materializations(&self, _: &str) -> Result<Vec<MaterializationRecord>> {
+        Err(crate::error::Error::internal("not yet"))
+    }
+
+    async fn delete(&self, _: &[std::sync::Arc<FeatureView>], _: &EntityKey) -> Result<u64> {
+        Err(crate::error::Error::internal("not yet"))
+    }
+
+    async fn scan(&self, _: &FeatureView, _: Scan, _: RowSink) -> Result<()> {
+        Err(crate::error::Error::internal("not yet"))
     }
 
     async fn ping(&self) -> Result<()> {
@@ -192,6 +183,10 @@ impl OnlineStore for PostgresStore {
 impl CatalogStore for PostgresStore {
     async fn load_catalog(&self) -> Result<Catalog> {
         catalog::load(&self.database).await
+    }
+
+    async fn catalog_revision(&self) -> Result<i64> {
+        Err(crate::error::Error::internal("not yet"))
     }
 
     async fn apply_plan(&self, plan: &Plan) -> Result<Catalog> {

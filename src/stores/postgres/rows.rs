@@ -17,7 +17,7 @@ use crate::{
     stores::{
         statements::Statements,
         table::{
-            column_types, is_storable, key_names, newest, quoted, quoted_list, table_name,
+            column_types, combined, is_storable, key_names, quoted, quoted_list, table_name,
             unfit_cell, upsert_tail, value_names,
         },
     },
@@ -147,6 +147,7 @@ fn read_row(row: &Row, view: &FeatureView) -> Result<Option<StoredRow>, Fault> {
         event_timestamp,
         created_at,
         values,
+        feature_times: None,
     }))
 }
 
@@ -167,7 +168,7 @@ pub(super) async fn write(
     rows: Vec<WriteRow>,
 ) -> Result<WriteCounts> {
     let row_count = u64::try_from(rows.len()).unwrap_or(u64::MAX);
-    let rows = newest(rows);
+    let rows: Vec<WriteRow> = combined(rows).into_iter().map(|c| c.write).collect();
     let times: Vec<[Value; 2]> = rows.iter().map(times).collect();
     let cells = rows.iter().zip(&times);
     let columns = transposed(cells.map(|(write, times)| {

@@ -24,6 +24,7 @@ pub(super) fn sql_type(value_type: ValueType) -> &'static str {
         ValueType::String => "text",
         ValueType::Bytes => "bytea",
         ValueType::Timestamp => "timestamptz",
+        ValueType::List(_) => "text[]",
     }
 }
 
@@ -38,13 +39,12 @@ pub(super) fn driver_type(value_type: ValueType) -> Type {
         ValueType::String => Type::TEXT,
         ValueType::Bytes => Type::BYTEA,
         ValueType::Timestamp => Type::TIMESTAMPTZ,
+        ValueType::List(_) => Type::TEXT_ARRAY,
     }
 }
 
 fn value_type(sql: &Type) -> Option<ValueType> {
-    ValueType::ALL
-        .into_iter()
-        .find(|value_type| driver_type(*value_type) == *sql)
+    ValueType::all().find(|value_type| driver_type(*value_type) == *sql)
 }
 
 /// A value on its way into a statement; it must have been checked against the column's type.
@@ -66,6 +66,7 @@ impl ToSql for Bound<'_> {
             Value::Double(value) => value.to_sql(sql, out),
             Value::String(value) => value.to_sql(sql, out),
             Value::Bytes(value) => value.to_sql(sql, out),
+            Value::List(_) => Err("not yet".into()),
             Value::Timestamp(value) => {
                 (value.micros() - POSTGRES_EPOCH_MICROS).to_sql(&Type::INT8, out)
             }
@@ -92,6 +93,7 @@ impl<'a> FromSql<'a> for Cell {
             ValueType::Double => Value::Double(f64::from_sql(sql, raw)?),
             ValueType::String => Value::String(String::from_sql(sql, raw)?),
             ValueType::Bytes => Value::Bytes(Vec::from_sql(sql, raw)?),
+            ValueType::List(_) => return Err("not yet".into()),
             ValueType::Timestamp => {
                 let micros = i64::from_sql(&Type::INT8, raw)?.checked_add(POSTGRES_EPOCH_MICROS);
                 let timestamp = micros.and_then(Timestamp::from_micros);

@@ -10,7 +10,7 @@ use super::{
     values::{column_definition, time_definition},
 };
 use crate::{
-    catalog::{Catalog, Entity, FeatureView, Plan, ViewChange},
+    catalog::{Catalog, Entity, FeatureView, Field, Plan, TableChange, ViewChange},
     error::Error,
     features::Timestamp,
     stores::{
@@ -41,6 +41,7 @@ fn read(transaction: &Transaction<'_>) -> Result<Catalog, Fault> {
             .into_iter()
             .map(|view| (view.name.clone(), Arc::new(view)))
             .collect(),
+        services: std::collections::BTreeMap::new(),
     })
 }
 
@@ -96,7 +97,7 @@ pub(super) fn apply(connection: &mut Connection, plan: &Plan) -> Result<Catalog,
 
 fn apply_view(transaction: &Transaction<'_>, change: &ViewChange) -> Result<(), Fault> {
     let table = table_name(&change.view);
-    if change.is_new {
+    if change.table == TableChange::Create {
         let sql = "SELECT name FROM sqlite_master WHERE name = ? COLLATE NOCASE";
         let found = transaction.query_row(sql, [&table], |row| row.get(0));
         let found: Option<String> = found.optional()?;
@@ -105,7 +106,7 @@ fn apply_view(transaction: &Transaction<'_>, change: &ViewChange) -> Result<(), 
         }
         transaction.execute_batch(&create_table(&change.view))?;
     }
-    for field in &change.added {
+    for field in added(change) {
         let sql = "SELECT name FROM pragma_table_info(?) WHERE name = ? COLLATE NOCASE";
         let found = transaction.query_row(sql, [&table, &field.name], |row| row.get(0));
         let found: Option<String> = found.optional()?;
@@ -147,4 +148,11 @@ fn create_table(view: &FeatureView) -> String {
         columns.join(", "),
         quoted_list(key_names(view))
     )
+}
+
+fn added(change: &ViewChange) -> &[Field] {
+    match &change.table {
+        TableChange::Alter { added, .. } => added,
+        _ => &[],
+    }
 }

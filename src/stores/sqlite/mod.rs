@@ -28,7 +28,8 @@ use crate::{
     catalog::{Catalog, CatalogStore, FeatureView, Plan},
     error::{Error, Result},
     features::{
-        EntityKey, Materialization, OnlineStore, RowBatches, StoredRow, WriteCounts, WriteRow,
+        EntityKey, LoadInput, Materialization, MaterializationRecord, OnlineStore, RowSink, Scan,
+        StoredRow, WriteCounts, WriteRow,
     },
 };
 
@@ -165,9 +166,12 @@ impl OnlineStore for SqliteStore {
     async fn load(
         &self,
         view: &FeatureView,
-        batches: RowBatches,
+        input: LoadInput,
         note: &Materialization,
     ) -> Result<WriteCounts> {
+        let LoadInput::Rows(batches) = input else {
+            return Err(crate::error::Error::internal("not yet"));
+        };
         let statements = self.statements.of(view);
         let note = note.clone();
         let limit = self.load_timeout;
@@ -177,16 +181,16 @@ impl OnlineStore for SqliteStore {
         loaded.await
     }
 
-    async fn last_materialization(
-        &self,
-        view: &str,
-        source: &str,
-    ) -> Result<Option<Materialization>> {
-        let (view, source) = (view.to_owned(), source.to_owned());
-        let found = self.readers.run(Work::Statement, move |connection| {
-            rows::last_materialization(connection, &view, &source)
-        });
-        found.await
+    async fn materializations(&self, _: &str) -> Result<Vec<MaterializationRecord>> {
+        Err(crate::error::Error::internal("not yet"))
+    }
+
+    async fn delete(&self, _: &[std::sync::Arc<FeatureView>], _: &EntityKey) -> Result<u64> {
+        Err(crate::error::Error::internal("not yet"))
+    }
+
+    async fn scan(&self, _: &FeatureView, _: Scan, _: RowSink) -> Result<()> {
+        Err(crate::error::Error::internal("not yet"))
     }
 
     async fn ping(&self) -> Result<()> {
@@ -198,6 +202,10 @@ impl OnlineStore for SqliteStore {
 impl CatalogStore for SqliteStore {
     async fn load_catalog(&self) -> Result<Catalog> {
         self.readers.run(Work::Statement, catalog::load).await
+    }
+
+    async fn catalog_revision(&self) -> Result<i64> {
+        Err(crate::error::Error::internal("not yet"))
     }
 
     async fn apply_plan(&self, plan: &Plan) -> Result<Catalog> {

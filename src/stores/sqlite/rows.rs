@@ -21,7 +21,7 @@ use crate::{
     stores::{
         statements::Statements,
         table::{
-            check_rows, key_names, newest, quoted, quoted_list, signed, source_gone, table_name,
+            check_rows, combined, key_names, quoted, quoted_list, signed, source_gone, table_name,
             upsert_tail, value_names,
         },
     },
@@ -86,6 +86,7 @@ fn read_row(row: &Row<'_>, table: &str, view: &FeatureView) -> Result<StoredRow,
         event_timestamp: read_time(row, 0, table, "event_timestamp")?,
         created_at: read_time(row, 1, table, "created_at")?,
         values,
+        feature_times: None,
     })
 }
 
@@ -97,8 +98,15 @@ pub(super) fn write(
 ) -> Result<WriteCounts, Fault> {
     let row_count = count(rows.len());
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let written = upsert(&transaction, &statements.write, &newest(rows))
-        .map_err(|fault| fault.of_view(&statements.view.name))?;
+    let written = upsert(
+        &transaction,
+        &statements.write,
+        &combined(rows)
+            .into_iter()
+            .map(|c| c.write)
+            .collect::<Vec<_>>(),
+    )
+    .map_err(|fault| fault.of_view(&statements.view.name))?;
     transaction.commit()?;
     Ok(WriteCounts {
         written,

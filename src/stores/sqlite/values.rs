@@ -41,6 +41,7 @@ impl ToSql for Bound<'_> {
             Value::Double(value) => real(*value),
             Value::String(value) => ValueRef::Text(value.as_bytes()),
             Value::Bytes(value) => ValueRef::Blob(value),
+            Value::List(_) => ValueRef::Null,
             Value::Timestamp(value) => {
                 return Ok(ToSqlOutput::Owned(SqlValue::Integer(value.micros())));
             }
@@ -72,6 +73,7 @@ pub(super) fn column_definition(field: &Field) -> String {
         ValueType::String => format!("{name} TEXT"),
         ValueType::Bytes => format!("{name} BLOB"),
         ValueType::Timestamp => time_definition(&field.name),
+        ValueType::List(_) => format!("{name} TEXT"),
     }
 }
 
@@ -120,6 +122,7 @@ pub(super) fn read_cell(
             .as_blob()
             .ok()
             .map(|bytes| Value::Bytes(bytes.to_vec())),
+        ValueType::List(_) => None,
         ValueType::Timestamp => integer(stored)
             .and_then(Timestamp::from_micros)
             .map(Value::Timestamp),

@@ -1,0 +1,201 @@
+//! What a plan says of changes, and what it refuses.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use super::*;
+use crate::error::ErrorKind;
+
+const INC: &str = r#"{ name = "annual_inc", type = "double" }"#;
+const INC_INT: &str = r#"{ name = "annual_inc", type = "int64" }"#;
+const AGE: &str = r#"{ name = "age", type = "int32" }"#;
+
+fn definitions(features: &str, further: &str) -> Definitions {
+    Definitions::parse(&format!(
+        r#"
+        project = "demo"
+        [[entities]]
+        name = "loan"
+        join_keys = [{{ name = "loan_id", type = "string" }}]
+        [[feature_views]]
+        name = "applicant"
+        entity = "loan"
+        features = [{features}]
+        {further}
+        "#
+    ))
+    .unwrap()
+}
+
+fn service(version: u32, features: &str) -> String {
+    format!("[[feature_services]]\nname = \"risk\"\nversion = {version}\nfeatures = [{features}]\n")
+}
+
+/// The catalog after definitions were applied one after the other.
+fn catalog_of(all: &[&Definitions]) -> Catalog {
+    let mut catalog = Catalog {
+        revision: 7,
+        ..Catalog::default()
+    };
+    for definitions in all {
+        let plan = Plan::new(&catalog, definitions).unwrap();
+        for entity in &plan.entities {
+            let name = entity.name.clone();
+            catalog.entities.insert(name, Arc::clone(entity));
+        }
+        for change in &plan.views {
+            let name = change.view.name.clone();
+            catalog.views.insert(name, Arc::clone(&change.view));
+        }
+        for service in &plan.services {
+            let versions = catalog.services.entry(service.name.clone()).or_default();
+            versions.insert(service.version, Arc::clone(service));
+        }
+    }
+    catalog
+}
+
+#[test]
+fn the_same_definitions_change_nothing() {
+    let same = definitions(INC, &service(1, "\"applicant:annual_inc\""));
+    assert!(Plan::new(&catalog_of(&[&same]), &same).unwrap().is_empty());
+    // Also where features came later and have a generation.
+    let more = definitions(&format!("{AGE}, {INC}"), "");
+    let catalog = catalog_of(&[&definitions(INC, ""), &more]);
+    assert!(Plan::new(&catalog, &more).unwrap().is_empty());
+}
+
+#[test]
+fn a_new_feature_and_another_ttl_are_an_update_that_loses_nothing() {
+    let catalog = catalog_of(&[&definitions(INC, "")]);
+    let more = definitions(&format!("{AGE}, {INC}"), "");
+    let mut view = FeatureView::clone(&more.views[0]);
+    view.ttl = Some(std::time::Duration::from_secs(86_400));
+    let more = Definitions {
+        views: vec![Arc::new(view)],
+        ..more
+    };
+    let plan = Plan::new(&catalog, &more).unwrap();
+    assert_eq!(plan.revision, 7);
+    let TableChange::Alter { dropped, added } = &plan.views[0].table else {
+        unreachable!()
+    };
+    assert!(dropped.is_empty());
+    assert_eq!(added[0].name, "age");
+    assert_eq!(plan.views[0].view.generation, 1);
+    assert_eq!(plan.views[0].view.generation_of("age"), 1);
+    assert_eq!(plan.views[0].view.generation_of("annual_inc"), 0);
+    assert_eq!(
+        plan.changes[0].details,
+        ["add age int32", "ttl none to 86400s"]
+    );
+    plan.check_no_loss().unwrap();
+}
+
+#[test]
+fn what_would_be_lost_is_named_and_has_to_be_allowed() {
+    let catalog = catalog_of(&[&definitions(&format!("{INC}, {AGE}"), "")]);
+    let plan = Plan::new(&catalog, &definitions(INC_INT, "")).unwrap();
+    let fault = plan.check_no_loss().unwrap_err();
+    assert_eq!(fault.kind(), ErrorKind::FailedPrecondition);
+    let message = fault.message();
+    assert!(
+        message.contains("annual_inc from double to int64"),
+        "{message}"
+    );
+    assert!(message.contains("taking out age"), "{message}");
+    let TableChange::Alter { dropped, added } = &plan.views[0].table else {
+        unreachable!()
+    };
+    assert_eq!(dropped.len(), 2);
+    assert_eq!(added.len(), 1);
+}
+
+#[test]
+fn what_the_file_no_longer_has_goes_with_its_entity() {
+    let catalog = catalog_of(&[&definitions(INC, &service(1, "\"applicant:annual_inc\""))]);
+    let empty = Definitions::parse("project = \"demo\"").unwrap();
+    let plan = Plan::new(&catalog, &empty).unwrap();
+    let told: Vec<(Action, &str)> = plan
+        .changes
+        .iter()
+        .map(|change| (change.action, change.name.as_str()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (Action::Drop, "risk@1"),
+            (Action::Drop, "applicant"),
+            (Action::Drop, "loan")
+        ]
+    );
+    assert!(plan.check_no_loss().is_err());
+    assert_eq!(plan.views[0].table, TableChange::Drop);
+    // Another project's file says nothing about it.
+    let other = Definitions::parse("project = \"other\"").unwrap();
+    assert!(Plan::new(&catalog, &other).unwrap().is_empty());
+}
+
+#[test]
+fn other_join_keys_make_the_table_anew() {
+    let catalog = catalog_of(&[&definitions(INC, "")]);
+    let text = r#"
+        project = "demo"
+        [[entities]]
+        name = "loan"
+        join_keys = [{ name = "loan_id", type = "int64" }]
+        [[feature_views]]
+        name = "applicant"
+        entity = "loan"
+        history = true
+        features = [{ name = "annual_inc", type = "double" }]
+    "#;
+    let plan = Plan::new(&catalog, &Definitions::parse(text).unwrap()).unwrap();
+    assert_eq!(plan.views[0].table, TableChange::Recreate);
+    assert_eq!(plan.views[0].history, TableChange::Create);
+    assert!(plan.check_no_loss().is_err());
+}
+
+#[test]
+fn a_feature_service_changes_by_a_new_version() {
+    let first = definitions(&format!("{INC}, {AGE}"), &service(1, "\"applicant:age\""));
+    let catalog = catalog_of(&[&first]);
+    let changed = definitions(
+        &format!("{INC}, {AGE}"),
+        &service(1, "\"applicant:annual_inc\""),
+    );
+    let fault = Plan::new(&catalog, &changed).unwrap_err();
+    assert!(fault.message().contains("define version 2"), "{fault}");
+    let both = format!(
+        "{}{}",
+        service(1, "\"applicant:age\""),
+        service(2, "\"applicant:annual_inc\"")
+    );
+    let second = definitions(&format!("{INC}, {AGE}"), &both);
+    let catalog = catalog_of(&[&first, &second]);
+    assert_eq!(catalog.service("risk").unwrap().version, 2);
+    assert_eq!(catalog.service("risk@1").unwrap().version, 1);
+    for unknown in ["risk@3", "risk@x", "nobody"] {
+        let fault = catalog.service(unknown).unwrap_err();
+        assert_eq!(fault.kind(), ErrorKind::NotFound);
+    }
+}
+
+#[test]
+fn what_another_project_needs_stays() {
+    let catalog = catalog_of(&[
+        &definitions(INC, ""),
+        &Definitions {
+            project: "other".to_owned(),
+            entities: Vec::new(),
+            views: Vec::new(),
+            services: vec![Arc::new(FeatureService {
+                name: "theirs".to_owned(),
+                version: 1,
+                project: "other".to_owned(),
+                description: String::new(),
+                features: vec![FeatureRef::parse("applicant:annual_inc").unwrap()],
+            })],
+        },
+    ]);
+    let fault = Plan::new(&catalog, &definitions(AGE, "")).unwrap_err();
+    assert!(fault.message().contains("theirs@1"), "{fault}");
+}
