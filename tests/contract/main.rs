@@ -23,6 +23,7 @@ mod parquet;
 mod partial;
 #[path = "../support/postgres.rs"]
 mod postgres;
+mod postgres_only;
 mod properties;
 mod queries;
 mod refusals;
