@@ -174,7 +174,7 @@ async fn what_a_table_lacks_is_named(fixture: Fixture) {
     accounts(&fixture).await;
     let misspelt = r#"name = "accounts", timestamp_field = "seen", created_timestamp_field = "maid", columns = { id = "account", x = "balanse" }"#;
     for (table, words) in [
-        (r#"name = "acounts""#, vec!["acounts", "there is no such"]),
+        (r#"name = "acounts""#, vec!["acounts"]),
         (
             r#"name = "accounts""#,
             vec!["accounts", "id", "x", "event_timestamp"],

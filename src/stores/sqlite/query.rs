@@ -16,7 +16,7 @@ const FAULTS_MAX: usize = 20;
 /// Runs the query of a view's source and hands its rows on in batches.
 ///
 /// # Errors
-/// `FailedPrecondition` where the query cannot be run, or does not have the columns; `InvalidArgument` with row and
+/// `FailedPrecondition` where the query cannot be run; `InvalidArgument` naming the columns that it lacks, or row and
 /// column of a value that does not fit. Also what `sink` answers.
 pub(super) fn read(
     transaction: &Transaction<'_>,
@@ -57,8 +57,8 @@ fn query_of(view: &FeatureView) -> Result<(&Source, &str)> {
     let source = view.source.as_ref();
     match source.map(|source| (source, &source.origin)) {
         Some((source, Origin::Query(query))) => Ok((source, query)),
-        Some((_, Origin::Path(_))) | None => Err(Error::failed_precondition(format!(
-            "the source of the feature view \"{}\" is no SQL query",
+        Some((_, Origin::Path(_))) | None => Err(Error::internal(format!(
+            "a load by a query of the feature view \"{}\", whose source is none",
             view.name
         ))),
     }
