@@ -165,6 +165,7 @@ async fn a_query_that_cannot_be_run(fixture: Fixture) {
 async fn a_query_without_a_column(fixture: Fixture) {
     raw(&fixture).await;
     let error = query_fault(&fixture, "SELECT t, made FROM raw").await;
+    assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error:?}");
     for words in ["feature view \"numbers\"", "id", "x", "the query has no"] {
         assert!(error.message().contains(words), "{error}");
     }
