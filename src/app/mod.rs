@@ -2,14 +2,18 @@
 //! together.
 
 mod banner;
+mod catalog_watch;
 mod listener;
 mod server;
 
 use std::{path::Path, sync::Arc};
 
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
 
+use self::catalog_watch::CatalogWatch;
 use crate::{
     catalog::{Catalog, CatalogHandle, CatalogStore},
     config::{Config, DatabaseConfig, LimitsConfig},
@@ -190,6 +194,17 @@ impl App {
 
     pub(crate) fn store(&self) -> Arc<Store> {
         Arc::clone(&self.store)
+    }
+
+    /// Follows what other processes apply.
+    pub(crate) fn watch_catalog(&self, config: &Config, stop: CancellationToken) -> JoinHandle<()> {
+        let watch = CatalogWatch {
+            config: config.clone(),
+            store: Arc::clone(&self.store),
+            catalog: Arc::clone(&self.catalog),
+            models: Arc::clone(&self.models),
+        };
+        tokio::spawn(watch.run(config.database.catalog_interval, stop))
     }
 
     pub(crate) fn models(&self) -> Arc<Models> {

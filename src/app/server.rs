@@ -39,7 +39,7 @@ pub struct Server {
     models: Arc<Models>,
     health: HealthReporter,
     stop: CancellationToken,
-    /// Ends the watch on the store, before health says NOT_SERVING for good.
+    /// Ends the watches on the store and its catalog, before health says NOT_SERVING for good.
     watch: CancellationToken,
     broke_off: CancellationToken,
     connections_max: usize,
@@ -87,6 +87,8 @@ impl Server {
         server.serve_grpc(grpc, routes);
         set_health(&server.health, ServingStatus::Serving).await;
         server.watch_store(app.store(), config.server.health_interval);
+        let watch = app.watch_catalog(config, server.watch.clone());
+        server.tasks.push(watch);
         Ok(server)
     }
 

@@ -91,6 +91,8 @@ pub struct DatabaseConfig {
     pub statement_max: Duration,
     /// How long one materialization or migration may take.
     pub load_max: Duration,
+    /// How often the store is asked for new definitions.
+    pub catalog_interval: Duration,
 }
 
 /// Where models are, and how they run.
@@ -302,6 +304,7 @@ fn read_database(layers: &mut Layers) -> DatabaseConfig {
         acquire_max: millis(layers, "database.acquire_ms_max", 1),
         statement_max: millis(layers, "database.statement_ms_max", 1),
         load_max: millis(layers, "database.load_ms_max", 1),
+        catalog_interval: millis(layers, "database.catalog_interval_ms", 50),
     }
 }
 

@@ -114,6 +114,11 @@ pub const SETTINGS: &[Setting] = &[
         "3600000",
         "How long one materialization or migration may take, ms",
     ),
+    setting(
+        "database.catalog_interval_ms",
+        "1000",
+        "How often the store is asked for definitions that another process has applied, ms",
+    ),
     setting("models.path", "models", "The model repository"),
     setting(
         "models.workers",
