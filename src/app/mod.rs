@@ -16,9 +16,9 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use self::catalog_watch::CatalogWatch;
 use crate::{
     catalog::{Catalog, CatalogHandle, CatalogStore},
-    config::{Config, DatabaseConfig, LimitsConfig},
+    config::{CacheConfig, Config, DatabaseConfig, LimitsConfig},
     error::{Error, Result, Violation},
-    features::OnlineStore,
+    features::{CacheBounds, CachedStore, OnlineStore},
     grpc::{
         DESCRIPTOR_SET, FeatureApi, ModelApi, PredictionApi, RequestLimits,
         pb::{
@@ -157,7 +157,7 @@ impl App {
         config: &Config,
         health: HealthServer<impl Health>,
     ) -> Result<Routes> {
-        let online: Arc<dyn OnlineStore> = self.store.clone();
+        let online = cached(self.store.clone(), &config.cache);
         let catalog_store: Arc<dyn CatalogStore> = self.store.clone();
         let limits = request_limits(&config.limits);
         let bytes_max = config.server.message_bytes_max;
@@ -210,6 +210,18 @@ impl App {
     pub(crate) fn models(&self) -> Arc<Models> {
         self.models.snapshot()
     }
+}
+
+/// The store, with a cache before it where the configuration asks for one.
+fn cached(store: Arc<dyn OnlineStore>, cache: &CacheConfig) -> Arc<dyn OnlineStore> {
+    if cache.bytes_max == 0 {
+        return store;
+    }
+    let bounds = CacheBounds {
+        bytes_max: u64::try_from(cache.bytes_max).unwrap_or(u64::MAX),
+        age_max: cache.age_max,
+    };
+    Arc::new(CachedStore::new(store, bounds))
 }
 
 fn request_limits(limits: &LimitsConfig) -> RequestLimits {

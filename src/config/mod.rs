@@ -95,6 +95,15 @@ pub struct DatabaseConfig {
     pub catalog_interval: Duration,
 }
 
+/// Rows kept in memory before the store.
+#[derive(Debug, Clone)]
+pub struct CacheConfig {
+    /// Bytes at the most; 0: none are kept.
+    pub bytes_max: usize,
+    /// How long a row is answered from memory.
+    pub age_max: Duration,
+}
+
 /// Where models are, and how they run.
 #[derive(Debug, Clone)]
 pub struct ModelsConfig {
@@ -175,6 +184,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// Which database.
     pub database: DatabaseConfig,
+    /// Rows kept in memory.
+    pub cache: CacheConfig,
     /// Where models are.
     pub models: ModelsConfig,
     /// How much one request may ask for.
@@ -232,6 +243,7 @@ impl Config {
         let config = Config {
             server: read_server(&mut layers),
             database: read_database(&mut layers),
+            cache: read_cache(&mut layers),
             models: read_models(&mut layers),
             limits: LimitsConfig {
                 entities_max: count(&mut layers, "limits.entities_max"),
@@ -308,6 +320,13 @@ fn read_database(layers: &mut Layers) -> DatabaseConfig {
     }
 }
 
+fn read_cache(layers: &mut Layers) -> CacheConfig {
+    CacheConfig {
+        bytes_max: whole(layers, "cache.bytes_max", 0, CACHE_BYTES_MAX),
+        age_max: millis(layers, "cache.age_ms_max", 1),
+    }
+}
+
 fn read_models(layers: &mut Layers) -> ModelsConfig {
     let workers = whole(layers, "models.workers", 0, WORKERS_MAX);
     let path = PathBuf::from(layers.text("models.path").unwrap_or_default());
@@ -332,6 +351,8 @@ const COUNT_MAX: usize = 1_000_000;
 const WORKERS_MAX: usize = 1_024;
 const CONNECTIONS_MAX: usize = 1_000;
 const BYTES_MAX: usize = 1 << 31;
+/// A tebibyte.
+const CACHE_BYTES_MAX: usize = 1 << 40;
 const VALUES_MAX: usize = 100_000_000;
 /// A week.
 const MILLIS_MAX: u64 = 7 * 86_400_000;

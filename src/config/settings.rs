@@ -119,6 +119,16 @@ pub const SETTINGS: &[Setting] = &[
         "1000",
         "How often the store is asked for definitions that another process has applied, ms",
     ),
+    setting(
+        "cache.bytes_max",
+        "0",
+        "Rows kept in memory before the store, bytes; 0: none",
+    ),
+    setting(
+        "cache.age_ms_max",
+        "1000",
+        "How long a row is answered from memory: what other servers write is seen after this at the latest, ms",
+    ),
     setting("models.path", "models", "The model repository"),
     setting(
         "models.workers",

@@ -3,6 +3,7 @@
 //! Knows the catalog, and nothing of SQL, files or the wire: `stores` implement `OnlineStore`, `sources` implement
 //! `RowSource`, `grpc` and `cli` call.
 
+mod cache;
 mod keys;
 mod list;
 mod materialize;
@@ -14,6 +15,7 @@ mod store;
 mod value;
 mod write;
 
+pub use cache::{CacheBounds, CachedStore};
 pub use keys::entity_keys;
 pub use list::ListValue;
 pub(crate) use list::float_name;
