@@ -60,10 +60,14 @@ pub(super) fn decode(
     };
     let mut times = Vec::with_capacity(view.features.len());
     for field in &view.features {
+        // First, because an older feature of the same name may have left its time.
+        if view.generation_of(&field.name) > generation {
+            times.push(None);
+            continue;
+        }
         times.push(match apart.get(&field.name) {
             Some(None) => None,
             Some(Some(pair)) => Some(row_time(*pair).ok_or_else(|| unfit(view))?),
-            None if view.generation_of(&field.name) > generation => None,
             None => Some(own),
         });
     }
@@ -149,6 +153,8 @@ mod tests {
         let times = decode(&view, own, None, 1).unwrap();
         assert_eq!(times, Some(vec![Some(own), None]));
         assert_eq!(decode(&view, own, None, 2).unwrap(), None);
+        let of_an_older_b = decode(&view, own, Some(r#"{"b":[9,0]}"#), 1).unwrap();
+        assert_eq!(of_an_older_b, Some(vec![Some(own), None]));
         assert!(decode(&view, own, Some("[]"), 2).is_err());
     }
 }
