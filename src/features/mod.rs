@@ -3,6 +3,7 @@
 //! Knows the catalog, and nothing of SQL, files or the wire: `stores` implement `OnlineStore`, `sources` implement
 //! `RowSource`, `grpc` and `cli` call.
 
+mod columns;
 mod keys;
 mod list;
 mod materialize;
@@ -14,7 +15,8 @@ mod store;
 mod value;
 mod write;
 
-pub use keys::entity_keys;
+pub use columns::{Cells, KeyColumn, WriteColumn, WriteTarget, column_keys, column_rows};
+pub use keys::{entity_keys, key_of};
 pub use list::ListValue;
 pub(crate) use list::float_name;
 pub use materialize::{MaterializeOutcome, ROW_BATCH_ROWS, RowSource, materialize};
