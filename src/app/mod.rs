@@ -20,7 +20,7 @@ use crate::{
     error::{Error, Result, Violation},
     features::{CacheBounds, CachedStore, OnlineStore},
     grpc::{
-        DESCRIPTOR_SET, FeatureApi, ModelApi, PredictionApi, RequestLimits,
+        DESCRIPTOR_SET, FeatureApi, ModelApi, PredictionApi, RequestLimits, StreamBounds,
         pb::{
             feature_service_server::FeatureServiceServer, model_service_server::ModelServiceServer,
             prediction_service_server::PredictionServiceServer,
@@ -148,7 +148,7 @@ impl App {
         })
     }
 
-    /// The services with everything around them, as the listener and the gateway call them.
+    /// The services with everything around them, as the listener and the gateway call them. Streams end with `stopping`.
     ///
     /// # Errors
     /// `Internal` where the descriptors do not decode.
@@ -156,6 +156,7 @@ impl App {
         &self,
         config: &Config,
         health: HealthServer<impl Health>,
+        stopping: CancellationToken,
     ) -> Result<Routes> {
         let online = cached(self.store.clone(), &config.cache);
         let catalog_store: Arc<dyn CatalogStore> = self.store.clone();
@@ -166,6 +167,10 @@ impl App {
             catalog_store,
             store: Arc::clone(&online),
             limits,
+            stream: StreamBounds {
+                idle_max: config.server.stream_idle_max,
+                stopping,
+            },
         };
         let predictions = PredictionApi {
             predictor: Predictor {

@@ -4,6 +4,7 @@
 //! `RowSource`, `grpc` and `cli` call.
 
 mod cache;
+mod columns;
 mod keys;
 mod list;
 mod materialize;
@@ -16,7 +17,8 @@ mod value;
 mod write;
 
 pub use cache::{CacheBounds, CachedStore};
-pub use keys::entity_keys;
+pub use columns::{Cells, KeyColumn, WriteColumn, WriteTarget, column_keys, column_rows};
+pub use keys::{entity_keys, key_of};
 pub use list::ListValue;
 pub(crate) use list::float_name;
 pub use materialize::{MaterializeOutcome, ROW_BATCH_ROWS, RowSource, materialize};
