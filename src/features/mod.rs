@@ -3,6 +3,7 @@
 //! Knows the catalog, and nothing of SQL, files or the wire: `stores` implement `OnlineStore`, `sources` implement
 //! `RowSource`, `grpc` and `cli` call.
 
+mod digest;
 mod keys;
 mod list;
 mod materialize;
@@ -14,10 +15,15 @@ mod store;
 mod value;
 mod write;
 
+pub(crate) use digest::definition_digest;
 pub use keys::entity_keys;
 pub use list::ListValue;
 pub(crate) use list::float_name;
-pub use materialize::{MaterializeOutcome, ROW_BATCH_ROWS, RowSource, materialize};
+pub use materialize::{
+    LoadDone, LoadPlan, LoadProgress, MaterializeOptions, MaterializeOutcome, Materializer,
+    ProgressSink, QUERY_SOURCE, ROW_BATCH_ROWS, RowSource, SourceFile, Sources, ViewSource,
+    views_to_load,
+};
 pub(crate) use raw::is_exact_whole;
 pub use raw::{RawRow, RawValue, request_faults};
 pub use read::{
