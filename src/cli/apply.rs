@@ -4,15 +4,13 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 
-use super::{
-    definition_files::{self, DefinitionFile},
-    output,
-};
+use super::output;
 use crate::{
     app,
     catalog::{Action, ApplyOptions, Catalog, CatalogStore, Change, Plan, apply_definitions},
     config::Config,
     error::{Error, Result},
+    sources::{DefinitionFile, read_definitions},
 };
 
 /// Apply definitions files.
@@ -36,7 +34,7 @@ pub(super) struct Apply {
 }
 
 pub(super) async fn run(config: &Config, command: &Apply) -> Result<ExitCode> {
-    let files = definition_files::read_all(&command.files, config)?;
+    let files = read_definitions(&command.files, config)?;
     check_projects(&files)?;
     if command.dry_run {
         return dry_run(config, &files).await;

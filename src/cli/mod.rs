@@ -2,7 +2,6 @@
 
 mod apply;
 mod check;
-mod definition_files;
 mod materialize;
 mod migrate;
 mod output;
@@ -70,7 +69,7 @@ enum Command {
     Migrate(migrate::Migrate),
     /// Apply definitions files: create what is new, change what can be changed without losing data.
     Apply(apply::Apply),
-    /// Load feature views from their sources (Parquet, CSV), each in one transaction.
+    /// Load feature views from their sources (Parquet, CSV, SQL), each file in one transaction.
     Materialize(materialize::Materialize),
     /// Check configuration, definitions and models, and start nothing.
     Check(check::Check),

@@ -5,6 +5,7 @@
 
 mod cache;
 mod columns;
+mod digest;
 mod keys;
 mod list;
 mod materialize;
@@ -19,9 +20,14 @@ mod write;
 pub use cache::{CacheBounds, CachedStore};
 pub use columns::{Cells, KeyColumn, WriteColumn, WriteTarget, column_keys, column_rows};
 pub use keys::{entity_keys, key_of};
+pub(crate) use digest::definition_digest;
 pub use list::ListValue;
 pub(crate) use list::float_name;
-pub use materialize::{MaterializeOutcome, ROW_BATCH_ROWS, RowSource, materialize};
+pub use materialize::{
+    LoadDone, LoadPlan, LoadProgress, MaterializeOptions, MaterializeOutcome, Materializer,
+    ProgressSink, QUERY_SOURCE, ROW_BATCH_ROWS, RowSource, SourceFile, Sources, ViewSource,
+    views_to_load,
+};
 pub(crate) use raw::is_exact_whole;
 pub use raw::{RawRow, RawValue, request_faults};
 pub use read::{
