@@ -29,6 +29,9 @@ pub(super) struct Check {}
 /// The configuration has been read, and so checked, before.
 pub(super) fn run(config: &Config) -> Result<ExitCode> {
     output::line("configuration: good");
+    if !config.online.redis_urls.is_empty() {
+        output::line("features: read from Redis, kept in the database");
+    }
     let files = definition_files::read_all(&[], config)?;
     let catalog = catalog_of(&files)?;
     for file in &files {

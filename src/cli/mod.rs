@@ -6,6 +6,7 @@ mod definition_files;
 mod materialize;
 mod migrate;
 mod output;
+mod refill;
 mod serve;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -72,6 +73,8 @@ enum Command {
     Apply(apply::Apply),
     /// Load feature views from their sources (Parquet, CSV), each in one transaction.
     Materialize(materialize::Materialize),
+    /// Fill Redis from the database, after it lost its data.
+    Refill(refill::Refill),
     /// Check configuration, definitions and models, and start nothing.
     Check(check::Check),
 }
@@ -133,6 +136,7 @@ fn run(command: Command, config: &Config) -> Result<ExitCode> {
             Command::Migrate(_) => migrate::run(config).await,
             Command::Apply(command) => apply::run(config, &command).await,
             Command::Materialize(command) => materialize::run(config, &command).await,
+            Command::Refill(command) => refill::run(config, &command).await,
             Command::Check(_) => check::run(config),
         }
     });
@@ -156,6 +160,7 @@ impl Cli {
             Command::Migrate(_)
             | Command::Apply(_)
             | Command::Materialize(_)
+            | Command::Refill(_)
             | Command::Check(_) => (None, None),
         };
         let named = [
