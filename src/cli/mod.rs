@@ -5,6 +5,7 @@ mod check;
 mod materialize;
 mod migrate;
 mod output;
+mod refill;
 mod serve;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -71,6 +72,8 @@ enum Command {
     Apply(apply::Apply),
     /// Load feature views from their sources (Parquet, CSV, SQL), each file in one transaction.
     Materialize(materialize::Materialize),
+    /// Fill Redis from the database, after it lost its data.
+    Refill(refill::Refill),
     /// Check configuration, definitions and models, and start nothing.
     Check(check::Check),
 }
@@ -132,6 +135,7 @@ fn run(command: Command, config: &Config) -> Result<ExitCode> {
             Command::Migrate(_) => migrate::run(config).await,
             Command::Apply(command) => apply::run(config, &command).await,
             Command::Materialize(command) => materialize::run(config, &command).await,
+            Command::Refill(command) => refill::run(config, &command).await,
             Command::Check(_) => check::run(config),
         }
     });
@@ -155,6 +159,7 @@ impl Cli {
             Command::Migrate(_)
             | Command::Apply(_)
             | Command::Materialize(_)
+            | Command::Refill(_)
             | Command::Check(_) => (None, None),
         };
         let named = [
