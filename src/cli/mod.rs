@@ -2,6 +2,7 @@
 
 mod apply;
 mod check;
+mod historical;
 mod materialize;
 mod migrate;
 mod output;
@@ -74,6 +75,8 @@ enum Command {
     Materialize(materialize::Materialize),
     /// Fill Redis from the database, after it lost its data.
     Refill(refill::Refill),
+    /// Make a training set: a point-in-time join of labels with features.
+    Historical(historical::Historical),
     /// Check configuration, definitions and models, and start nothing.
     Check(check::Check),
 }
@@ -136,6 +139,7 @@ fn run(command: Command, config: &Config) -> Result<ExitCode> {
             Command::Apply(command) => apply::run(config, &command).await,
             Command::Materialize(command) => materialize::run(config, &command).await,
             Command::Refill(command) => refill::run(config, &command).await,
+            Command::Historical(command) => historical::run(config, &command).await,
             Command::Check(_) => check::run(config),
         }
     });
@@ -159,6 +163,7 @@ impl Cli {
             Command::Migrate(_)
             | Command::Apply(_)
             | Command::Materialize(_)
+            | Command::Historical(_)
             | Command::Refill(_)
             | Command::Check(_) => (None, None),
         };

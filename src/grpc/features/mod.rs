@@ -2,8 +2,10 @@
 
 mod answer;
 mod definitions;
+mod historical;
 mod read;
 mod stream;
 mod write;
 
+pub(super) use historical::TrainingSetStream;
 pub use stream::{InFlight, StreamBounds};
