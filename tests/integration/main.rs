@@ -12,6 +12,7 @@
 
 mod bad_input;
 mod cli;
+mod columns;
 mod contract;
 mod documents;
 mod features;
@@ -19,6 +20,7 @@ mod lifecycle;
 mod models;
 mod rest;
 mod scores;
+mod stream;
 mod support;
 
 #[path = "../support/postgres.rs"]
