@@ -61,7 +61,7 @@ impl DatabaseOptions {
 /// A store of either kind.
 pub enum Store {
     /// An embedded file.
-    Sqlite(SqliteStore),
+    Sqlite(Box<SqliteStore>),
     /// A database server.
     Postgres(Box<PostgresStore>),
 }
@@ -81,7 +81,7 @@ pub async fn open(options: &DatabaseOptions) -> Result<Arc<Store>> {
             ));
         }
         let store = SqliteStore::open(Path::new(path), options).await?;
-        return Ok(Arc::new(Store::Sqlite(store)));
+        return Ok(Arc::new(Store::Sqlite(Box::new(store))));
     }
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
         let store = PostgresStore::connect(options).await?;
@@ -130,14 +130,14 @@ impl Store {
 
     fn online(&self) -> &dyn OnlineStore {
         match self {
-            Store::Sqlite(store) => store,
+            Store::Sqlite(store) => store.as_ref(),
             Store::Postgres(store) => store.as_ref(),
         }
     }
 
     fn catalog(&self) -> &dyn CatalogStore {
         match self {
-            Store::Sqlite(store) => store,
+            Store::Sqlite(store) => store.as_ref(),
             Store::Postgres(store) => store.as_ref(),
         }
     }
