@@ -7,6 +7,7 @@ mod server;
 
 use std::{path::Path, sync::Arc};
 
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
 
@@ -16,7 +17,7 @@ use crate::{
     error::{Error, Result, Violation},
     features::OnlineStore,
     grpc::{
-        DESCRIPTOR_SET, FeatureApi, ModelApi, PredictionApi, RequestLimits,
+        DESCRIPTOR_SET, FeatureApi, ModelApi, PredictionApi, RequestLimits, StreamBounds,
         pb::{
             feature_service_server::FeatureServiceServer, model_service_server::ModelServiceServer,
             prediction_service_server::PredictionServiceServer,
@@ -144,7 +145,7 @@ impl App {
         })
     }
 
-    /// The services with everything around them, as the listener and the gateway call them.
+    /// The services with everything around them, as the listener and the gateway call them. Streams end with `stopping`.
     ///
     /// # Errors
     /// `Internal` where the descriptors do not decode.
@@ -152,6 +153,7 @@ impl App {
         &self,
         config: &Config,
         health: HealthServer<impl Health>,
+        stopping: CancellationToken,
     ) -> Result<Routes> {
         let online: Arc<dyn OnlineStore> = self.store.clone();
         let catalog_store: Arc<dyn CatalogStore> = self.store.clone();
@@ -162,6 +164,10 @@ impl App {
             catalog_store,
             store: Arc::clone(&online),
             limits,
+            stream: StreamBounds {
+                idle_max: config.server.stream_idle_max,
+                stopping,
+            },
         };
         let predictions = PredictionApi {
             predictor: Predictor {

@@ -64,14 +64,15 @@ impl Server {
         let app = App::build(config).await?;
         let (health, health_service) = tonic_health::server::health_reporter();
         set_health(&health, ServingStatus::NotServing).await;
-        let routes = app.routes(config, health_service)?;
+        let stop = CancellationToken::new();
+        let routes = app.routes(config, health_service, stop.clone())?;
 
         let mut server = Server {
             grpc_addr: local_addr(&grpc)?,
             http_addr: http.as_ref().map(local_addr).transpose()?,
             models: app.models(),
             health,
-            stop: CancellationToken::new(),
+            stop,
             watch: CancellationToken::new(),
             broke_off: CancellationToken::new(),
             connections_max: config.server.connections_max,

@@ -66,6 +66,8 @@ pub struct ServerConfig {
     pub requests_in_flight_max: usize,
     /// How long a request may take.
     pub request_max: Duration,
+    /// How long a stream of writes may be without a batch.
+    pub stream_idle_max: Duration,
     /// How often the store is asked whether it answers.
     pub health_interval: Duration,
     /// How long a stop waits for running requests.
@@ -117,7 +119,7 @@ pub struct LimitsConfig {
     pub entities_max: usize,
     /// Features.
     pub features_max: usize,
-    /// Values: entities times features, rows times inputs.
+    /// Values: entities or rows times features, rows times inputs.
     pub values_max: usize,
     /// Bytes of a definitions file.
     pub definitions_bytes_max: usize,
@@ -271,6 +273,7 @@ fn read_server(layers: &mut Layers) -> ServerConfig {
         connections_max: count(layers, "server.connections_max"),
         requests_in_flight_max: count(layers, "server.requests_in_flight_max"),
         request_max: millis(layers, "server.request_ms_max", 1),
+        stream_idle_max: millis(layers, "server.stream_idle_ms_max", 1),
         health_interval: millis(layers, "server.health_interval_ms", 100),
         drain_max: millis(layers, "server.drain_ms_max", 0),
         drain_delay: millis(layers, "server.drain_delay_ms", 0),

@@ -65,6 +65,11 @@ pub const SETTINGS: &[Setting] = &[
         "How long a request may take where its caller sets no shorter deadline, ms",
     ),
     setting(
+        "server.stream_idle_ms_max",
+        "60000",
+        "How long a stream of writes may be without a batch, ms",
+    ),
+    setting(
         "server.health_interval_ms",
         "5000",
         "How often the store is asked whether it answers; health says NOT_SERVING while it does not, ms",
@@ -145,7 +150,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "limits.values_max",
         "300000",
-        "Values a request: entities times features, rows times inputs",
+        "Values a request: entities or rows times features, rows times inputs",
     ),
     setting(
         "limits.definitions_bytes_max",

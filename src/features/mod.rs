@@ -3,6 +3,7 @@
 //! Knows the catalog, and nothing of SQL, files or the wire: `stores` implement `OnlineStore`, `sources` implement
 //! `RowSource`, `grpc` and `cli` call.
 
+mod columns;
 mod digest;
 mod keys;
 mod list;
@@ -15,8 +16,9 @@ mod store;
 mod value;
 mod write;
 
+pub use columns::{Cells, KeyColumn, WriteColumn, WriteTarget, column_keys, column_rows};
 pub(crate) use digest::definition_digest;
-pub use keys::entity_keys;
+pub use keys::{entity_keys, key_of};
 pub use list::ListValue;
 pub(crate) use list::float_name;
 pub use materialize::{
