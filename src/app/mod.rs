@@ -7,6 +7,7 @@ mod server;
 
 use std::{path::Path, sync::Arc};
 
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
@@ -15,9 +16,10 @@ use crate::{
     catalog::{Catalog, CatalogHandle, CatalogStore},
     config::{Config, DatabaseConfig, LimitsConfig},
     error::{Error, Result, Violation},
-    features::OnlineStore,
+    features::{Materializer, OnlineStore},
     grpc::{
-        DESCRIPTOR_SET, FeatureApi, ModelApi, PredictionApi, RequestLimits, StreamBounds,
+        DESCRIPTOR_SET, FeatureApi, Loads, ModelApi, PredictionApi, RequestLimits, Scans,
+        StreamBounds,
         pb::{
             feature_service_server::FeatureServiceServer, model_service_server::ModelServiceServer,
             prediction_service_server::PredictionServiceServer,
@@ -28,6 +30,7 @@ use crate::{
     },
     middleware::{self, Bounds},
     runtimes::onnx::OnnxLoader,
+    sources::FileSources,
     stores::{self, DatabaseOptions, Store},
     telemetry,
 };
@@ -168,6 +171,15 @@ impl App {
                 idle_max: config.server.stream_idle_max,
                 stopping,
             },
+            loads: Loads {
+                // Whoever may apply definitions from the network would otherwise read any file of this machine.
+                materializer: Materializer::new(
+                    Arc::clone(&online),
+                    Arc::new(FileSources::within_repository(config)),
+                ),
+                places: Arc::new(Semaphore::new(config.limits.materializations_max)),
+            },
+            scans: Scans::default(),
         };
         let predictions = PredictionApi {
             predictor: Predictor {

@@ -2,10 +2,12 @@
 
 mod apply;
 mod check;
+mod describe;
 mod materialize;
 mod migrate;
 mod output;
 mod serve;
+mod table;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -71,6 +73,8 @@ enum Command {
     Apply(apply::Apply),
     /// Load feature views from their sources (Parquet, CSV, SQL), each file in one transaction.
     Materialize(materialize::Materialize),
+    /// Show a feature view: definition, loads, statistics.
+    Describe(describe::Describe),
     /// Check configuration, definitions and models, and start nothing.
     Check(check::Check),
 }
@@ -132,6 +136,7 @@ fn run(command: Command, config: &Config) -> Result<ExitCode> {
             Command::Migrate(_) => migrate::run(config).await,
             Command::Apply(command) => apply::run(config, &command).await,
             Command::Materialize(command) => materialize::run(config, &command).await,
+            Command::Describe(command) => describe::run(config, &command).await,
             Command::Check(_) => check::run(config),
         }
     });
@@ -155,6 +160,7 @@ impl Cli {
             Command::Migrate(_)
             | Command::Apply(_)
             | Command::Materialize(_)
+            | Command::Describe(_)
             | Command::Check(_) => (None, None),
         };
         let named = [

@@ -2,8 +2,13 @@
 
 mod answer;
 mod definitions;
+mod materialize;
 mod read;
+mod statistics;
 mod stream;
 mod write;
 
+pub use materialize::Loads;
+pub(in crate::grpc) use materialize::ProgressStream;
+pub use statistics::Scans;
 pub use stream::{InFlight, StreamBounds};
