@@ -8,7 +8,7 @@ mod server;
 
 use std::{path::Path, sync::Arc};
 
-use tokio::task::JoinHandle;
+use tokio::{sync::Semaphore, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
@@ -18,9 +18,10 @@ use crate::{
     catalog::{Catalog, CatalogHandle, CatalogStore},
     config::{CacheConfig, Config, DatabaseConfig, LimitsConfig, OnlineConfig},
     error::{Error, Result, Violation},
-    features::{CacheBounds, CachedStore, OnlineStore},
+    features::{CacheBounds, CachedStore, Materializer, OnlineStore},
     grpc::{
-        DESCRIPTOR_SET, FeatureApi, ModelApi, PredictionApi, RequestLimits, StreamBounds,
+        DESCRIPTOR_SET, FeatureApi, Loads, ModelApi, PredictionApi, RequestLimits, Scans,
+        StreamBounds,
         pb::{
             feature_service_server::FeatureServiceServer, model_service_server::ModelServiceServer,
             prediction_service_server::PredictionServiceServer,
@@ -206,6 +207,15 @@ impl App {
                 idle_max: config.server.stream_idle_max,
                 stopping,
             },
+            loads: Loads {
+                // Whoever may apply definitions from the network would otherwise read any file of this machine.
+                materializer: Materializer::new(
+                    Arc::clone(&online),
+                    Arc::new(FileSources::within_repository(config)),
+                ),
+                places: Arc::new(Semaphore::new(config.limits.materializations_max)),
+            },
+            scans: Scans::default(),
         };
         let predictions = PredictionApi {
             predictor: Predictor {

@@ -2,12 +2,14 @@
 
 mod apply;
 mod check;
+mod describe;
 mod historical;
 mod materialize;
 mod migrate;
 mod output;
 mod refill;
 mod serve;
+mod table;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -77,6 +79,8 @@ enum Command {
     Refill(refill::Refill),
     /// Make a training set: a point-in-time join of labels with features.
     Historical(historical::Historical),
+    /// Show a feature view: definition, loads, statistics.
+    Describe(describe::Describe),
     /// Check configuration, definitions and models, and start nothing.
     Check(check::Check),
 }
@@ -140,6 +144,7 @@ fn run(command: Command, config: &Config) -> Result<ExitCode> {
             Command::Materialize(command) => materialize::run(config, &command).await,
             Command::Refill(command) => refill::run(config, &command).await,
             Command::Historical(command) => historical::run(config, &command).await,
+            Command::Describe(command) => describe::run(config, &command).await,
             Command::Check(_) => check::run(config),
         }
     });
@@ -165,6 +170,7 @@ impl Cli {
             | Command::Materialize(_)
             | Command::Historical(_)
             | Command::Refill(_)
+            | Command::Describe(_)
             | Command::Check(_) => (None, None),
         };
         let named = [

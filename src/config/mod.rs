@@ -172,6 +172,8 @@ pub struct LimitsConfig {
     pub values_max: usize,
     /// Bytes of a definitions file.
     pub definitions_bytes_max: usize,
+    /// Materializations that callers run at once.
+    pub materializations_max: usize,
 }
 
 /// The REST gateway.
@@ -296,6 +298,7 @@ impl Config {
                 features_max: count(&mut layers, "limits.features_max"),
                 values_max: whole(&mut layers, "limits.values_max", 1, VALUES_MAX),
                 definitions_bytes_max: bytes(&mut layers, "limits.definitions_bytes_max"),
+                materializations_max: count(&mut layers, "limits.materializations_max"),
             },
             gateway: GatewayConfig {
                 cors_allowed_origins: layers.list("gateway.cors_allowed_origins"),

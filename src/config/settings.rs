@@ -243,6 +243,11 @@ pub const SETTINGS: &[Setting] = &[
         "Bytes of a definitions file",
     ),
     setting(
+        "limits.materializations_max",
+        "2",
+        "Materializations that callers run at once; those beyond are refused with RESOURCE_EXHAUSTED",
+    ),
+    setting(
         "gateway.cors_allowed_origins",
         "",
         "Web origins that may call REST, a list (in the environment parted by `;`); `*`: any",

@@ -4,6 +4,7 @@
 //! `RowSource`, `grpc` and `cli` call.
 
 mod cache;
+mod column_statistics;
 mod columns;
 mod digest;
 mod keys;
@@ -12,6 +13,7 @@ mod materialize;
 mod raw;
 mod read;
 mod row;
+mod statistics;
 mod storable;
 mod store;
 mod training_set;
@@ -23,7 +25,7 @@ pub use columns::{Cells, KeyColumn, WriteColumn, WriteTarget, column_keys, colum
 pub(crate) use digest::definition_digest;
 pub use keys::{entity_keys, key_of};
 pub use list::ListValue;
-pub(crate) use list::float_name;
+pub(crate) use list::{float_json, float_name};
 pub use materialize::{
     LoadDone, LoadPlan, LoadProgress, MaterializeOptions, MaterializeOutcome, Materializer,
     ProgressSink, QUERY_SOURCE, ROW_BATCH_ROWS, RowSource, SourceFile, Sources, ViewSource,
@@ -36,6 +38,7 @@ pub use read::{
     check_values, read_features,
 };
 pub use row::{RowTime, StoredRow, WriteRow};
+pub use statistics::{Distribution, FeatureStatistics, QUANTILES, ViewStatistics, view_statistics};
 pub use storable::{KEY_BYTES_MAX, key_fault, value_fault};
 pub use store::{
     LoadInput, Materialization, MaterializationRecord, OnlineStore, RowBatches, RowSink, Scan,

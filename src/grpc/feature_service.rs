@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 use super::{
     RequestLimits, StreamBounds,
     features::TrainingSetStream,
+    features::{Loads, ProgressStream, Scans},
     pb::{self, feature_service_server::FeatureService},
     to_status,
 };
@@ -32,6 +33,10 @@ pub struct FeatureApi {
     pub limits: RequestLimits,
     /// How long a stream may last.
     pub stream: StreamBounds,
+    /// What loads views from their sources.
+    pub loads: Loads,
+    /// What bounds statistics.
+    pub scans: Scans,
 }
 
 /// The answer of an rpc, as tonic wants it.
@@ -74,12 +79,12 @@ impl FeatureService for FeatureApi {
 
     async fn materialize(
         &self,
-        _: Request<pb::MaterializeRequest>,
+        request: Request<pb::MaterializeRequest>,
     ) -> Result<Response<Self::MaterializeStream>, Status> {
-        Err(Status::unimplemented("not yet"))
+        answered(self.load(request).await)
     }
 
-    type MaterializeStream = tokio_stream::Empty<Result<pb::MaterializeProgress, Status>>;
+    type MaterializeStream = ProgressStream;
 
     async fn get_historical_features(
         &self,
@@ -108,11 +113,7 @@ impl FeatureService for FeatureApi {
         &self,
         request: Request<pb::GetFeatureViewRequest>,
     ) -> Result<Response<pb::FeatureView>, Status> {
-        let request = request.into_inner();
-        if request.statistics {
-            return Err(Status::unimplemented("not yet"));
-        }
-        answered(self.view(&request.view).await)
+        answered(self.view(request.get_ref()).await)
     }
 
     async fn apply_definitions(
