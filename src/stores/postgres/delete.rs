@@ -14,7 +14,7 @@ use crate::{
     catalog::FeatureView,
     error::Result,
     features::EntityKey,
-    stores::table::{is_storable, table_name},
+    stores::table::{history_name, is_storable, table_name},
 };
 
 /// Deletes an entity from views of which each has been checked; returns how many had something of it.
@@ -64,7 +64,7 @@ async fn delete_from(
     let mut deleted = 0;
     let tables = [
         Some(table_name(view)),
-        view.history.then(|| sql::history_name(view)),
+        view.history.then(|| history_name(view)),
     ];
     for table in tables.into_iter().flatten() {
         let statement = transaction

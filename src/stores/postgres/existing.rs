@@ -186,7 +186,8 @@ impl Parts {
         );
         let created = match &table.created_timestamp_field {
             Some(name) => found.read_as("found", name, ValueType::Timestamp),
-            None => Some("NULL::timestamptz".to_owned()),
+            // As old as its event, where nothing tells when it was made.
+            None => time.clone(),
         };
         let mut values: Vec<String> = time.into_iter().chain(created).collect();
         for feature in &view.features {

@@ -28,8 +28,6 @@ pub(super) enum Fault {
     Timeout(Bound),
     /// One of ours, complete.
     Own(Error),
-    /// The definition of a view is another by now than the one that this server works with.
-    Outdated,
 }
 
 impl From<tokio_postgres::Error> for Fault {
@@ -59,7 +57,7 @@ impl Fault {
     pub(super) fn is_of_connection(&self) -> bool {
         match self {
             Fault::Timeout(_) => true,
-            Fault::Own(_) | Fault::Outdated => false,
+            Fault::Own(_) => false,
             Fault::Driver(error) => match error.as_db_error() {
                 Some(db) => is_going_away(db.code()),
                 None => error.is_closed() || cause::<std::io::Error>(error).is_some(),
@@ -75,7 +73,6 @@ impl Fault {
     /// Whether a statement speaks of tables, columns or types that are not there, or not so.
     pub(super) fn is_of_schema(&self) -> bool {
         match self {
-            Fault::Outdated => true,
             Fault::Driver(error) => error.code().is_some_and(is_about_schema),
             Fault::Timeout(_) | Fault::Own(_) => false,
         }
@@ -89,7 +86,7 @@ impl Fault {
         let error = definition_changed(view);
         Fault::Own(match self {
             Fault::Driver(cause) => error.with_source(cause),
-            Fault::Timeout(_) | Fault::Own(_) | Fault::Outdated => error,
+            Fault::Timeout(_) | Fault::Own(_) => error,
         })
     }
 
@@ -127,9 +124,6 @@ impl Fault {
     pub(super) fn at(self, target: &Target) -> Error {
         match self {
             Fault::Own(error) => error,
-            Fault::Outdated => Error::failed_precondition(
-                "the definitions have changed since this server read them; try again",
-            ),
             Fault::Timeout(bound) => Error::unavailable(format!(
                 "PostgreSQL at {target} did not get done within {} ms ({})",
                 bound.limit.as_millis(),

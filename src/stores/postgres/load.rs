@@ -22,8 +22,12 @@ use crate::{
         WriteCounts, WriteRow,
     },
     stores::{
-        feature_times::FEATURE_TIMES,
-        table::{quoted, signed, table_name},
+        feature_times::{FEATURE_TIMES, GENERATION},
+        statements::Statements,
+        table::{
+            column_names, history_name, key_names, quoted, quoted_list, signed, table_name,
+            value_names,
+        },
     },
 };
 
@@ -39,10 +43,11 @@ const SORT_BYTES: u32 = 128 << 20;
 /// Loads in one transaction.
 pub(super) async fn load(
     database: &Database,
-    view: &FeatureView,
+    statements: &Statements,
     input: LoadInput,
     note: &Materialization,
 ) -> Result<WriteCounts> {
+    let view = &statements.view;
     let bound_ms = database.options().load_timeout.as_millis();
     let mut lease = database.lease().await?;
     let client = lease.client()?;
@@ -61,11 +66,12 @@ pub(super) async fn load(
         };
         let mut written = upsert(&mut transaction, view, &staged).await?;
         if written < staged.row_count {
-            written += merge_late(&transaction, view, &staged).await?;
+            written += merge_late(&transaction, statements, &staged).await?;
         }
         if view.history {
-            let remember = remember(view, &staged);
-            transaction.execute(&remember, &[]).await?;
+            for sql in remember(view, &staged) {
+                transaction.execute(&sql, &[]).await?;
+            }
         }
         let counts = WriteCounts {
             written,
@@ -122,7 +128,7 @@ async fn upsert(
     let sql = format!(
         "INSERT INTO {} AS stored ({}) SELECT {}, NULL, {} FROM {} AS newest {}",
         quoted(&table_name(view)),
-        sql::all_columns(view),
+        quoted_list(column_names(view)),
         stage::columns(view),
         view.generation,
         newest_staged(view, staged),
@@ -148,9 +154,10 @@ async fn upsert(
 /// Merges late rows into stored ones of which some features are older than the row; returns how many took effect.
 async fn merge_late(
     transaction: &Transaction<'_>,
-    view: &FeatureView,
+    statements: &Statements,
     staged: &Staged,
 ) -> Result<u64, Fault> {
+    let view = &statements.view;
     let join = |newest: &str| {
         format!(
             "FROM {newest} AS newest JOIN {} AS stored ON {} WHERE {}",
@@ -164,7 +171,8 @@ async fn merge_late(
     if !is_any {
         return Ok(0);
     }
-    let columns: Vec<String> = sql::column_names(view)
+    let columns: Vec<String> = key_names(view)
+        .chain(value_names(view))
         .map(|name| format!("newest.{}", quoted(name)))
         .collect();
     let sql = format!(
@@ -176,7 +184,7 @@ async fn merge_late(
     );
     let statement = transaction.prepare(&sql).await?;
     let portal = transaction.bind(&statement, &[]).await?;
-    let rewrite = transaction.prepare(&sql::replace(view)).await?;
+    let rewrite = transaction.prepare(&statements.replace).await?;
     let mut written = 0;
     loop {
         let found = transaction.query_portal(&portal, MERGE_ROWS).await?;
@@ -214,9 +222,16 @@ fn merged_row(view: &FeatureView, row: &Row) -> Result<Option<WriteRow>, Fault> 
     Ok(is_changed.then_some(WriteRow { key, row: stored }))
 }
 
-/// The SQL that adds the staged rows to the history, late ones too, but not those that are exactly there.
-fn remember(view: &FeatureView, staged: &Staged) -> String {
+/// The SQL that adds the staged rows to the history, late ones too, but not those that are exactly there. Those that are
+/// there as they were before features were added are added anew with them.
+fn remember(view: &FeatureView, staged: &Staged) -> Vec<String> {
     let columns = stage::columns(view);
+    let history = quoted(&history_name(view));
+    let same_row = format!(
+        "{} AND kept.event_timestamp = staged.event_timestamp AND kept.created_at = staged.created_at \
+         AND kept.{FEATURE_TIMES} IS NULL",
+        sql::same_keys(view, "kept", "staged")
+    );
     let (distinct, order) = if staged.is_in_order {
         (String::new(), String::new())
     } else {
@@ -226,15 +241,20 @@ fn remember(view: &FeatureView, staged: &Staged) -> String {
             format!("ORDER BY {identity}, staged.ctid"),
         )
     };
-    let history = quoted(&sql::history_name(view));
-    format!(
+    let mut steps = Vec::new();
+    if sql::newest_addition(view) > 0 {
+        steps.push(format!(
+            "DELETE FROM {history} AS kept USING {STAGE} AS staged WHERE kept.{GENERATION} < {} AND {same_row}",
+            sql::newest_addition(view)
+        ));
+    }
+    steps.push(format!(
         "INSERT INTO {history} ({}) SELECT {distinct} {columns}, NULL::jsonb, {} FROM {STAGE} AS staged \
-         WHERE NOT EXISTS (SELECT FROM {history} AS kept WHERE {} AND kept.event_timestamp = staged.event_timestamp \
-         AND kept.created_at = staged.created_at AND kept.{FEATURE_TIMES} IS NULL) {order}",
-        sql::all_columns(view),
+         WHERE NOT EXISTS (SELECT FROM {history} AS kept WHERE {same_row}) {order}",
+        quoted_list(column_names(view)),
         view.generation,
-        sql::same_keys(view, "kept", "staged"),
-    )
+    ));
+    steps
 }
 
 async fn write_note(

@@ -36,11 +36,11 @@ use super::{
     DatabaseOptions,
     migrations::{self, HISTORY_TABLE},
     statements::StatementCache,
-    table::{check_keys, check_rows, table_name},
+    table::{check_keys, check_rows, history_name, no_history, table_name},
 };
 use crate::{
     catalog::{Catalog, CatalogStore, FeatureView, Plan},
-    error::{Error, Result},
+    error::Result,
     features::{
         EntityKey, LoadInput, Materialization, MaterializationRecord, OnlineStore, RowSink, Scan,
         StoredRow, WriteCounts, WriteRow,
@@ -172,7 +172,7 @@ impl OnlineStore for PostgresStore {
         note: &Materialization,
     ) -> Result<WriteCounts> {
         view.check_writable()?;
-        load::load(&self.database, view, input, note).await
+        load::load(&self.database, &self.statements.of(view), input, note).await
     }
 
     async fn materializations(&self, view: &str) -> Result<Vec<MaterializationRecord>> {
@@ -194,7 +194,7 @@ impl OnlineStore for PostgresStore {
                 known.scan(scan.history)
             }
             None if scan.history && !view.history => return Err(no_history(view)),
-            None if scan.history => sql::scan(view, &sql::history_name(view)),
+            None if scan.history => sql::scan(view, &history_name(view)),
             None => sql::scan(view, &table_name(view)),
         };
         scan::scan(&self.database, view, &sql, scan.since, sink).await
@@ -222,11 +222,4 @@ impl CatalogStore for PostgresStore {
     async fn apply_plan(&self, plan: &Plan) -> Result<Catalog> {
         catalog::apply(&self.database, plan).await
     }
-}
-
-fn no_history(view: &FeatureView) -> Error {
-    Error::failed_precondition(format!(
-        "the feature view \"{}\" keeps no history; define it with history = true",
-        view.name
-    ))
 }

@@ -6,15 +6,14 @@ use tokio_postgres::types::Type;
 use super::{
     columns::Found,
     fault::Fault,
-    sql,
-    stage::{STAGE, Staged},
+    stage::{self, STAGE, Staged},
     values::{Bound, Cell},
 };
 use crate::{
-    catalog::{FeatureView, Origin, Source, ValueType},
+    catalog::{FeatureView, Field, Origin, Source, ValueType},
     error::{Error, Violation},
     features::{KEY_BYTES_MAX, Timestamp, Value},
-    stores::table::{key_names, quoted, quoted_list},
+    stores::table::{key_names, quoted},
 };
 
 /// Runs the query of a view's source into the stage.
@@ -81,9 +80,8 @@ fn query_of(source: &Source) -> Option<(&Source, String)> {
 
 fn insert(view: &FeatureView, source: &Source, query: &str, found: &mut Found<'_>) -> String {
     let mut cells = Vec::new();
-    let fields = |cells: &mut Vec<String>, found: &mut Found<'_>, fields: &[_]| {
+    let fields = |cells: &mut Vec<String>, found: &mut Found<'_>, fields: &[Field]| {
         for field in fields {
-            let field: &crate::catalog::Field = field;
             cells.extend(found.store_as("asked", &field.name, field.value_type));
         }
     };
@@ -98,7 +96,7 @@ fn insert(view: &FeatureView, source: &Source, query: &str, found: &mut Found<'_
     fields(&mut cells, found, &view.features);
     format!(
         "INSERT INTO {STAGE} ({}) SELECT {} FROM {query} WHERE $1 IS NULL OR {time} >= $1 OR {time} IS NULL",
-        quoted_list(sql::column_names(view)),
+        stage::columns(view),
         cells.join(", ")
     )
 }

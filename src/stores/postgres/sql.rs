@@ -8,32 +8,27 @@ use crate::{
     stores::{
         feature_times::{FEATURE_TIMES, GENERATION},
         statements::Statements,
-        table::{column_types, key_names, quoted, quoted_list, table_name, value_names},
+        table::{
+            column_names, column_types, history_name, key_names, quoted, quoted_list, row_names,
+            table_name, value_names,
+        },
     },
 };
 
 /// The SQL of a view that every request runs.
 pub(super) fn build_statements(view: &FeatureView) -> Statements {
+    let mut history = Vec::new();
+    if view.history {
+        history.extend(supersede(view));
+        history.push(remember(view));
+    }
     Statements {
         view: view.clone(),
         read: read(view),
         write: write(view),
+        replace: replace(view),
+        history,
     }
-}
-
-/// The name of the table of a view's history.
-pub(super) fn history_name(view: &FeatureView) -> String {
-    format!("fh_{}", view.name)
-}
-
-/// The names of the columns that a row brings: join keys, both times, features.
-pub(super) fn column_names(view: &FeatureView) -> impl Iterator<Item = &str> {
-    key_names(view).chain(value_names(view))
-}
-
-/// All columns of a table of ours, as SQL text.
-pub(super) fn all_columns(view: &FeatureView) -> String {
-    quoted_list(column_names(view).chain([FEATURE_TIMES, GENERATION]))
 }
 
 /// The type of the parameter that brings a column of many rows, and whether it is that of the column.
@@ -60,7 +55,7 @@ struct Asked {
     unnest: String,
     /// `c0, c1, …`.
     aliases: String,
-    /// One expression a column of `all_columns`, of the column's type.
+    /// One expression a column of `column_names`, of the column's type.
     cells: Vec<String>,
 }
 
@@ -153,7 +148,7 @@ fn write(view: &FeatureView) -> String {
     format!(
         "INSERT INTO {} AS stored ({}) SELECT {} FROM {} AS asked({}) {}",
         quoted(&table_name(view)),
-        all_columns(view),
+        quoted_list(column_names(view)),
         asked.cells.join(", "),
         asked.unnest,
         asked.aliases,
@@ -164,8 +159,7 @@ fn write(view: &FeatureView) -> String {
 /// What follows `INSERT INTO … AS stored …`: a whole row replaces one that is not newer, and not of a newer definition.
 /// All rows that are there already are locked, whatever becomes of them.
 pub(super) fn upsert_tail(view: &FeatureView) -> String {
-    let sets: Vec<String> = value_names(view)
-        .chain([FEATURE_TIMES, GENERATION])
+    let sets: Vec<String> = row_names(view)
         .map(|name| format!("{0} = excluded.{0}", quoted(name)))
         .collect();
     let (new, old) = (
@@ -186,7 +180,7 @@ pub(super) fn upsert_tail(view: &FeatureView) -> String {
 }
 
 /// The generation that brought the view's newest feature: an older row says nothing about it.
-fn newest_addition(view: &FeatureView) -> u32 {
+pub(super) fn newest_addition(view: &FeatureView) -> u32 {
     view.added.values().copied().max().unwrap_or_default()
 }
 
@@ -222,11 +216,10 @@ pub(super) fn rows_to_merge(view: &FeatureView) -> String {
 }
 
 /// Writes merged rows back; they are locked.
-pub(super) fn replace(view: &FeatureView) -> String {
+fn replace(view: &FeatureView) -> String {
     let asked = Asked::new(view);
     let key_count = view.join_keys.len();
-    let sets: Vec<String> = value_names(view)
-        .chain([FEATURE_TIMES, GENERATION])
+    let sets: Vec<String> = row_names(view)
         .zip(asked.cells.iter().skip(key_count))
         .map(|(name, cell)| format!("{} = {cell}", quoted(name)))
         .collect();
@@ -241,29 +234,50 @@ pub(super) fn replace(view: &FeatureView) -> String {
 }
 
 /// Adds rows to the history that are not exactly there.
-pub(super) fn remember(view: &FeatureView) -> String {
+fn remember(view: &FeatureView) -> String {
     let asked = Asked::new(view);
-    let key_count = view.join_keys.len();
     let identity: Vec<&str> = asked
         .cells
         .iter()
-        .take(key_count + 2)
+        .take(view.join_keys.len() + 2)
+        .chain(asked.cells.iter().rev().skip(1).take(1))
         .map(String::as_str)
         .collect();
     let identity = identity.join(", ");
-    let times = format!("asked.c{}::jsonb", key_count + 2 + view.features.len());
+    let history = quoted(&history_name(view));
     format!(
-        "INSERT INTO {history} ({}) SELECT DISTINCT ON ({identity}, {times}) {} FROM {} WITH ORDINALITY AS asked({}, n) \
-         WHERE NOT EXISTS (SELECT FROM {history} AS kept WHERE {} AND kept.event_timestamp = asked.c{key_count} \
-         AND kept.created_at = asked.c{} AND kept.{FEATURE_TIMES} IS NOT DISTINCT FROM {times}) \
-         ORDER BY {identity}, {times}, asked.n",
-        all_columns(view),
+        "INSERT INTO {history} ({}) SELECT DISTINCT ON ({identity}) {} FROM {} WITH ORDINALITY AS asked({}, n) \
+         WHERE NOT EXISTS (SELECT FROM {history} AS kept WHERE {}) ORDER BY {identity}, asked.n",
+        quoted_list(column_names(view)),
         asked.cells.join(", "),
         asked.unnest,
         asked.aliases,
+        same_row(view),
+    )
+}
+
+/// Takes rows out of the history that are there as they were before features were added; they are added anew with them.
+fn supersede(view: &FeatureView) -> Option<String> {
+    let added = Some(newest_addition(view)).filter(|added| *added > 0)?;
+    let asked = Asked::new(view);
+    Some(format!(
+        "DELETE FROM {} AS kept USING {} AS asked({}) WHERE kept.{GENERATION} < {added} AND {}",
+        quoted(&history_name(view)),
+        asked.unnest,
+        asked.aliases,
+        same_row(view)
+    ))
+}
+
+/// That `kept` is the row of `asked`, by its key, its times and those of its features.
+fn same_row(view: &FeatureView) -> String {
+    let key_count = view.join_keys.len();
+    format!(
+        "{} AND kept.event_timestamp = asked.c{key_count} AND kept.created_at = asked.c{} \
+         AND kept.{FEATURE_TIMES} IS NOT DISTINCT FROM asked.c{}::jsonb",
         same_entity(view, "kept", "asked.c"),
         key_count + 1,
-        history = quoted(&history_name(view)),
+        key_count + 2 + view.features.len()
     )
 }
 

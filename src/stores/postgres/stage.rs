@@ -15,8 +15,8 @@ use crate::{
     error::Error,
     features::{EntityKey, RowBatches, Timestamp, Value, WriteRow},
     stores::table::{
-        check_rows, column_types, key_names, key_order, quoted, quoted_list, source_gone,
-        value_names,
+        check_rows, check_whole, column_types, key_names, key_order, quoted, quoted_list,
+        source_gone, value_names,
     },
 };
 
@@ -78,6 +78,7 @@ pub(super) async fn copy(
             None => return Err(source_gone().into()),
         };
         check_rows(view, &rows, staged.row_count)?;
+        check_whole(view, &rows)?;
         for write in &rows {
             encoder.add(write)?;
             if encoder.out.len() >= CHUNK_BYTES {
@@ -131,9 +132,6 @@ impl Encoder {
     }
 
     fn add(&mut self, write: &WriteRow) -> Result<(), Fault> {
-        if !write.row.is_whole() {
-            return Err(Error::internal("a load of rows that leave features out").into());
-        }
         self.out.put_i16(self.column_count);
         self.add_cells(write.key.values())?;
         for time in [write.row.event_timestamp, write.row.created_at] {

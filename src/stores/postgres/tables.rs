@@ -3,16 +3,15 @@
 use deadpool_postgres::Transaction;
 use tokio_postgres::error::SqlState;
 
-use super::{
-    fault::Fault,
-    sql::{all_columns, history_name},
-    values::sql_type,
-};
+use super::{fault::Fault, values::sql_type};
 use crate::{
     catalog::{FeatureView, Field, TableChange, ViewChange},
     stores::{
         feature_times::{FEATURE_TIMES, GENERATION},
-        table::{key_names, name_taken, quoted, quoted_list, table_name},
+        table::{
+            column_names, history_index_name, history_name, key_names, name_taken, quoted,
+            quoted_list, table_name,
+        },
     },
 };
 
@@ -32,8 +31,9 @@ pub(super) async fn apply(transaction: &Transaction<'_>, change: &ViewChange) ->
     );
     // No index but the primary key on the one: updates then touch none. The other is never updated.
     let create_history = format!(
-        "CREATE TABLE {name} ({}); CREATE INDEX ON {name} ({})",
+        "CREATE TABLE {name} ({}); CREATE INDEX {} ON {name} ({})",
         columns(view),
+        quoted(&history_index_name(view)),
         quoted_list(key_names(view).chain(["event_timestamp"])),
         name = quoted(&history),
     );
@@ -52,7 +52,7 @@ pub(super) async fn apply(transaction: &Transaction<'_>, change: &ViewChange) ->
         transaction.execute(sql, &[&view.name]).await?;
     }
     if change.history == TableChange::Create && view.table.is_none() {
-        let columns = all_columns(view);
+        let columns = quoted_list(column_names(view));
         let sql = format!(
             "INSERT INTO {} ({columns}) SELECT {columns} FROM {}",
             quoted(&history),

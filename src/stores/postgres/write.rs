@@ -4,7 +4,7 @@
 //! by `StoredRow::merge`, and written back before the commit.
 
 use deadpool_postgres::ClientWrapper;
-use futures_util::future::{join, join3};
+use futures_util::future::{join_all, join3};
 use tokio_postgres::{Client, Statement};
 
 use super::{
@@ -21,7 +21,7 @@ use crate::{
     features::{StoredRow, WriteCounts, WriteRow},
     stores::{
         statements::Statements,
-        table::{Combined, combined},
+        table::{Combined, combined, generation_conflict},
     },
 };
 
@@ -33,7 +33,7 @@ struct Batch<'a> {
     /// The same as parameters.
     columns: Columns<'a>,
     /// The rows as they were given, as parameters; none where the view keeps no history.
-    history: Option<Columns<'a>>,
+    given: Columns<'a>,
 }
 
 /// Writes checked rows.
@@ -56,7 +56,7 @@ pub(super) async fn write(
         statements,
         columns: asked(entities.iter().map(|e| &e.write).zip(&entity_times)),
         entities: &entities,
-        history: view.history.then(|| asked(given.iter().zip(&given_times))),
+        given: asked(given.iter().zip(&given_times)),
     };
     for attempt in 1_u32.. {
         let mut lease = database.lease().await?;
@@ -93,14 +93,11 @@ impl Batch<'_> {
     /// One transaction; a fault leaves the connection outside of it.
     async fn attempt(&self, client: &ClientWrapper) -> Result<u64, Fault> {
         let upsert = client.prepare_cached(&self.statements.write).await?;
-        let remember = match self.history {
-            Some(_) => {
-                let sql = sql::remember(&self.statements.view);
-                Some(client.prepare_cached(&sql).await?)
-            }
-            None => None,
-        };
-        let done = self.run(client, &upsert, remember.as_ref()).await;
+        let mut remember = Vec::new();
+        for sql in &self.statements.history {
+            remember.push(client.prepare_cached(sql).await?);
+        }
+        let done = self.run(client, &upsert, &remember).await;
         if done.is_err() {
             // Without an answer the connection is of no more use, and its transaction ends with it.
             let _ = client.batch_execute("ROLLBACK").await;
@@ -112,7 +109,7 @@ impl Batch<'_> {
         &self,
         client: &ClientWrapper,
         upsert: &Statement,
-        remember: Option<&Statement>,
+        remember: &[Statement],
     ) -> Result<u64, Fault> {
         let in_effect = self.upsert(client, upsert, remember).await?;
         let in_effect = match in_effect {
@@ -130,22 +127,20 @@ impl Batch<'_> {
         &self,
         client: &ClientWrapper,
         upsert: &Statement,
-        remember: Option<&Statement>,
+        remember: &[Statement],
     ) -> Result<u64, tokio_postgres::Error> {
         // Each future sends when it is first polled, in this order.
         let begin = client.batch_execute("BEGIN");
         let values = parameters(&self.columns);
         let write = client.execute(upsert, &values);
-        let Some((remember, given)) = remember.zip(self.history.as_ref()) else {
-            let (begun, written) = join(begin, write).await;
-            return begun.and(written);
-        };
-        let given = parameters(given);
-        let remember = client.execute(remember, &given);
-        let (begun, written, remembered) = join3(begin, write, remember).await;
+        let given = parameters(&self.given);
+        let remember = remember.iter().map(|sql| client.execute(sql, &given));
+        let (begun, written, remembered) = join3(begin, write, join_all(remember)).await;
         begun?;
         let affected = written?;
-        remembered?;
+        for done in remembered {
+            done?;
+        }
         Ok(affected)
     }
 
@@ -185,7 +180,7 @@ impl Batch<'_> {
             }
         }
         if !merged.is_empty() {
-            let statement = client.prepare_cached(&sql::replace(view)).await?;
+            let statement = client.prepare_cached(&self.statements.replace).await?;
             replace(client, &statement, view, &merged).await?;
         }
         Ok(in_effect)
@@ -204,12 +199,12 @@ pub(super) fn merge_into(
     row: &StoredRow,
 ) -> Result<bool, Fault> {
     if generation > view.generation {
-        return Err(Fault::Outdated);
+        return Err(generation_conflict(view).into());
     }
     Ok(stored.merge(row))
 }
 
-/// Writes merged rows back, by `sql::replace`; they are locked.
+/// Writes merged rows back, by `Statements::replace`; they are locked.
 pub(super) async fn replace(
     client: &Client,
     statement: &Statement,
