@@ -60,10 +60,12 @@ pub(super) fn decode(
     };
     let mut times = Vec::with_capacity(view.features.len());
     for field in &view.features {
+        // What the column says of a feature that came later is about another one of the same name, which went before.
+        let is_known = view.generation_of(&field.name) <= generation;
         times.push(match apart.get(&field.name) {
+            _ if !is_known => None,
             Some(None) => None,
             Some(Some(pair)) => Some(row_time(*pair).ok_or_else(|| unfit(view))?),
-            None if view.generation_of(&field.name) > generation => None,
             None => Some(own),
         });
     }
@@ -149,6 +151,9 @@ mod tests {
         let times = decode(&view, own, None, 1).unwrap();
         assert_eq!(times, Some(vec![Some(own), None]));
         assert_eq!(decode(&view, own, None, 2).unwrap(), None);
+        // A feature of the same name, dropped since, had a time.
+        let times = decode(&view, own, Some(r#"{"b":[1,0]}"#), 1).unwrap();
+        assert_eq!(times, Some(vec![Some(own), None]));
         assert!(decode(&view, own, Some("[]"), 2).is_err());
     }
 }

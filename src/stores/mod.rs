@@ -69,7 +69,7 @@ impl DatabaseOptions {
 /// A store of either kind.
 pub enum Store {
     /// An embedded file.
-    Sqlite(SqliteStore),
+    Sqlite(Box<SqliteStore>),
     /// A database server.
     Postgres(Box<PostgresStore>),
     /// One of them, with a Redis before it.
@@ -109,7 +109,7 @@ async fn open_database(options: &DatabaseOptions) -> Result<Store> {
             ));
         }
         let store = SqliteStore::open(Path::new(path), options).await?;
-        return Ok(Store::Sqlite(store));
+        return Ok(Store::Sqlite(Box::new(store)));
     }
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
         let store = PostgresStore::connect(options).await?;
@@ -187,7 +187,7 @@ impl Store {
 
     fn online(&self) -> &dyn OnlineStore {
         match self {
-            Store::Sqlite(store) => store,
+            Store::Sqlite(store) => store.as_ref(),
             Store::Postgres(store) => store.as_ref(),
             Store::Tiered(store) => store.as_ref(),
         }
@@ -195,7 +195,7 @@ impl Store {
 
     fn catalog(&self) -> &dyn CatalogStore {
         match self {
-            Store::Sqlite(store) => store,
+            Store::Sqlite(store) => store.as_ref(),
             Store::Postgres(store) => store.as_ref(),
             Store::Tiered(store) => store.as_ref(),
         }

@@ -14,8 +14,12 @@ pub(super) struct Statements {
     pub(super) view: FeatureView,
     /// Reads rows by key.
     pub(super) read: String,
-    /// Writes rows.
+    /// Writes whole rows where they are newer than all that is stored.
     pub(super) write: String,
+    /// Writes rows whatever is stored.
+    pub(super) replace: String,
+    /// Adds rows to the history, one after the other; none where the view keeps no history.
+    pub(super) history: Vec<String>,
 }
 
 /// The statements of the views that have been used, one set a name.

@@ -1,8 +1,9 @@
-//! What both databases share about a view's table: names, the conditional upsert, checks of rows and keys, the newest
-//! row of each entity.
+//! What both databases share about a view's tables: names, the conditional upsert, checks of rows and keys, the rows of an
+//! entity merged into one.
 
 use std::cmp::Ordering;
 
+use super::feature_times::{FEATURE_TIMES, GENERATION};
 use crate::{
     catalog::{FeatureView, Field, ValueType},
     error::{Error, ErrorKind, Result, Violation},
@@ -15,6 +16,16 @@ const FAULTS_LISTED_MAX: usize = 20;
 /// The name of a view's table.
 pub(super) fn table_name(view: &FeatureView) -> String {
     format!("fv_{}", view.name)
+}
+
+/// The name of the table of a view's history.
+pub(super) fn history_name(view: &FeatureView) -> String {
+    format!("fh_{}", view.name)
+}
+
+/// The name of the index that finds an entity's history. No table of ours is called so, whatever the views are called.
+pub(super) fn history_index_name(view: &FeatureView) -> String {
+    format!("fi_{}", view.name)
 }
 
 /// A name as SQL text; any name can be a column then.
@@ -33,11 +44,21 @@ pub(super) fn key_names(view: &FeatureView) -> impl Iterator<Item = &str> {
     view.join_keys.iter().map(|key| key.name.as_str())
 }
 
-/// The names of all columns but the join keys: both times, then the features. Every row is written and read in this order.
+/// The names of what a row says: both times, then the features.
 pub(super) fn value_names(view: &FeatureView) -> impl Iterator<Item = &str> {
     ["event_timestamp", "created_at"]
         .into_iter()
         .chain(view.features.iter().map(|feature| feature.name.as_str()))
+}
+
+/// The names of all columns, the join keys first. Every row is written in this order.
+pub(super) fn column_names(view: &FeatureView) -> impl Iterator<Item = &str> {
+    key_names(view).chain(row_names(view))
+}
+
+/// The names of all columns but the join keys. Every row is read in this order.
+pub(super) fn row_names(view: &FeatureView) -> impl Iterator<Item = &str> {
+    value_names(view).chain([FEATURE_TIMES, GENERATION])
 }
 
 /// The types of all columns, join keys first, in the order of `key_names` and `value_names`.
@@ -48,15 +69,25 @@ pub(super) fn column_types(view: &FeatureView) -> impl Iterator<Item = ValueType
         .chain(features)
 }
 
-/// What follows `INSERT INTO … AS stored …`, in the words that both databases know: a row takes effect only where it is
-/// newer than the stored one, and then as a whole.
+/// What follows `INSERT INTO … AS stored …`, in the words that both databases know: a whole row takes effect at once where
+/// it is newer than everything that is stored. What is left over has to be read and merged.
+///
+/// A row of a newer generation stays: it says something about features that the writer does not know.
 pub(super) fn upsert_tail(view: &FeatureView) -> String {
-    let sets: Vec<String> = value_names(view)
+    let newer = "(excluded.event_timestamp, excluded.created_at) > (stored.event_timestamp, stored.created_at)";
+    format!(
+        "{} WHERE {newer} AND coalesce(stored.{GENERATION}, 0) <= excluded.{GENERATION}",
+        replace_tail(view)
+    )
+}
+
+/// The same for a row that takes the place of what is stored, whatever that is.
+pub(super) fn replace_tail(view: &FeatureView) -> String {
+    let sets: Vec<String> = row_names(view)
         .map(|name| format!("{0} = excluded.{0}", quoted(name)))
         .collect();
     format!(
-        "ON CONFLICT ({}) DO UPDATE SET {} \
-         WHERE (excluded.event_timestamp, excluded.created_at) > (stored.event_timestamp, stored.created_at)",
+        "ON CONFLICT ({}) DO UPDATE SET {}",
         quoted_list(key_names(view)),
         sets.join(", ")
     )
@@ -229,6 +260,52 @@ pub(super) fn name_taken(what: &str) -> Error {
 pub(super) fn name_differs_in_case(what: &str, name: &str, found: &str) -> Error {
     Error::failed_precondition(format!(
         "SQLite cannot tell the {what} {name} from {found}, which is there already: they differ only in upper and lower case; choose another name"
+    ))
+}
+
+/// A row that a server with a newer catalog has written: to replace it would lose what this one does not know.
+pub(super) fn generation_conflict(view: &FeatureView) -> Error {
+    Error::new(
+        ErrorKind::Conflict,
+        format!(
+            "the feature view \"{}\" got other features since this server read the catalog; try again",
+            view.name
+        ),
+    )
+}
+
+/// A load is of whole rows.
+///
+/// # Errors
+/// `Internal`: sources make no others.
+pub(super) fn check_whole(view: &FeatureView, rows: &[WriteRow]) -> Result<()> {
+    if rows.iter().all(|write| write.row.is_whole()) {
+        return Ok(());
+    }
+    Err(Error::internal(format!(
+        "a load of the feature view \"{}\" with a row that leaves features out",
+        view.name
+    )))
+}
+
+/// A view that keeps no history, asked for it.
+pub(super) fn no_history(view: &FeatureView) -> Error {
+    Error::failed_precondition(format!(
+        "the feature view \"{}\" keeps no history; define it with history = true",
+        view.name
+    ))
+}
+
+/// A table of somebody else that is not as the view says, with the columns that it lacks; none: there is no such table.
+pub(super) fn table_unlike_view(view: &FeatureView, table: &str, missing: &[&str]) -> Error {
+    let fault = if missing.is_empty() {
+        "there is no such table or SQL view".to_owned()
+    } else {
+        format!("it has no column {}", missing.join(", "))
+    };
+    Error::failed_precondition(format!(
+        "the feature view \"{}\" reads the table {table}: {fault}",
+        view.name
     ))
 }
 

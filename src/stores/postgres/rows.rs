@@ -63,6 +63,8 @@ pub(super) fn build_statements(view: &FeatureView) -> Statements {
             arrays(&mut column_types(view)),
             upsert_tail(view)
         ),
+        replace: String::new(),
+        history: Vec::new(),
     }
 }
 

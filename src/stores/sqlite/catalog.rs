@@ -1,25 +1,17 @@
-//! The catalog's tables, and the making of views' tables.
+//! The catalog's own tables: what is defined, and what was loaded.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 use serde::de::DeserializeOwned;
 
-use super::{
-    fault::Fault,
-    values::{column_definition, time_definition},
-};
+use super::{fault::Fault, tables};
 use crate::{
-    catalog::{Catalog, Entity, FeatureView, Field, Plan, TableChange, ViewChange},
-    error::Error,
-    features::Timestamp,
-    stores::{
-        definition,
-        table::{
-            key_names, name_differs_in_case, name_taken, quoted, quoted_list, revision_conflict,
-            table_name,
-        },
+    catalog::{
+        Action, Catalog, Entity, FeatureService, FeatureView, Plan, TableChange, ViewChange,
     },
+    features::{Materialization, MaterializationRecord, Timestamp, WriteCounts},
+    stores::{definition, table::revision_conflict},
 };
 
 /// Reads the catalog at one moment.
@@ -31,6 +23,12 @@ pub(super) fn load(connection: &mut Connection) -> Result<Catalog, Fault> {
 fn read(transaction: &Transaction<'_>) -> Result<Catalog, Fault> {
     let entities: Vec<Entity> = definitions(transaction, "ferrocast_entities")?;
     let views: Vec<FeatureView> = definitions(transaction, "ferrocast_feature_views")?;
+    let mut services: BTreeMap<String, BTreeMap<u32, Arc<FeatureService>>> = BTreeMap::new();
+    let found: Vec<FeatureService> = definitions(transaction, "ferrocast_feature_services")?;
+    for service in found {
+        let versions = services.entry(service.name.clone()).or_default();
+        versions.insert(service.version, Arc::new(service));
+    }
     Ok(Catalog {
         revision: revision(transaction)?,
         entities: entities
@@ -41,13 +39,16 @@ fn read(transaction: &Transaction<'_>) -> Result<Catalog, Fault> {
             .into_iter()
             .map(|view| (view.name.clone(), Arc::new(view)))
             .collect(),
-        services: std::collections::BTreeMap::new(),
+        services,
     })
 }
 
-fn revision(transaction: &Transaction<'_>) -> Result<i64, Fault> {
+/// The revision of the catalog.
+pub(super) fn revision(connection: &Connection) -> Result<i64, Fault> {
     let sql = "SELECT revision FROM ferrocast_catalog";
-    Ok(transaction.query_row(sql, [], |row| row.get(0))?)
+    Ok(connection
+        .prepare_cached(sql)?
+        .query_row([], |row| row.get(0))?)
 }
 
 fn definitions<T: DeserializeOwned>(
@@ -73,6 +74,25 @@ pub(super) fn apply(connection: &mut Connection, plan: &Plan) -> Result<Catalog,
         return Err(revision_conflict(plan.revision, found).into());
     }
     let now_micros = Timestamp::now().micros();
+    apply_entities(&transaction, plan, now_micros)?;
+    for change in &plan.views {
+        apply_view(&transaction, change, now_micros)?;
+    }
+    apply_services(&transaction, plan, now_micros)?;
+    transaction.execute("UPDATE ferrocast_catalog SET revision = revision + 1", [])?;
+    let applied = read(&transaction)?;
+    transaction.commit()?;
+    Ok(applied)
+}
+
+fn apply_entities(
+    transaction: &Transaction<'_>,
+    plan: &Plan,
+    now_micros: i64,
+) -> Result<(), Fault> {
+    for name in &plan.dropped_entities {
+        transaction.execute("DELETE FROM ferrocast_entities WHERE name = ?", [name])?;
+    }
     for entity in &plan.entities {
         transaction.execute(
             "INSERT INTO ferrocast_entities (name, definition, updated_at) VALUES (?, ?, ?) \
@@ -80,79 +100,95 @@ pub(super) fn apply(connection: &mut Connection, plan: &Plan) -> Result<Catalog,
             (&entity.name, definition::text(entity.as_ref())?, now_micros),
         )?;
     }
-    for change in &plan.views {
-        apply_view(&transaction, change)?;
-        let view = change.view.as_ref();
-        transaction.execute(
-            "INSERT INTO ferrocast_feature_views (name, project, definition, updated_at) VALUES (?, ?, ?, ?) \
-             ON CONFLICT (name) DO UPDATE SET definition = excluded.definition, updated_at = excluded.updated_at",
-            (&view.name, &view.project, definition::text(view)?, now_micros),
-        )?;
-    }
-    transaction.execute("UPDATE ferrocast_catalog SET revision = revision + 1", [])?;
-    let applied = read(&transaction)?;
-    transaction.commit()?;
-    Ok(applied)
+    Ok(())
 }
 
-fn apply_view(transaction: &Transaction<'_>, change: &ViewChange) -> Result<(), Fault> {
-    let table = table_name(&change.view);
-    if change.table == TableChange::Create {
-        let sql = "SELECT name FROM sqlite_master WHERE name = ? COLLATE NOCASE";
-        let found = transaction.query_row(sql, [&table], |row| row.get(0));
-        let found: Option<String> = found.optional()?;
-        if let Some(found) = found {
-            return Err(in_the_way("table", &table, &found).into());
-        }
-        transaction.execute_batch(&create_table(&change.view))?;
+fn apply_view(
+    transaction: &Transaction<'_>,
+    change: &ViewChange,
+    now_micros: i64,
+) -> Result<(), Fault> {
+    tables::apply(transaction, change)?;
+    let view = change.view.as_ref();
+    if matches!(
+        change.table,
+        TableChange::Create | TableChange::Drop | TableChange::Recreate
+    ) {
+        // What was loaded is gone, and has to be loaded again.
+        let sql = "DELETE FROM ferrocast_materializations WHERE view = ?";
+        transaction.execute(sql, [&view.name])?;
     }
-    for field in added(change) {
-        let sql = "SELECT name FROM pragma_table_info(?) WHERE name = ? COLLATE NOCASE";
-        let found = transaction.query_row(sql, [&table, &field.name], |row| row.get(0));
-        let found: Option<String> = found.optional()?;
-        if let Some(found) = found {
-            let column = |name: &str| format!("{table}.{name}");
-            return Err(in_the_way("column", &column(&field.name), &column(&found)).into());
-        }
-        transaction.execute_batch(&format!(
-            "ALTER TABLE {} ADD COLUMN {}",
-            quoted(&table),
-            column_definition(field)
-        ))?;
+    if change.action == Action::Drop {
+        let sql = "DELETE FROM ferrocast_feature_views WHERE name = ?";
+        transaction.execute(sql, [&view.name])?;
+        return Ok(());
+    }
+    transaction.execute(
+        "INSERT INTO ferrocast_feature_views (name, project, definition, updated_at) VALUES (?, ?, ?, ?) \
+         ON CONFLICT (name) DO UPDATE SET project = excluded.project, definition = excluded.definition, \
+         updated_at = excluded.updated_at",
+        (&view.name, &view.project, definition::text(view)?, now_micros),
+    )?;
+    Ok(())
+}
+
+fn apply_services(
+    transaction: &Transaction<'_>,
+    plan: &Plan,
+    now_micros: i64,
+) -> Result<(), Fault> {
+    for service in &plan.dropped_services {
+        transaction.execute(
+            "DELETE FROM ferrocast_feature_services WHERE name = ? AND version = ?",
+            (&service.name, service.version),
+        )?;
+    }
+    for service in &plan.services {
+        transaction.execute(
+            "INSERT INTO ferrocast_feature_services (name, version, project, definition, updated_at) VALUES (?, ?, ?, ?, ?) \
+             ON CONFLICT (name, version) DO UPDATE SET project = excluded.project, definition = excluded.definition, \
+             updated_at = excluded.updated_at",
+            (
+                &service.name,
+                service.version,
+                &service.project,
+                definition::text(service.as_ref())?,
+                now_micros,
+            ),
+        )?;
     }
     Ok(())
 }
 
-/// SQLite's names know no upper and lower case, the names of views do.
-fn in_the_way(what: &str, name: &str, found: &str) -> Error {
-    if found == name {
-        name_taken(&format!("a {what} {name}"))
-    } else {
-        name_differs_in_case(what, name, found)
+/// What was loaded into a view, by the source's name.
+pub(super) fn materializations(
+    connection: &Connection,
+    view: &str,
+) -> Result<Vec<MaterializationRecord>, Fault> {
+    let sql = "SELECT source, digest, watermark, rows_written, rows_late, finished_at \
+               FROM ferrocast_materializations WHERE view = ? ORDER BY source";
+    let mut select = connection.prepare_cached(sql)?;
+    let mut rows = select.query([view])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let watermark: Option<i64> = row.get(2)?;
+        let counted = |index| -> rusqlite::Result<u64> {
+            let stored: i64 = row.get(index)?;
+            Ok(u64::try_from(stored).unwrap_or_default())
+        };
+        found.push(MaterializationRecord {
+            note: Materialization {
+                view: view.to_owned(),
+                source: row.get(0)?,
+                digest: row.get(1)?,
+            },
+            watermark: watermark.and_then(Timestamp::from_micros),
+            counts: WriteCounts {
+                written: counted(3)?,
+                late: counted(4)?,
+            },
+            finished_at: Timestamp::from_micros(row.get(5)?).unwrap_or(Timestamp::EPOCH),
+        });
     }
-}
-
-/// A STRICT table refuses values of another type, whoever writes them. Not WITHOUT ROWID, which is for narrow rows.
-fn create_table(view: &FeatureView) -> String {
-    let not_null = |definition: String| format!("{definition} NOT NULL");
-    let keys = view.join_keys.iter().map(column_definition).map(not_null);
-    let times = ["event_timestamp", "created_at"]
-        .into_iter()
-        .map(time_definition)
-        .map(not_null);
-    let features = view.features.iter().map(column_definition);
-    let columns: Vec<String> = keys.chain(times).chain(features).collect();
-    format!(
-        "CREATE TABLE {} ({}, PRIMARY KEY ({})) STRICT",
-        quoted(&table_name(view)),
-        columns.join(", "),
-        quoted_list(key_names(view))
-    )
-}
-
-fn added(change: &ViewChange) -> &[Field] {
-    match &change.table {
-        TableChange::Alter { added, .. } => added,
-        _ => &[],
-    }
+    Ok(found)
 }

@@ -51,6 +51,20 @@ impl Fault {
         }
     }
 
+    /// What is wrong with the SQL query of a view's source; but for the bounds, whatever SQLite says of it is.
+    pub(super) fn of_query(self, view: &str) -> Fault {
+        match self {
+            Fault::Sql(error)
+                if error.sqlite_error_code() != Some(ErrorCode::OperationInterrupted) =>
+            {
+                let sentence =
+                    format!("the query of the feature view \"{view}\" cannot be run: {error}");
+                Fault::Own(Error::failed_precondition(sentence).with_source(error))
+            }
+            other @ (Fault::Sql(_) | Fault::Late | Fault::Own(_)) => other,
+        }
+    }
+
     /// The error for the caller.
     pub(super) fn at(self, path: &Path, bound: Bound) -> Error {
         match self {

@@ -5,11 +5,16 @@
 
 mod catalog;
 mod fault;
+mod load;
 mod pool;
+mod query;
 mod rows;
+mod scan;
+mod sql;
+mod tables;
 mod values;
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
@@ -22,7 +27,7 @@ use super::{
     DatabaseOptions,
     migrations::{self, HISTORY_TABLE},
     statements::StatementCache,
-    table::{check_keys, check_rows},
+    table::{check_keys, check_rows, no_history},
 };
 use crate::{
     catalog::{Catalog, CatalogStore, FeatureView, Plan},
@@ -36,10 +41,14 @@ use crate::{
 /// Loads go one after the other; this is how long one waits for those before it.
 const LOAD_WAIT_MAX: Duration = Duration::from_secs(600);
 
+/// Scans take as long as whoever takes the rows; reads do not wait for them.
+const SCANNERS: usize = 2;
+
 /// Features and the catalog in one SQLite file.
 pub struct SqliteStore {
     writer: Pool,
     readers: Pool,
+    scanners: Pool,
     loader: Pool,
     load_timeout: Duration,
     statements: StatementCache,
@@ -59,9 +68,10 @@ impl SqliteStore {
         let store = SqliteStore {
             writer: pool(1, false, options.acquire_timeout),
             readers: pool(options.pool_size.max(1), true, options.acquire_timeout),
+            scanners: pool(SCANNERS, true, options.acquire_timeout),
             loader: pool(1, false, LOAD_WAIT_MAX),
             load_timeout: options.load_timeout,
-            statements: StatementCache::new(rows::build_statements),
+            statements: StatementCache::new(sql::build_statements),
         };
         store.writer.run(Work::Statement, probe).await?;
         Ok(store)
@@ -79,9 +89,12 @@ impl SqliteStore {
             // Of two processes the slower one finds the tables made, and nothing to do when it looks again.
             let report = runner.run(connection).or_else(|_| runner.run(connection));
             connection.set_transaction_behavior(TransactionBehavior::Deferred);
-            Ok(migrations::applied_names(
-                &report.map_err(migrations::fault)?,
-            ))
+            let applied = migrations::applied_names(&report.map_err(migrations::fault)?);
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            tables::add_own_columns(&transaction)?;
+            transaction.commit()?;
+            Ok(applied)
         });
         done.await
     }
@@ -152,6 +165,7 @@ impl OnlineStore for SqliteStore {
     }
 
     async fn write(&self, view: &FeatureView, rows: Vec<WriteRow>) -> Result<WriteCounts> {
+        view.check_writable()?;
         check_rows(view, &rows, 0)?;
         if rows.is_empty() {
             return Ok(WriteCounts::default());
@@ -169,28 +183,47 @@ impl OnlineStore for SqliteStore {
         input: LoadInput,
         note: &Materialization,
     ) -> Result<WriteCounts> {
-        let LoadInput::Rows(batches) = input else {
-            return Err(crate::error::Error::internal("not yet"));
-        };
+        view.check_writable()?;
         let statements = self.statements.of(view);
         let note = note.clone();
         let limit = self.load_timeout;
         let loaded = self.loader.run(Work::Load, move |connection| {
-            rows::load(connection, &statements, batches, &note, limit)
+            load::load(connection, &statements, input, &note, limit)
         });
         loaded.await
     }
 
-    async fn materializations(&self, _: &str) -> Result<Vec<MaterializationRecord>> {
-        Err(crate::error::Error::internal("not yet"))
+    async fn materializations(&self, view: &str) -> Result<Vec<MaterializationRecord>> {
+        let view = view.to_owned();
+        let known = self.readers.run(Work::Statement, move |connection| {
+            catalog::materializations(connection, &view)
+        });
+        known.await
     }
 
-    async fn delete(&self, _: &[std::sync::Arc<FeatureView>], _: &EntityKey) -> Result<u64> {
-        Err(crate::error::Error::internal("not yet"))
+    async fn delete(&self, views: &[Arc<FeatureView>], key: &EntityKey) -> Result<u64> {
+        for view in views {
+            view.check_writable()?;
+            check_keys(view, std::slice::from_ref(key))?;
+        }
+        let (views, key) = (views.to_vec(), key.clone());
+        let deleted = self.writer.run(Work::Statement, move |connection| {
+            rows::delete(connection, &views, &key)
+        });
+        deleted.await
     }
 
-    async fn scan(&self, _: &FeatureView, _: Scan, _: RowSink) -> Result<()> {
-        Err(crate::error::Error::internal("not yet"))
+    async fn scan(&self, view: &FeatureView, scan: Scan, sink: RowSink) -> Result<()> {
+        // All rows of somebody else's table are its history.
+        if scan.history && !view.history && view.table.is_none() {
+            return Err(no_history(view));
+        }
+        let view = view.clone();
+        let limit = self.load_timeout;
+        let done = self.scanners.run(Work::Load, move |connection| {
+            scan::scan(connection, &view, scan, &sink, limit)
+        });
+        done.await
     }
 
     async fn ping(&self) -> Result<()> {
@@ -205,7 +238,10 @@ impl CatalogStore for SqliteStore {
     }
 
     async fn catalog_revision(&self) -> Result<i64> {
-        Err(crate::error::Error::internal("not yet"))
+        let revision = self
+            .readers
+            .run(Work::Statement, |connection| catalog::revision(connection));
+        revision.await
     }
 
     async fn apply_plan(&self, plan: &Plan) -> Result<Catalog> {

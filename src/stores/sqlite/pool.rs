@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior, config::DbConfig};
 use tokio::sync::Semaphore;
 
 use super::fault::{Bound, Fault};
@@ -166,6 +166,8 @@ impl Shared {
         connection.busy_timeout(self.busy_timeout)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED_MAX);
         connection.set_transaction_behavior(TransactionBehavior::Deferred);
+        // Else a quoted name that no column has is a text: a column that is gone would read as its own name.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
         self.switch_to_wal(&connection)?;
         if connection.is_readonly("main")? {
             return Err(Fault::Own(Error::failed_precondition(format!(

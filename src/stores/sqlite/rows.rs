@@ -1,59 +1,27 @@
-//! Rows of a view's table: reading by key, conditional upserts, loading through a temporary table.
+//! Rows of a view's tables: reading by key, writing, deleting.
 
-use std::time::Duration;
+use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params_from_iter};
-use tokio::{
-    runtime::Handle,
-    time::{Instant, timeout_at},
+use rusqlite::{
+    CachedStatement, Connection, Row, Statement, Transaction, TransactionBehavior, params_from_iter,
 };
 
 use super::{
     fault::Fault,
-    pool::unwatch,
     values::{Bound, read_cell, read_time},
 };
 use crate::{
-    catalog::FeatureView,
-    features::{
-        EntityKey, Materialization, RowBatches, StoredRow, Timestamp, Value, WriteCounts, WriteRow,
-    },
+    catalog::{FeatureView, ValueType},
+    features::{EntityKey, StoredRow, WriteCounts, WriteRow},
     stores::{
+        feature_times::{self, FEATURE_TIMES, GENERATION},
         statements::Statements,
         table::{
-            check_rows, combined, key_names, quoted, quoted_list, signed, source_gone, table_name,
-            upsert_tail, value_names,
+            Combined, combined, generation_conflict, history_name, key_names, quoted, table_name,
+            unfit_cell,
         },
     },
 };
-
-/// The SQL of a view.
-pub(super) fn build_statements(view: &FeatureView) -> Statements {
-    let table = quoted(&table_name(view));
-    let conditions: Vec<String> = key_names(view)
-        .map(|name| format!("{} = ?", quoted(name)))
-        .collect();
-    Statements {
-        view: view.clone(),
-        read: format!(
-            "SELECT {} FROM {table} WHERE {}",
-            quoted_list(value_names(view)),
-            conditions.join(" AND ")
-        ),
-        write: insert(view, &table),
-    }
-}
-
-/// An upsert of one row.
-fn insert(view: &FeatureView, table: &str) -> String {
-    let columns = quoted_list(key_names(view).chain(value_names(view)));
-    let count = view.join_keys.len() + 2 + view.features.len();
-    format!(
-        "INSERT INTO {table} AS stored ({columns}) VALUES ({}) {}",
-        vec!["?"; count].join(", "),
-        upsert_tail(view)
-    )
-}
 
 /// Reads the rows of keys in one transaction, so that they are of one moment.
 pub(super) fn read(
@@ -61,33 +29,106 @@ pub(super) fn read(
     statements: &Statements,
     keys: &[EntityKey],
 ) -> Result<Vec<Option<StoredRow>>, Fault> {
-    let table = table_name(&statements.view);
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
     let mut select = transaction.prepare_cached(&statements.read)?;
     let mut found = Vec::with_capacity(keys.len());
     for key in keys {
-        let bound = params_from_iter(key.values().iter().map(Bound));
-        let mut rows = select.query(bound)?;
-        let row = rows.next()?;
-        found.push(
-            row.map(|row| read_row(row, &table, &statements.view))
-                .transpose()?,
-        );
+        let stored = find(&mut select, &statements.view, key)?;
+        found.push(stored.map(|(row, _)| row));
     }
     Ok(found)
 }
 
-fn read_row(row: &Row<'_>, table: &str, view: &FeatureView) -> Result<StoredRow, Fault> {
+/// The row of a key, with the generation that it was written in.
+fn find(
+    select: &mut CachedStatement<'_>,
+    view: &FeatureView,
+    key: &EntityKey,
+) -> Result<Option<(StoredRow, u32)>, Fault> {
+    let bound = params_from_iter(key.values().iter().map(Bound));
+    let mut rows = select.query(bound)?;
+    let row = rows.next()?;
+    row.map(|row| read_row(row, 0, view)).transpose()
+}
+
+/// Reads a key and a row from columns in the order of `column_names`, of which `first` is the first.
+pub(super) fn read_write_row(
+    row: &Row<'_>,
+    first: usize,
+    view: &FeatureView,
+) -> Result<WriteRow, Fault> {
+    let mut key = Vec::with_capacity(view.join_keys.len());
+    for (index, field) in view.join_keys.iter().enumerate() {
+        key.push(read_cell(row, first + index, &relation_name(view), field)?);
+    }
+    let (stored, _) = read_row(row, first + key.len(), view)?;
+    Ok(WriteRow {
+        key: EntityKey::new(key)?,
+        row: stored,
+    })
+}
+
+fn relation_name(view: &FeatureView) -> String {
+    match &view.table {
+        None => table_name(view),
+        Some(table) => table.name.clone(),
+    }
+}
+
+/// Reads a row from columns in the order of `row_names`, of which `first` is the first, and its generation.
+pub(super) fn read_row(
+    row: &Row<'_>,
+    first: usize,
+    view: &FeatureView,
+) -> Result<(StoredRow, u32), Fault> {
+    let table = relation_name(view);
     let mut values = Vec::with_capacity(view.features.len());
     for (index, field) in view.features.iter().enumerate() {
-        values.push(read_cell(row, index + 2, table, field)?);
+        values.push(read_cell(row, first + 2 + index, &table, field)?);
     }
-    Ok(StoredRow {
-        event_timestamp: read_time(row, 0, table, "event_timestamp")?,
-        created_at: read_time(row, 1, table, "created_at")?,
+    let times_at = first + 2 + values.len();
+    let generation = generation(row, times_at + 1, &table, view)?;
+    let times = row.get_ref(times_at)?.as_str_or_null();
+    let times = times.map_err(|_| unfit_cell(&table, FEATURE_TIMES, ValueType::String))?;
+    let mut stored = StoredRow {
+        event_timestamp: read_time(row, first, &table, "event_timestamp")?,
+        created_at: read_time(row, first + 1, &table, "created_at")?,
         values,
         feature_times: None,
-    })
+    };
+    stored.feature_times = feature_times::decode(view, stored.time(), times, generation)?;
+    Ok((stored, generation))
+}
+
+/// Rows that came by plain SQL name no generation: they are of the view as it is.
+fn generation(row: &Row<'_>, index: usize, table: &str, view: &FeatureView) -> Result<u32, Fault> {
+    let unfit = |_| unfit_cell(table, GENERATION, ValueType::Int64);
+    let stored: Option<u32> = row.get(index).map_err(unfit)?;
+    Ok(stored.unwrap_or(view.generation))
+}
+
+/// Binds a row to a statement whose parameters are in the order of `column_names`.
+pub(super) fn bind_row(
+    statement: &mut Statement<'_>,
+    view: &FeatureView,
+    write: &WriteRow,
+) -> Result<(), Fault> {
+    let mut index = 0;
+    let mut next = || {
+        index += 1;
+        index
+    };
+    for value in write.key.values() {
+        statement.raw_bind_parameter(next(), Bound(value))?;
+    }
+    statement.raw_bind_parameter(next(), write.row.event_timestamp.micros())?;
+    statement.raw_bind_parameter(next(), write.row.created_at.micros())?;
+    for value in &write.row.values {
+        statement.raw_bind_parameter(next(), Bound(value))?;
+    }
+    statement.raw_bind_parameter(next(), feature_times::encode(view, &write.row)?)?;
+    statement.raw_bind_parameter(next(), view.generation)?;
+    Ok(())
 }
 
 /// Writes checked rows in one transaction.
@@ -98,15 +139,8 @@ pub(super) fn write(
 ) -> Result<WriteCounts, Fault> {
     let row_count = count(rows.len());
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let written = upsert(
-        &transaction,
-        &statements.write,
-        &combined(rows)
-            .into_iter()
-            .map(|c| c.write)
-            .collect::<Vec<_>>(),
-    )
-    .map_err(|fault| fault.of_view(&statements.view.name))?;
+    let written = write_in(&transaction, statements, rows)
+        .map_err(|fault| fault.of_view(&statements.view.name))?;
     transaction.commit()?;
     Ok(WriteCounts {
         written,
@@ -114,134 +148,108 @@ pub(super) fn write(
     })
 }
 
-/// Upserts rows one by one; returns how many took effect.
-fn upsert(connection: &Connection, sql: &str, rows: &[WriteRow]) -> Result<u64, Fault> {
-    let mut statement = connection.prepare_cached(sql)?;
+fn write_in(
+    transaction: &Transaction<'_>,
+    statements: &Statements,
+    rows: Vec<WriteRow>,
+) -> Result<u64, Fault> {
+    for sql in &statements.history {
+        let mut statement = transaction.prepare_cached(sql)?;
+        for write in &rows {
+            bind_row(&mut statement, &statements.view, write)?;
+            statement.raw_execute()?;
+        }
+    }
+    let mut merger = Merger::new(transaction, statements)?;
+    let mut upsert = transaction.prepare_cached(&statements.write)?;
     let mut written = 0;
-    for write in rows {
-        let times = [
-            Value::Timestamp(write.row.event_timestamp),
-            Value::Timestamp(write.row.created_at),
-        ];
-        let values = write.key.values().iter().chain(&times);
-        let bound = values.chain(&write.row.values).map(Bound);
-        written += count(statement.execute(params_from_iter(bound))?);
+    for Combined { write, in_effect } in combined(rows) {
+        // Mostly a row is whole and newer than what is stored: one statement then.
+        let mut is_changed = false;
+        if write.row.is_whole() {
+            bind_row(&mut upsert, &statements.view, &write)?;
+            is_changed = upsert.raw_execute()? > 0;
+        }
+        if is_changed || merger.merge(write)? {
+            written += in_effect;
+        }
     }
     Ok(written)
 }
 
-/// Loads batches: into a temporary table as they come, which locks nothing, then into the view's table at once.
-pub(super) fn load(
-    connection: &mut Connection,
-    statements: &Statements,
-    batches: RowBatches,
-    note: &Materialization,
-    limit: Duration,
-) -> Result<WriteCounts, Fault> {
-    let give_up_at = Instant::now().checked_add(limit);
-    let staged = stage(connection, &statements.view, batches, give_up_at);
-    let merged = staged.and_then(|row_count| merge(connection, &statements.view, row_count, note));
-    // Whatever ended the load, it leaves nothing behind.
-    unwatch(connection)?;
-    connection.execute_batch("DROP TABLE IF EXISTS temp.ferrocast_stage")?;
-    merged.map_err(|fault| fault.of_view(&statements.view.name))
+/// Merges rows into what is stored, one by one, by reading it first.
+pub(super) struct Merger<'a> {
+    view: &'a FeatureView,
+    select: CachedStatement<'a>,
+    replace: CachedStatement<'a>,
 }
 
-/// The temporary table has the view's key, so that the newest row of each entity is all that it keeps.
-fn stage(
+impl<'a> Merger<'a> {
+    pub(super) fn new(
+        transaction: &'a Transaction<'_>,
+        statements: &'a Statements,
+    ) -> Result<Merger<'a>, Fault> {
+        Ok(Merger {
+            view: &statements.view,
+            select: transaction.prepare_cached(&statements.read)?,
+            replace: transaction.prepare_cached(&statements.replace)?,
+        })
+    }
+
+    /// Whether the stored row has changed.
+    pub(super) fn merge(&mut self, mut write: WriteRow) -> Result<bool, Fault> {
+        if let Some((mut stored, generation)) = find(&mut self.select, self.view, &write.key)? {
+            if generation > self.view.generation {
+                return Err(generation_conflict(self.view).into());
+            }
+            if !stored.merge(&write.row) {
+                return Ok(false);
+            }
+            write.row = stored;
+        }
+        bind_row(&mut self.replace, self.view, &write)?;
+        self.replace.raw_execute()?;
+        Ok(true)
+    }
+}
+
+/// Takes an entity out of views and their histories; returns how many of them knew it.
+pub(super) fn delete(
     connection: &mut Connection,
-    view: &FeatureView,
-    mut batches: RowBatches,
-    give_up_at: Option<Instant>,
+    views: &[Arc<FeatureView>],
+    key: &EntityKey,
 ) -> Result<u64, Fault> {
-    let keys = quoted_list(key_names(view));
-    let values = quoted_list(value_names(view));
-    connection.execute_batch(&format!(
-        "CREATE TEMP TABLE ferrocast_stage ({keys}, {values}, PRIMARY KEY ({keys}))"
-    ))?;
-    let sql = insert(view, "temp.ferrocast_stage");
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
-    let mut row_count = 0;
-    loop {
-        let rows = match next_batch(&mut batches, give_up_at)? {
-            Some(Some(batch)) => batch?,
-            Some(None) => break,
-            None => return Err(source_gone().into()),
-        };
-        check_rows(view, &rows, row_count)?;
-        upsert(&transaction, &sql, &rows)?;
-        row_count += count(rows.len());
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut known = 0;
+    for view in views {
+        let mut deleted = delete_from(&transaction, view, &table_name(view), key)?;
+        if view.history {
+            deleted += delete_from(&transaction, view, &history_name(view), key)?;
+        }
+        known += u64::from(deleted > 0);
     }
     transaction.commit()?;
-    Ok(row_count)
+    Ok(known)
 }
 
-/// What a source sends; none where it went away.
-type Message = Option<Option<crate::error::Result<Vec<WriteRow>>>>;
-
-/// Waits for the source, which may be slower than the load's bound.
-fn next_batch(batches: &mut RowBatches, give_up_at: Option<Instant>) -> Result<Message, Fault> {
-    let Some(give_up_at) = give_up_at else {
-        return Ok(batches.blocking_recv());
-    };
-    let received = Handle::current().block_on(timeout_at(give_up_at, batches.recv()));
-    received.map_err(|_| Fault::Late)
-}
-
-fn merge(
-    connection: &mut Connection,
+fn delete_from(
+    transaction: &Transaction<'_>,
     view: &FeatureView,
-    row_count: u64,
-    note: &Materialization,
-) -> Result<WriteCounts, Fault> {
-    let columns = quoted_list(key_names(view).chain(value_names(view)));
-    let table = quoted(&table_name(view));
-    // Without a WHERE the parser takes ON CONFLICT for a join's ON.
+    table: &str,
+    key: &EntityKey,
+) -> Result<usize, Fault> {
+    let conditions: Vec<String> = key_names(view)
+        .map(|name| format!("{} = ?", quoted(name)))
+        .collect();
     let sql = format!(
-        "INSERT INTO {table} AS stored ({columns}) SELECT {columns} FROM temp.ferrocast_stage WHERE true {}",
-        upsert_tail(view)
+        "DELETE FROM {} WHERE {}",
+        quoted(table),
+        conditions.join(" AND ")
     );
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let written = count(transaction.execute(&sql, [])?);
-    let counts = WriteCounts {
-        written,
-        late: row_count - written,
-    };
-    transaction.execute(
-        "INSERT INTO ferrocast_materializations (view, source, digest, rows_written, rows_late, finished_at) \
-         VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (view, source) DO UPDATE SET digest = excluded.digest, \
-         rows_written = excluded.rows_written, rows_late = excluded.rows_late, finished_at = excluded.finished_at",
-        (
-            &note.view,
-            &note.source,
-            &note.digest,
-            signed(counts.written),
-            signed(counts.late),
-            Timestamp::now().micros(),
-        ),
-    )?;
-    transaction.commit()?;
-    Ok(counts)
+    let bound = params_from_iter(key.values().iter().map(Bound));
+    Ok(transaction.prepare_cached(&sql)?.execute(bound)?)
 }
 
-/// The last materialization of a view from a source.
-pub(super) fn last_materialization(
-    connection: &Connection,
-    view: &str,
-    source: &str,
-) -> Result<Option<Materialization>, Fault> {
-    let sql = "SELECT digest FROM ferrocast_materializations WHERE view = ? AND source = ?";
-    let digest: Option<String> = connection
-        .prepare_cached(sql)?
-        .query_row((view, source), |row| row.get(0))
-        .optional()?;
-    Ok(digest.map(|digest| Materialization {
-        view: view.to_owned(),
-        source: source.to_owned(),
-        digest,
-    }))
-}
-
-fn count(length: usize) -> u64 {
+pub(super) fn count(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }

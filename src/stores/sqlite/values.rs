@@ -8,6 +8,7 @@
 //! | string | TEXT | |
 //! | bytes | BLOB | |
 //! | timestamp | INTEGER | microseconds since 1970-01-01T00:00:00Z: exact, in order, and one form only. |
+//! | list | TEXT | a JSON array: int64 as digits in quotes, bytes in base64, points in time in RFC 3339, and the texts `NaN`, `Infinity` and `-Infinity` for floats |
 //!
 //! Plain SQL writes a time as `unixepoch('2016-01-04') * 1000000` and shows it by `datetime(t / 1000000, 'unixepoch')`.
 //! Text in RFC 3339 would read better, but two spellings of one moment would not compare as equal.
@@ -20,7 +21,7 @@ use rusqlite::{
 use super::fault::Fault;
 use crate::{
     catalog::{Field, ValueType},
-    features::{Timestamp, Value},
+    features::{ListValue, Timestamp, Value},
     stores::table::{quoted, unfit_cell},
 };
 
@@ -41,7 +42,7 @@ impl ToSql for Bound<'_> {
             Value::Double(value) => real(*value),
             Value::String(value) => ValueRef::Text(value.as_bytes()),
             Value::Bytes(value) => ValueRef::Blob(value),
-            Value::List(_) => ValueRef::Null,
+            Value::List(list) => return Ok(ToSqlOutput::Owned(SqlValue::Text(list.to_json()))),
             Value::Timestamp(value) => {
                 return Ok(ToSqlOutput::Owned(SqlValue::Integer(value.micros())));
             }
@@ -73,7 +74,10 @@ pub(super) fn column_definition(field: &Field) -> String {
         ValueType::String => format!("{name} TEXT"),
         ValueType::Bytes => format!("{name} BLOB"),
         ValueType::Timestamp => time_definition(&field.name),
-        ValueType::List(_) => format!("{name} TEXT"),
+        // json_type fails on text that is no JSON.
+        ValueType::List(_) => format!(
+            "{name} TEXT CHECK (CASE json_valid({name}) WHEN 1 THEN json_type({name}) = 'array' WHEN 0 THEN 0 END)"
+        ),
     }
 }
 
@@ -97,12 +101,16 @@ pub(super) fn read_cell(
     table: &str,
     field: &Field,
 ) -> Result<Value, Fault> {
-    let unfit = || Fault::Own(unfit_cell(table, &field.name, field.value_type));
-    let stored = row.get_ref(index)?;
+    let value = to_value(row.get_ref(index)?, field.value_type);
+    value.ok_or_else(|| Fault::Own(unfit_cell(table, &field.name, field.value_type)))
+}
+
+/// What SQLite holds as a value of a type; none where it is none of that type.
+pub(super) fn to_value(stored: ValueRef<'_>, value_type: ValueType) -> Option<Value> {
     if matches!(stored, ValueRef::Null) {
-        return Ok(Value::Null);
+        return Some(Value::Null);
     }
-    let value = match field.value_type {
+    match value_type {
         ValueType::Bool => match integer(stored) {
             Some(0) => Some(Value::Bool(false)),
             Some(1) => Some(Value::Bool(true)),
@@ -122,12 +130,15 @@ pub(super) fn read_cell(
             .as_blob()
             .ok()
             .map(|bytes| Value::Bytes(bytes.to_vec())),
-        ValueType::List(_) => None,
+        ValueType::List(element) => stored
+            .as_str()
+            .ok()
+            .and_then(|text| ListValue::parse(text, element).ok())
+            .map(Value::List),
         ValueType::Timestamp => integer(stored)
             .and_then(Timestamp::from_micros)
             .map(Value::Timestamp),
-    };
-    value.ok_or_else(unfit)
+    }
 }
 
 /// Reads a time that must be there.

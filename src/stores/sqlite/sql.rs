@@ -1,0 +1,190 @@
+//! The SQL of a view: on its own tables, or on the table of somebody else that it reads.
+
+use crate::{
+    catalog::{ExistingTable, FeatureView, Field},
+    features::Scan,
+    stores::{
+        statements::Statements,
+        table::{
+            column_names, history_name, key_names, quoted, quoted_list, replace_tail, row_names,
+            table_name, upsert_tail,
+        },
+    },
+};
+
+/// The SQL of a view.
+pub(super) fn build_statements(view: &FeatureView) -> Statements {
+    let table = quoted(&table_name(view));
+    let mut history = Vec::new();
+    if view.history {
+        if !view.added.is_empty() {
+            history.push(supersede_history(view));
+        }
+        history.push(add_history(view));
+    }
+    Statements {
+        view: view.clone(),
+        read: read(view),
+        write: format!("{} {}", insert(view, &table), upsert_tail(view)),
+        replace: format!("{} {}", insert(view, &table), replace_tail(view)),
+        history,
+    }
+}
+
+/// `INSERT INTO … AS stored (…) VALUES (…)` of one row, in the order of `column_names`.
+pub(super) fn insert(view: &FeatureView, table: &str) -> String {
+    let columns = quoted_list(column_names(view));
+    let count = column_names(view).count();
+    format!(
+        "INSERT INTO {table} AS stored ({columns}) VALUES ({})",
+        vec!["?"; count].join(", ")
+    )
+}
+
+/// Reads one row by its key, in the order of `row_names`.
+fn read(view: &FeatureView) -> String {
+    let condition = |column: &dyn Fn(&Field) -> String| {
+        let keys = view.join_keys.iter();
+        let conditions: Vec<String> = keys.map(|key| format!("{} = ?", column(key))).collect();
+        conditions.join(" AND ")
+    };
+    match &view.table {
+        None => format!(
+            "SELECT {} FROM {} WHERE {}",
+            quoted_list(row_names(view)),
+            quoted(&table_name(view)),
+            condition(&|key| quoted(&key.name))
+        ),
+        Some(table) => format!(
+            "SELECT {} FROM {} WHERE {} AND {} IS NOT NULL {} LIMIT 1",
+            existing_row(view, table),
+            existing_name(table),
+            condition(&|key| quoted(table.column(&key.name))),
+            quoted(&table.timestamp_field),
+            newest_first(table)
+        ),
+    }
+}
+
+/// Reads all rows, or those from `?1` on: the join keys, then as `read`.
+pub(super) fn scan(view: &FeatureView, scan: Scan) -> String {
+    let Some(table) = &view.table else {
+        let name = if scan.history {
+            history_name(view)
+        } else {
+            table_name(view)
+        };
+        let since = since("event_timestamp", scan);
+        return format!(
+            "SELECT {} FROM {} WHERE {since}",
+            quoted_list(column_names(view)),
+            quoted(&name),
+        );
+    };
+    let keys: Vec<String> = view
+        .join_keys
+        .iter()
+        .map(|key| quoted(table.column(&key.name)))
+        .collect();
+    let named: Vec<String> = keys
+        .iter()
+        .map(|key| format!("{key} IS NOT NULL"))
+        .collect();
+    let rows = format!(
+        "SELECT {keys}, {row}, row_number() OVER (PARTITION BY {keys} {order}) AS \"row number\" FROM {name} \
+         WHERE {time} IS NOT NULL AND {named} AND {since}",
+        keys = keys.join(", "),
+        row = existing_row(view, table),
+        order = newest_first(table),
+        name = existing_name(table),
+        time = quoted(&table.timestamp_field),
+        named = named.join(" AND "),
+        since = since(&table.timestamp_field, scan),
+    );
+    // All its rows are the history that somebody else keeps.
+    let newest = if scan.history {
+        "true"
+    } else {
+        "\"row number\" = 1"
+    };
+    format!("SELECT * FROM ({rows}) WHERE {newest}")
+}
+
+fn since(time: &str, scan: Scan) -> String {
+    match scan.since {
+        Some(_) => format!("{} >= ?1", quoted(time)),
+        None => "true".to_owned(),
+    }
+}
+
+fn newest_first(table: &ExistingTable) -> String {
+    format!(
+        "ORDER BY {} DESC, {} DESC",
+        quoted(&table.timestamp_field),
+        quoted(created_field(table))
+    )
+}
+
+/// The row is as old as its event, where nothing tells when it was made.
+fn created_field(table: &ExistingTable) -> &str {
+    let created = table.created_timestamp_field.as_ref();
+    created.unwrap_or(&table.timestamp_field)
+}
+
+/// Rows of somebody else say something about every feature, of whatever generation.
+fn existing_row(view: &FeatureView, table: &ExistingTable) -> String {
+    let features = view.features.iter().map(|field| table.column(&field.name));
+    let times = [table.timestamp_field.as_str(), created_field(table)];
+    format!(
+        "{}, NULL, NULL",
+        quoted_list(times.into_iter().chain(features))
+    )
+}
+
+/// The name of somebody else's table, with its schema where it has one.
+fn existing_name(table: &ExistingTable) -> String {
+    let (schema, name) = existing_parts(table);
+    format!("{}.{}", quoted(schema), quoted(name))
+}
+
+/// The schema and the name of somebody else's table.
+pub(super) fn existing_parts(table: &ExistingTable) -> (&str, &str) {
+    table.name.split_once('.').unwrap_or(("main", &table.name))
+}
+
+/// Adds a row to the history, in the order of `column_names`, unless the very same one is there.
+fn add_history(view: &FeatureView) -> String {
+    let table = quoted(&history_name(view));
+    let parameters: Vec<String> = (1..=column_names(view).count())
+        .map(|number| format!("?{number}"))
+        .collect();
+    format!(
+        "INSERT INTO {table} ({}) SELECT {} WHERE NOT EXISTS (SELECT 1 FROM {table} WHERE {})",
+        quoted_list(column_names(view)),
+        parameters.join(", "),
+        same_row(view)
+    )
+}
+
+/// Takes out of the history the very same row as it was written before features were added; it is written anew with them.
+fn supersede_history(view: &FeatureView) -> String {
+    let count = column_names(view).count();
+    format!(
+        "DELETE FROM {} WHERE {} AND \"_generation\" < ?{count}",
+        quoted(&history_name(view)),
+        same_row(view)
+    )
+}
+
+/// Finds a row of the history by its key, its times and those of its features.
+fn same_row(view: &FeatureView) -> String {
+    let key_count = view.join_keys.len();
+    let names = key_names(view).chain(["event_timestamp", "created_at"]);
+    let mut conditions: Vec<String> = (1..)
+        .zip(names)
+        .map(|(number, name)| format!("{} = ?{number}", quoted(name)))
+        .collect();
+    let times_at = key_count + 2 + view.features.len() + 1;
+    conditions.push(format!("\"_feature_times\" IS ?{times_at}"));
+    conditions.join(" AND ")
+}
