@@ -19,10 +19,10 @@ use crate::{
 /// Whether a column of the spine can be a key of a type: a value that the type cannot hold is found when it is read.
 pub(crate) fn spine_accepts(key_type: Scalar, data_type: &DataType) -> bool {
     let is_integer_key = matches!(key_type, Scalar::Int32 | Scalar::Int64);
-    match data_type {
-        DataType::Dictionary(_, values) => spine_accepts(key_type, values),
-        other => key_type.accepts(other) || (is_integer_key && other.is_integer()),
+    if let DataType::Dictionary(_, values) = data_type {
+        return spine_accepts(key_type, values);
     }
+    key_type.accepts(data_type) || (is_integer_key && data_type.is_integer())
 }
 
 /// One join key's column, typed.

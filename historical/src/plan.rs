@@ -220,7 +220,7 @@ impl ViewPlan {
         }
         if self
             .ttl_micros
-            .is_some_and(|ttl| ttl < 0 || ttl > MICROS_MAX - MICROS_MIN)
+            .is_some_and(|ttl| !(0..=MICROS_MAX - MICROS_MIN).contains(&ttl))
         {
             fault("ttl_micros: give 0 or more, up to 9999 years, or null".to_owned());
         }

@@ -8,7 +8,7 @@ use arrow_schema::DataType;
 /// The bytes that a batch holds, without what its arrays share with others.
 pub(crate) fn batch_bytes(batch: &RecordBatch) -> usize {
     let columns = batch.columns().iter();
-    columns.map(|column| array_bytes(column)).sum()
+    columns.map(array_bytes).sum()
 }
 
 fn array_bytes(array: &ArrayRef) -> usize {
