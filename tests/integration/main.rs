@@ -12,13 +12,17 @@
 
 mod bad_input;
 mod cli;
+mod columns;
 mod contract;
 mod documents;
 mod features;
+mod kill;
 mod lifecycle;
 mod models;
 mod rest;
 mod scores;
+mod serving;
+mod stream;
 mod support;
 
 #[path = "../support/postgres.rs"]
