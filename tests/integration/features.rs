@@ -439,7 +439,7 @@ async fn views_are_described_with_what_was_loaded() {
     let record = &applicant["materializations"][0];
     assert_eq!(record["source"], applicant["source"]);
     assert_eq!(record["result"], json!({"written": "9857", "late": "0"}));
-    assert_eq!(record["watermark"], "2016-01-04T00:00:00Z");
+    assert!(record["watermark"].as_str().unwrap().starts_with("2016-03-31"));
     assert!(record["finishedAt"].as_str().unwrap() > "2026");
     let (_, listed) = running.get("/v1/featureViews").await;
     assert_eq!(listed["featureViews"][0]["materializations"], json!([]));
