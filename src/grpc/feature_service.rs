@@ -7,13 +7,15 @@ use tonic::{Request, Response, Status};
 
 use super::{
     RequestLimits, StreamBounds,
+    features::TrainingSetStream,
+    features::{Loads, ProgressStream, Scans},
     pb::{self, feature_service_server::FeatureService},
     to_status,
 };
 use crate::{
     catalog::{CatalogHandle, CatalogStore},
     error::Result,
-    features::OnlineStore,
+    features::{OnlineStore, TrainingSets},
 };
 
 /// Answers FeatureService.
@@ -25,10 +27,16 @@ pub struct FeatureApi {
     pub catalog_store: Arc<dyn CatalogStore>,
     /// Where features are kept.
     pub store: Arc<dyn OnlineStore>,
+    /// Who makes training sets.
+    pub training_sets: Arc<dyn TrainingSets>,
     /// How much one request may ask for.
     pub limits: RequestLimits,
     /// How long a stream may last.
     pub stream: StreamBounds,
+    /// What loads views from their sources.
+    pub loads: Loads,
+    /// What bounds statistics.
+    pub scans: Scans,
 }
 
 /// The answer of an rpc, as tonic wants it.
@@ -71,22 +79,21 @@ impl FeatureService for FeatureApi {
 
     async fn materialize(
         &self,
-        _: Request<pb::MaterializeRequest>,
+        request: Request<pb::MaterializeRequest>,
     ) -> Result<Response<Self::MaterializeStream>, Status> {
-        Err(Status::unimplemented("not yet"))
+        answered(self.load(request).await)
     }
 
-    type MaterializeStream = tokio_stream::Empty<Result<pb::MaterializeProgress, Status>>;
+    type MaterializeStream = ProgressStream;
 
     async fn get_historical_features(
         &self,
-        _: Request<pb::GetHistoricalFeaturesRequest>,
+        request: Request<pb::GetHistoricalFeaturesRequest>,
     ) -> Result<Response<Self::GetHistoricalFeaturesStream>, Status> {
-        Err(Status::unimplemented("not yet"))
+        answered(self.historical(request.into_inner()))
     }
 
-    type GetHistoricalFeaturesStream =
-        tokio_stream::Empty<Result<pb::GetHistoricalFeaturesResponse, Status>>;
+    type GetHistoricalFeaturesStream = TrainingSetStream;
 
     async fn list_feature_services(
         &self,
@@ -106,11 +113,7 @@ impl FeatureService for FeatureApi {
         &self,
         request: Request<pb::GetFeatureViewRequest>,
     ) -> Result<Response<pb::FeatureView>, Status> {
-        let request = request.into_inner();
-        if request.statistics {
-            return Err(Status::unimplemented("not yet"));
-        }
-        answered(self.view(&request.view).await)
+        answered(self.view(request.get_ref()).await)
     }
 
     async fn apply_definitions(

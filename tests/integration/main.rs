@@ -16,10 +16,12 @@ mod columns;
 mod contract;
 mod documents;
 mod features;
+mod kill;
 mod lifecycle;
 mod models;
 mod rest;
 mod scores;
+mod serving;
 mod stream;
 mod support;
 

@@ -22,13 +22,21 @@ impl FeatureApi {
         pb::ListFeatureViewsResponse { feature_views }
     }
 
-    /// One view, and what was loaded into it.
-    pub(in crate::grpc) async fn view(&self, name: &str) -> Result<pb::FeatureView> {
+    /// One view, what was loaded into it, and, where that is asked for, what its rows are like.
+    pub(in crate::grpc) async fn view(
+        &self,
+        request: &pb::GetFeatureViewRequest,
+    ) -> Result<pb::FeatureView> {
         let catalog = self.catalog.snapshot();
-        let view = catalog.view(name)?;
+        let view = catalog.view(&request.view)?;
         let records = self.store.materializations(&view.name).await?;
+        let statistics = match request.statistics {
+            true => Some(self.statistics(view).await?),
+            false => None,
+        };
         Ok(pb::FeatureView {
             materializations: records.into_iter().map(wire_record).collect(),
+            statistics,
             ..wire_view(view)
         })
     }

@@ -2,8 +2,15 @@
 
 mod answer;
 mod definitions;
+mod historical;
+mod materialize;
 mod read;
+mod statistics;
 mod stream;
 mod write;
 
+pub(super) use historical::TrainingSetStream;
+pub use materialize::Loads;
+pub(in crate::grpc) use materialize::ProgressStream;
+pub use statistics::Scans;
 pub use stream::{InFlight, StreamBounds};
