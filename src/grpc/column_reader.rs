@@ -119,9 +119,10 @@ impl ColumnReader {
         blanks: Blanks,
     ) -> Result<Cells, Fault> {
         let held = held_type(&column, defined)?;
-        let (field, found) = match held {
-            ValueType::List(_) => ("lengths", column.lengths.len()),
-            scalar => (list_name(scalar), list_length(&column, scalar)),
+        let (field, found) = if is_list(held) {
+            ("lengths", column.lengths.len())
+        } else {
+            (list_name(held), list_length(&column, held))
         };
         if found != self.row_count {
             let fault = format!(
@@ -131,9 +132,10 @@ impl ColumnReader {
             return Err((field.to_owned(), fault));
         }
         let marks = self.marks(&column, blanks)?;
-        let cells = match held {
-            ValueType::List(element) => list_cells(column, element, &marks)?,
-            scalar => scalar_cells(column, scalar, &marks)?,
+        let cells = if let ValueType::List(element) = held {
+            list_cells(column, element, &marks)?
+        } else {
+            scalar_cells(column, held, &marks)?
         };
         Ok(if held == defined {
             cells
@@ -186,17 +188,20 @@ fn claimed_rows(column: &pb::TypedColumn) -> usize {
 
 /// The type that a column's values have: the defined one, or 32-bit integers for 64-bit ones.
 fn held_type(column: &pb::TypedColumn, defined: ValueType) -> Result<ValueType, Fault> {
-    let holds_int32s = column.int64s.is_empty() && !column.int32s.is_empty();
+    let is_narrow =
+        defined == ValueType::Int64 && column.int64s.is_empty() && !column.int32s.is_empty();
     let told = pb::ValueType::try_from(column.r#type).map_err(|_| {
         let fault = format!("there is no type of the number {}", column.r#type);
         ("type".to_owned(), fault)
     })?;
-    let held = if told == pb::ValueType::Unspecified {
-        match defined {
-            ValueType::Int64 if holds_int32s => ValueType::Int32,
-            defined => defined,
-        }
-    } else if told == wire_type(defined) {
+    let told = if told != pb::ValueType::Unspecified {
+        told
+    } else if is_narrow {
+        pb::ValueType::Int32
+    } else {
+        wire_type(defined)
+    };
+    let held = if told == wire_type(defined) {
         defined
     } else if told == pb::ValueType::Int32 && defined == ValueType::Int64 {
         ValueType::Int32
@@ -215,11 +220,15 @@ fn held_type(column: &pb::TypedColumn, defined: ValueType) -> Result<ValueType, 
         let fault = format!("has values, where a column of {held} has them in {own}");
         return Err((foreign.to_owned(), fault));
     }
-    if !matches!(held, ValueType::List(_)) && !column.lengths.is_empty() {
+    if !is_list(held) && !column.lengths.is_empty() {
         let fault = format!("a column of {held} has none");
         return Err(("lengths".to_owned(), fault));
     }
     Ok(held)
+}
+
+fn is_list(value_type: ValueType) -> bool {
+    matches!(value_type, ValueType::List(_))
 }
 
 /// The list that holds values of a type, or the elements of a list of them.
@@ -349,9 +358,12 @@ fn timestamp(micros: i64) -> Result<Timestamp, String> {
 
 /// 32-bit integers as 64-bit ones.
 fn widened(cells: Cells) -> Cells {
-    let wide = |value| match value {
-        Value::Int32(value) => Value::Int64(i64::from(value)),
-        other => other,
+    let wide = |value| {
+        if let Value::Int32(value) = value {
+            Value::Int64(i64::from(value))
+        } else {
+            value
+        }
     };
     cells.into_iter().map(|cell| cell.map(wide)).collect()
 }

@@ -226,7 +226,8 @@ async fn a_service_reads_several_entities_at_once_in_its_own_order() {
     assert_eq!(answer["columns"].as_array().unwrap().len(), 1);
 
     let (_, listed) = running.get("/v1/featureServices").await;
-    let listed = listed["featureServices"].as_array().unwrap();
+    let all = listed["featureServices"].as_array().unwrap().iter();
+    let listed: Vec<&Json> = all.filter(|service| service["name"] == "demand").collect();
     assert_eq!(listed.len(), 2);
     assert_eq!(listed[0]["description"], "What a shop needs.");
     assert_eq!(listed[1]["version"], 2);
@@ -439,7 +440,12 @@ async fn views_are_described_with_what_was_loaded() {
     let record = &applicant["materializations"][0];
     assert_eq!(record["source"], applicant["source"]);
     assert_eq!(record["result"], json!({"written": "9857", "late": "0"}));
-    assert_eq!(record["watermark"], "2016-01-04T00:00:00Z");
+    assert!(
+        record["watermark"]
+            .as_str()
+            .unwrap()
+            .starts_with("2016-03-31")
+    );
     assert!(record["finishedAt"].as_str().unwrap() > "2026");
     let (_, listed) = running.get("/v1/featureViews").await;
     assert_eq!(listed["featureViews"][0]["materializations"], json!([]));

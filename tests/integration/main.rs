@@ -12,6 +12,7 @@
 
 mod bad_input;
 mod cli;
+mod column_faults;
 mod columns;
 mod contract;
 mod documents;

@@ -37,9 +37,10 @@ impl FeatureApi {
         let asked = self.asked_features(&catalog, &request.features, &request.feature_service)?;
         let selection = FeatureSelection::resolve(&catalog, asked.references)?;
         // Only rows tell again whose they are.
-        let mut named = match format {
-            AnswerFormat::Rows => request.entities.clone(),
-            _ => Vec::new(),
+        let mut named = if format == AnswerFormat::Rows {
+            request.entities.clone()
+        } else {
+            Vec::new()
         };
         let keys = if request.entity_columns.is_empty() {
             self.keys_of_objects(&selection, request.entities)?
