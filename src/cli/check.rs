@@ -26,6 +26,9 @@ pub(super) struct Check {}
 /// The configuration has been read, and so checked, before.
 pub(super) fn run(config: &Config) -> Result<ExitCode> {
     output::line("configuration: good");
+    if !config.online.redis_urls.is_empty() {
+        output::line("features: read from Redis, kept in the database");
+    }
     let files = read_definitions(&[], config)?;
     let catalog = catalog_of(&files)?;
     let sources = FileSources::of_repository(config);

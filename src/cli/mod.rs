@@ -6,6 +6,7 @@ mod describe;
 mod materialize;
 mod migrate;
 mod output;
+mod refill;
 mod serve;
 mod table;
 
@@ -75,6 +76,8 @@ enum Command {
     Materialize(materialize::Materialize),
     /// Show a feature view: definition, loads, statistics.
     Describe(describe::Describe),
+    /// Fill Redis from the database, after it lost its data.
+    Refill(refill::Refill),
     /// Check configuration, definitions and models, and start nothing.
     Check(check::Check),
 }
@@ -137,6 +140,7 @@ fn run(command: Command, config: &Config) -> Result<ExitCode> {
             Command::Apply(command) => apply::run(config, &command).await,
             Command::Materialize(command) => materialize::run(config, &command).await,
             Command::Describe(command) => describe::run(config, &command).await,
+            Command::Refill(command) => refill::run(config, &command).await,
             Command::Check(_) => check::run(config),
         }
     });
@@ -161,6 +165,7 @@ impl Cli {
             | Command::Apply(_)
             | Command::Materialize(_)
             | Command::Describe(_)
+            | Command::Refill(_)
             | Command::Check(_) => (None, None),
         };
         let named = [

@@ -93,6 +93,40 @@ pub struct DatabaseConfig {
     pub statement_max: Duration,
     /// How long one materialization or migration may take.
     pub load_max: Duration,
+    /// How often the store is asked for new definitions.
+    pub catalog_interval: Duration,
+}
+
+/// Rows kept in memory before the store.
+#[derive(Debug, Clone)]
+pub struct CacheConfig {
+    /// Bytes at the most; 0: none are kept.
+    pub bytes_max: usize,
+    /// How long a row is answered from memory.
+    pub age_max: Duration,
+}
+
+/// The Redis that features are read from.
+#[derive(Debug, Clone)]
+pub struct OnlineConfig {
+    /// `redis://…` or `rediss://…`, which may hold passwords; none: features are read from the database.
+    pub redis_urls: Vec<Secret>,
+    /// Whether a single URL is a node of a cluster.
+    pub redis_cluster: bool,
+    /// Authorities that sign the servers' certificates; none: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// What every key begins with.
+    pub key_prefix: String,
+    /// Connections to a server, or to each node of a cluster.
+    pub connections_max: usize,
+    /// Keys of one command, commands of one request at once.
+    pub pipeline_max: usize,
+    /// How long connecting may take.
+    pub connect_max: Duration,
+    /// How long a command may take.
+    pub command_max: Duration,
+    /// How often a cluster is asked whether it has lost data.
+    pub probe_interval: Duration,
 }
 
 /// Where models are, and how they run.
@@ -177,6 +211,10 @@ pub struct Config {
     pub server: ServerConfig,
     /// Which database.
     pub database: DatabaseConfig,
+    /// Rows kept in memory.
+    pub cache: CacheConfig,
+    /// Which Redis.
+    pub online: OnlineConfig,
     /// Where models are.
     pub models: ModelsConfig,
     /// How much one request may ask for.
@@ -234,6 +272,8 @@ impl Config {
         let config = Config {
             server: read_server(&mut layers),
             database: read_database(&mut layers),
+            cache: read_cache(&mut layers),
+            online: read_online(&mut layers),
             models: read_models(&mut layers),
             limits: LimitsConfig {
                 entities_max: count(&mut layers, "limits.entities_max"),
@@ -308,6 +348,38 @@ fn read_database(layers: &mut Layers) -> DatabaseConfig {
         acquire_max: millis(layers, "database.acquire_ms_max", 1),
         statement_max: millis(layers, "database.statement_ms_max", 1),
         load_max: millis(layers, "database.load_ms_max", 1),
+        catalog_interval: millis(layers, "database.catalog_interval_ms", 50),
+    }
+}
+
+fn read_cache(layers: &mut Layers) -> CacheConfig {
+    CacheConfig {
+        bytes_max: whole(layers, "cache.bytes_max", 0, CACHE_BYTES_MAX),
+        age_max: millis(layers, "cache.age_ms_max", 1),
+    }
+}
+
+fn read_online(layers: &mut Layers) -> OnlineConfig {
+    // No colon: the prefix `a` must not be the beginning of somebody else's `a:b`.
+    let is_prefix = |text: &String| {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+        (1..=KEY_PREFIX_BYTES_MAX).contains(&text.len()) && text.chars().all(is_plain)
+    };
+    let urls = layers.list("online.redis_urls").into_iter();
+    OnlineConfig {
+        redis_urls: urls.map(Secret::from).collect(),
+        redis_cluster: layers.parse("online.redis_cluster", |_| true, "true or false"),
+        ca_file: layers.text("online.ca_file").map(PathBuf::from),
+        key_prefix: layers.parse(
+            "online.key_prefix",
+            is_prefix,
+            "1 to 64 letters, digits, _, - or .",
+        ),
+        connections_max: whole(layers, "online.connections_max", 1, CONNECTIONS_MAX),
+        pipeline_max: whole(layers, "online.pipeline_max", 1, PIPELINE_MAX),
+        connect_max: millis(layers, "online.connect_ms_max", 1),
+        command_max: millis(layers, "online.command_ms_max", 1),
+        probe_interval: millis(layers, "online.probe_ms", 1),
     }
 }
 
@@ -334,7 +406,11 @@ fn read_models(layers: &mut Layers) -> ModelsConfig {
 const COUNT_MAX: usize = 1_000_000;
 const WORKERS_MAX: usize = 1_024;
 const CONNECTIONS_MAX: usize = 1_000;
+const PIPELINE_MAX: usize = 10_000;
+const KEY_PREFIX_BYTES_MAX: usize = 64;
 const BYTES_MAX: usize = 1 << 31;
+/// A tebibyte.
+const CACHE_BYTES_MAX: usize = 1 << 40;
 const VALUES_MAX: usize = 100_000_000;
 /// A week.
 const MILLIS_MAX: u64 = 7 * 86_400_000;
@@ -501,6 +577,13 @@ mod tests {
             &BTreeMap::new(),
         )
         .unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"));
+        let config = read(
+            &flags(&[("online.redis_urls", "redis://u:hunter2@a:1;redis://b:2")]),
+            &BTreeMap::new(),
+        )
+        .unwrap();
+        assert_eq!(config.online.redis_urls.len(), 2);
         assert!(!format!("{config:?}").contains("hunter2"));
     }
 }

@@ -3,6 +3,7 @@
 //! Knows the catalog, and nothing of SQL, files or the wire: `stores` implement `OnlineStore`, `sources` implement
 //! `RowSource`, `grpc` and `cli` call.
 
+mod cache;
 mod column_statistics;
 mod columns;
 mod digest;
@@ -18,6 +19,7 @@ mod store;
 mod value;
 mod write;
 
+pub use cache::{CacheBounds, CachedStore};
 pub use columns::{Cells, KeyColumn, WriteColumn, WriteTarget, column_keys, column_rows};
 pub(crate) use digest::definition_digest;
 pub use keys::{entity_keys, key_of};

@@ -159,7 +159,7 @@ pub async fn read_features(
         .views
         .iter()
         .zip(keys)
-        .map(|(selected, keys)| store.read(&selected.view, keys));
+        .map(|(selected, keys)| store.read_aged(&selected.view, keys));
     let rows_by_view = future::try_join_all(reads).await?;
 
     let named = selection.references.iter().zip(&selection.value_types);
@@ -171,11 +171,12 @@ pub async fn read_features(
             age_bound: Duration::ZERO,
         })
         .collect();
-    for (selected, mut rows) in selection.views.iter().zip(rows_by_view) {
+    for (selected, (mut rows, age_bound)) in selection.views.iter().zip(rows_by_view) {
         for (index, (position, feature)) in selected.features.iter().enumerate() {
             let column = columns
                 .get_mut(*position)
                 .ok_or_else(|| Error::internal("a feature selection beyond its columns"))?;
+            column.age_bound = age_bound;
             let later = selected.features.get(index + 1..).unwrap_or_default();
             let is_last = later.iter().all(|(_, other)| other != feature);
             let values = rows.iter_mut().map(|row| {

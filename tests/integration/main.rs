@@ -15,10 +15,12 @@ mod cli;
 mod contract;
 mod documents;
 mod features;
+mod kill;
 mod lifecycle;
 mod models;
 mod rest;
 mod scores;
+mod serving;
 mod support;
 
 #[path = "../support/postgres.rs"]
