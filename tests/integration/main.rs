@@ -17,6 +17,7 @@ mod documents;
 mod features;
 mod kill;
 mod lifecycle;
+mod materialize;
 mod models;
 mod rest;
 mod scores;
