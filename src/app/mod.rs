@@ -35,6 +35,7 @@ use crate::{
     sources::FileSources,
     stores::{self, DatabaseOptions, OnlineOptions, Store},
     telemetry,
+    training_sets::{TrainingSetMaker, TrainingSetOptions},
 };
 
 pub use banner::banner;
@@ -196,6 +197,11 @@ impl App {
             catalog: Arc::clone(&self.catalog),
             catalog_store,
             store: Arc::clone(&online),
+            training_sets: Arc::new(training_set_maker(
+                config,
+                self.store.clone(),
+                FileSources::within_repository(config),
+            )),
             limits,
             stream: StreamBounds {
                 idle_max: config.server.stream_idle_max,
@@ -254,6 +260,27 @@ impl App {
     pub(crate) fn models(&self) -> Arc<Models> {
         self.models.snapshot()
     }
+}
+
+/// What makes training sets for the command line, whose user is trusted with this machine's files.
+pub fn training_sets(config: &Config, store: Arc<Store>) -> TrainingSetMaker {
+    training_set_maker(config, store, FileSources::of_repository(config))
+}
+
+fn training_set_maker(
+    config: &Config,
+    store: Arc<Store>,
+    sources: FileSources,
+) -> TrainingSetMaker {
+    let historical = &config.historical;
+    let options = TrainingSetOptions {
+        program: historical.program.clone(),
+        memory_bytes_max: historical.memory_bytes_max,
+        work_dir: historical.work_dir.clone(),
+        joins_max: historical.joins_max,
+        timeout: historical.join_max,
+    };
+    TrainingSetMaker::new(store, Arc::new(sources), options)
 }
 
 /// The store, with a cache before it where the configuration asks for one.

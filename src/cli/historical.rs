@@ -29,7 +29,11 @@ pub(super) struct Historical {
     #[arg(long, value_name = "FILE")]
     spine: PathBuf,
     /// Features as view:feature, with commas between.
-    #[arg(long, value_delimiter = ',', required_unless_present = "feature_service")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        required_unless_present = "feature_service"
+    )]
     features: Vec<String>,
     /// A feature service, as name or name@version, in place of features.
     #[arg(long, value_name = "NAME", conflicts_with = "features")]
@@ -57,7 +61,9 @@ pub(super) async fn run(config: &Config, command: &Historical) -> Result<ExitCod
     let maker = app::training_sets(config, Arc::clone(&store));
     let bar = progress_bar();
     let made = maker
-        .write(&request, &command.spine, &command.out, |step| show(&bar, step))
+        .write(&request, &command.spine, &command.out, |step| {
+            show(&bar, step)
+        })
         .await;
     bar.finish_and_clear();
     made?;
@@ -71,7 +77,10 @@ fn references(catalog: &Catalog, command: &Historical) -> Result<Vec<FeatureRef>
     }
     let named = command.features.iter().map(|name| {
         FeatureRef::parse(name).ok_or_else(|| {
-            Error::invalid("--features", format!("\"{name}\" is not of the form view:feature"))
+            Error::invalid(
+                "--features",
+                format!("\"{name}\" is not of the form view:feature"),
+            )
         })
     });
     named.collect()

@@ -129,6 +129,21 @@ pub struct OnlineConfig {
     pub probe_interval: Duration,
 }
 
+/// How training sets are made.
+#[derive(Debug, Clone)]
+pub struct HistoricalConfig {
+    /// Where `ferrocast-historical` is; none: searched for.
+    pub program: Option<PathBuf>,
+    /// Memory for the rows of one.
+    pub memory_bytes_max: u64,
+    /// Where passing files go; none: where the system has them.
+    pub work_dir: Option<PathBuf>,
+    /// How many a server makes at once.
+    pub joins_max: usize,
+    /// How long one may take.
+    pub join_max: Duration,
+}
+
 /// Where models are, and how they run.
 #[derive(Debug, Clone)]
 pub struct ModelsConfig {
@@ -215,6 +230,8 @@ pub struct Config {
     pub cache: CacheConfig,
     /// Which Redis.
     pub online: OnlineConfig,
+    /// How training sets are made.
+    pub historical: HistoricalConfig,
     /// Where models are.
     pub models: ModelsConfig,
     /// How much one request may ask for.
@@ -274,6 +291,7 @@ impl Config {
             database: read_database(&mut layers),
             cache: read_cache(&mut layers),
             online: read_online(&mut layers),
+            historical: read_historical(&mut layers),
             models: read_models(&mut layers),
             limits: LimitsConfig {
                 entities_max: count(&mut layers, "limits.entities_max"),
@@ -380,6 +398,22 @@ fn read_online(layers: &mut Layers) -> OnlineConfig {
         connect_max: millis(layers, "online.connect_ms_max", 1),
         command_max: millis(layers, "online.command_ms_max", 1),
         probe_interval: millis(layers, "online.probe_ms", 1),
+    }
+}
+
+fn read_historical(layers: &mut Layers) -> HistoricalConfig {
+    let memory = whole(
+        layers,
+        "historical.memory_bytes_max",
+        1 << 20,
+        CACHE_BYTES_MAX,
+    );
+    HistoricalConfig {
+        program: layers.text("historical.program").map(PathBuf::from),
+        memory_bytes_max: u64::try_from(memory).unwrap_or(u64::MAX),
+        work_dir: layers.text("historical.work_dir").map(PathBuf::from),
+        joins_max: count(layers, "historical.joins_max"),
+        join_max: millis(layers, "historical.join_ms_max", 1),
     }
 }
 

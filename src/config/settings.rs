@@ -179,6 +179,31 @@ pub const SETTINGS: &[Setting] = &[
         "1000",
         "How often a Redis Cluster is asked whether a node has lost its data, ms; a single Redis is asked with every read",
     ),
+    setting(
+        "historical.program",
+        "",
+        "Where `ferrocast-historical` is, which makes training sets; not set: beside the binary, or on the PATH",
+    ),
+    setting(
+        "historical.memory_bytes_max",
+        "1073741824",
+        "Memory for the rows of one training set, bytes; more go through files",
+    ),
+    setting(
+        "historical.work_dir",
+        "",
+        "Where files go that do not outlive the making of a training set; not set: the system's folder for such",
+    ),
+    setting(
+        "historical.joins_max",
+        "1",
+        "Training sets that a server makes at once; those beyond are refused with RESOURCE_EXHAUSTED",
+    ),
+    setting(
+        "historical.join_ms_max",
+        "3600000",
+        "How long the making of a training set may take, ms",
+    ),
     setting("models.path", "models", "The model repository"),
     setting(
         "models.workers",

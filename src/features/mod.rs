@@ -16,6 +16,7 @@ mod row;
 mod statistics;
 mod storable;
 mod store;
+mod training_set;
 mod value;
 mod write;
 
@@ -43,5 +44,6 @@ pub use store::{
     LoadInput, Materialization, MaterializationRecord, OnlineStore, RowBatches, RowSink, Scan,
     WriteCounts,
 };
+pub use training_set::{SPINE_TIMESTAMP_FIELD, TrainingSetRequest, TrainingSets};
 pub use value::{EXACT_WHOLE_MAX, EntityKey, Timestamp, Value, widen};
 pub use write::typed_rows;

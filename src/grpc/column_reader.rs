@@ -201,6 +201,7 @@ fn held_type(column: &pb::TypedColumn, defined: ValueType) -> Result<ValueType, 
     } else if told == pb::ValueType::Int32 && defined == ValueType::Int64 {
         ValueType::Int32
     } else {
+        let defined = wire_type(defined).as_str_name();
         let fault = format!("is {}, where {defined} is defined", told.as_str_name());
         return Err(("type".to_owned(), fault));
     };

@@ -7,6 +7,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     RequestLimits, StreamBounds,
+    features::TrainingSetStream,
     features::{Loads, ProgressStream, Scans},
     pb::{self, feature_service_server::FeatureService},
     to_status,
@@ -14,7 +15,7 @@ use super::{
 use crate::{
     catalog::{CatalogHandle, CatalogStore},
     error::Result,
-    features::OnlineStore,
+    features::{OnlineStore, TrainingSets},
 };
 
 /// Answers FeatureService.
@@ -26,6 +27,8 @@ pub struct FeatureApi {
     pub catalog_store: Arc<dyn CatalogStore>,
     /// Where features are kept.
     pub store: Arc<dyn OnlineStore>,
+    /// Who makes training sets.
+    pub training_sets: Arc<dyn TrainingSets>,
     /// How much one request may ask for.
     pub limits: RequestLimits,
     /// How long a stream may last.
@@ -85,13 +88,12 @@ impl FeatureService for FeatureApi {
 
     async fn get_historical_features(
         &self,
-        _: Request<pb::GetHistoricalFeaturesRequest>,
+        request: Request<pb::GetHistoricalFeaturesRequest>,
     ) -> Result<Response<Self::GetHistoricalFeaturesStream>, Status> {
-        Err(Status::unimplemented("not yet"))
+        answered(self.historical(request.into_inner()))
     }
 
-    type GetHistoricalFeaturesStream =
-        tokio_stream::Empty<Result<pb::GetHistoricalFeaturesResponse, Status>>;
+    type GetHistoricalFeaturesStream = TrainingSetStream;
 
     async fn list_feature_services(
         &self,

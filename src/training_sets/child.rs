@@ -59,7 +59,9 @@ struct ChildError {
 /// # Errors
 /// `FailedPrecondition` where it is nowhere.
 pub(super) fn find(configured: Option<&Path>) -> Result<PathBuf> {
-    let beside = env::current_exe().ok().and_then(|own| Some(own.parent()?.join(PROGRAM)));
+    let beside = env::current_exe()
+        .ok()
+        .and_then(|own| Some(own.parent()?.join(PROGRAM)));
     let on_path = env::var_os("PATH").unwrap_or_default();
     let found = match configured {
         Some(path) => Some(path.to_owned()).filter(|path| path.is_file()),
@@ -94,7 +96,11 @@ pub(super) async fn run(
     let mut child = Command::new(program)
         .arg("join")
         .stdin(Stdio::piped())
-        .stdout(if sink.is_some() { Stdio::piped() } else { Stdio::null() })
+        .stdout(if sink.is_some() {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        })
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
@@ -122,7 +128,10 @@ pub(super) async fn run(
         return Ok(());
     }
     Err(said.unwrap_or_else(|| {
-        Error::internal(format!("{} ended with {status} and said nothing", program.display()))
+        Error::internal(format!(
+            "{} ended with {status} and said nothing",
+            program.display()
+        ))
     }))
 }
 
@@ -135,7 +144,10 @@ async fn forward(
     loop {
         let read = stdout.read_buf(&mut chunk).await?;
         let is_full = chunk.len() >= CHUNK_BYTES;
-        if (is_full || read == 0) && !chunk.is_empty() && sink.send(chunk.split().freeze()).await.is_err() {
+        if (is_full || read == 0)
+            && !chunk.is_empty()
+            && sink.send(chunk.split().freeze()).await.is_err()
+        {
             return Ok(());
         }
         if read == 0 {
@@ -152,7 +164,10 @@ async fn listen(child: &mut Child, progress: impl Fn(&JoinProgress)) -> Option<E
     let mut line = Vec::new();
     loop {
         line.clear();
-        let read = (&mut lines).take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await;
+        let read = (&mut lines)
+            .take(LINE_BYTES_MAX)
+            .read_until(b'\n', &mut line)
+            .await;
         if !matches!(read, Ok(count) if count > 0) {
             return told;
         }

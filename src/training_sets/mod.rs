@@ -32,7 +32,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     features::{
         OnlineStore, Scan, SourceFile, Sources, Timestamp, TrainingSetRequest, TrainingSets,
-        ViewSource,
+        ViewSource, WriteRow,
     },
 };
 
@@ -92,7 +92,8 @@ impl TrainingSetMaker {
         let out = OutPlan::File {
             path: out.to_owned(),
         };
-        self.join(request, spine.to_owned(), out, &work, None, progress).await
+        self.join(request, spine.to_owned(), out, &work, None, progress)
+            .await
     }
 
     async fn join(
@@ -110,7 +111,12 @@ impl TrainingSetMaker {
             let mut views = Vec::with_capacity(request.selection.views.len());
             for selected in &request.selection.views {
                 let history = self.history(&selected.view, work.path()).await?;
-                views.push(ViewPlan::new(&request.selection, selected, &outputs, history)?);
+                views.push(ViewPlan::new(
+                    &request.selection,
+                    selected,
+                    &outputs,
+                    history,
+                )?);
             }
             let plan = JoinPlan {
                 spine: SpinePlan {
@@ -128,7 +134,10 @@ impl TrainingSetMaker {
         tokio::time::timeout(limit, done).await.unwrap_or_else(|_| {
             Err(Error::new(
                 ErrorKind::Timeout,
-                format!("the join took longer than {} ms (historical.ms_max)", limit.as_millis()),
+                format!(
+                    "the join took longer than {} ms (historical.join_ms_max)",
+                    limit.as_millis()
+                ),
             ))
         })
     }
@@ -151,7 +160,11 @@ impl TrainingSetMaker {
     /// Where the rows of a view of all times are.
     async fn history(&self, view: &Arc<FeatureView>, work: &Path) -> Result<Vec<HistoryPlan>> {
         let mut found = Vec::new();
-        if view.source.as_ref().is_some_and(|source| source.path().is_some()) {
+        if view
+            .source
+            .as_ref()
+            .is_some_and(|source| source.path().is_some())
+        {
             found.extend(self.files(view, work).await?);
         }
         if view.history {
@@ -196,7 +209,7 @@ impl TrainingSetMaker {
 
     /// Writes a view's own history down.
     async fn export(&self, view: &Arc<FeatureView>, path: &Path) -> Result<()> {
-        let (sink, mut batches) = mpsc::channel(BATCHES_WAITING_MAX);
+        let (sink, mut batches) = mpsc::channel::<Vec<WriteRow>>(BATCHES_WAITING_MAX);
         let (owned, path) = (Arc::clone(view), path.to_owned());
         let writing = task::spawn_blocking(move || {
             let mut file = RowFile::create(&path, &owned)?;
@@ -211,18 +224,24 @@ impl TrainingSetMaker {
         };
         // A writer that fails ends the scan, and has the reason.
         let scanned = self.store.scan(view, scan, sink).await;
-        writing
-            .await
-            .map_err(|fault| Error::internal("writing a history down failed").with_source(fault))??;
+        writing.await.map_err(|fault| {
+            Error::internal("writing a history down failed").with_source(fault)
+        })??;
         scanned
     }
 }
 
 fn is_parquet(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"))
+    path.extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"))
 }
 
-fn convert(sources: &dyn Sources, view: &FeatureView, file: &SourceFile, path: &Path) -> Result<()> {
+fn convert(
+    sources: &dyn Sources,
+    view: &FeatureView,
+    file: &SourceFile,
+    path: &Path,
+) -> Result<()> {
     let mut source = sources.open(file, view, Timestamp::EPOCH)?;
     let mut written = RowFile::create(path, view)?;
     while let Some(rows) = source.next_batch()? {
@@ -256,7 +275,9 @@ impl TrainingSets for TrainingSetMaker {
         })?;
         let out = OutPlan::Stream { arrow_stream: true };
         let shown = path.display().to_string();
-        let joined = self.join(request, path, out, &work, Some(sink), |_| {}).await;
+        let joined = self
+            .join(request, path, out, &work, Some(sink), |_| {})
+            .await;
         // The caller knows no path of ours.
         joined.map_err(|fault| match fault.kind() {
             ErrorKind::Internal => fault,

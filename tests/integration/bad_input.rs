@@ -246,6 +246,7 @@ async fn a_deadline_that_runs_out_is_not_a_cancellation() {
         entities: (0..10_000)
             .map(|i| object(&json!({"loan_id": i.to_string()})))
             .collect(),
+        ..Default::default()
     };
     let mut client = running.features().await;
     let late = client.get_online_features(request).await.unwrap_err();

@@ -12,6 +12,7 @@
 
 mod bad_input;
 mod cli;
+mod columns;
 mod contract;
 mod documents;
 mod features;
@@ -22,6 +23,7 @@ mod models;
 mod rest;
 mod scores;
 mod serving;
+mod stream;
 mod support;
 
 #[path = "../support/postgres.rs"]

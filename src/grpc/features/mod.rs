@@ -2,12 +2,14 @@
 
 mod answer;
 mod definitions;
+mod historical;
 mod materialize;
 mod read;
 mod statistics;
 mod stream;
 mod write;
 
+pub(super) use historical::TrainingSetStream;
 pub use materialize::Loads;
 pub(in crate::grpc) use materialize::ProgressStream;
 pub use statistics::Scans;

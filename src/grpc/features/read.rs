@@ -34,7 +34,7 @@ impl FeatureApi {
             max_age: request.max_age.map(max_age).transpose()?,
         };
         let catalog = self.catalog.snapshot();
-        let asked = self.asked_features(&catalog, &request)?;
+        let asked = self.asked_features(&catalog, &request.features, &request.feature_service)?;
         let selection = FeatureSelection::resolve(&catalog, asked.references)?;
         // Only rows tell again whose they are.
         let mut named = match format {
@@ -66,26 +66,28 @@ impl FeatureApi {
         Ok(response)
     }
 
-    fn asked_features(
+    /// The features that a request names, itself or by a feature service.
+    pub(super) fn asked_features(
         &self,
         catalog: &Catalog,
-        request: &pb::GetOnlineFeaturesRequest,
+        features: &[String],
+        feature_service: &str,
     ) -> Result<Asked> {
         let max = self.limits.features_max;
-        if request.feature_service.is_empty() {
-            check_count("features", request.features.len(), max)?;
-            let names = request.features.iter().enumerate();
+        if feature_service.is_empty() {
+            check_count("features", features.len(), max)?;
+            let names = features.iter().enumerate();
             let references = names.map(|(index, name)| feature_reference(index, name));
             return Ok(Asked {
                 references: references.collect::<Result<_>>()?,
                 service: String::new(),
             });
         }
-        if !request.features.is_empty() {
+        if !features.is_empty() {
             let fault = "comes instead of features, not beside them";
             return Err(Error::invalid("featureService", fault));
         }
-        let service = catalog.service(&request.feature_service)?;
+        let service = catalog.service(feature_service)?;
         check_count("featureService", service.features.len(), max)?;
         Ok(Asked {
             references: service.features.clone(),
@@ -145,8 +147,8 @@ impl FeatureApi {
 }
 
 /// The features that are asked for, and the service that names them.
-struct Asked {
-    references: Vec<FeatureRef>,
+pub(super) struct Asked {
+    pub(super) references: Vec<FeatureRef>,
     service: String,
 }
 
