@@ -11,7 +11,8 @@ use ferrocast::{
     error::{Error, ErrorKind},
     features::{
         ListValue, MaterializeOptions, MaterializeOutcome, Materializer, OnlineStore, ProgressSink,
-        RowSource, Sources, Value, ViewSource, WriteCounts, WriteRow, view_statistics,
+        RowSource, SourceFile, Sources, Timestamp, Value, ViewSource, WriteCounts, WriteRow,
+        view_statistics,
     },
     sources::{FileSources, digest, open},
 };
@@ -23,6 +24,7 @@ for_every_store!(
     a_file_is_loaded_once,
     newer_rows_are_loaded_by_themselves,
     two_at_once_do_no_harm,
+    a_load_that_nobody_waits_for_ends_and_leaves_nothing,
 );
 
 /// A view of the entity `thing` with the key `id`, times in `t` and, where asked, `made`.
@@ -262,8 +264,8 @@ fn found(path: &Path) -> Result<Vec<String>, Error> {
         ViewSource::Files(files) => {
             let prefix = format!("{}/", path.display());
             let names = files.into_iter().map(|file| {
-                assert!(file.path.is_file());
-                file.name.trim_start_matches(&prefix).to_owned()
+                let name = file.name.trim_start_matches(&prefix);
+                name.to_owned()
             });
             Ok(names.collect())
         }
@@ -476,4 +478,72 @@ async fn two_at_once_do_no_harm(fixture: Fixture) {
     let distribution = x.distribution.as_ref().unwrap();
     assert_eq!((distribution.min, distribution.max), (0.5, 1_999.5));
     assert_eq!((x.missing, statistics.newest), (0, Some(at(0))));
+}
+
+/// A source without an end.
+struct Endless;
+
+impl RowSource for Endless {
+    fn row_count(&self) -> Option<u64> {
+        None
+    }
+
+    fn next_batch(&mut self) -> Result<Option<Vec<WriteRow>>, Error> {
+        Ok(Some(vec![number(1, 1, 1, 1.0); 10]))
+    }
+}
+
+impl Sources for Endless {
+    fn find(&self, _: &FeatureView) -> Result<ViewSource, Error> {
+        Ok(ViewSource::Files(vec![SourceFile {
+            name: "endless".to_owned(),
+            path: PathBuf::new(),
+            shown: "endless".to_owned(),
+        }]))
+    }
+
+    fn digest(&self, _: &SourceFile, _: &FeatureView) -> Result<String, Error> {
+        Ok("digest".to_owned())
+    }
+
+    fn open(
+        &self,
+        _: &SourceFile,
+        _: &FeatureView,
+        _: Timestamp,
+    ) -> Result<Box<dyn RowSource>, Error> {
+        Ok(Box::new(Endless))
+    }
+}
+
+async fn a_load_that_nobody_waits_for_ends_and_leaves_nothing(fixture: Fixture) {
+    let folder = Folder::new();
+    let view = numbers(&fixture).await;
+    let begun = Arc::new(tokio::sync::Notify::new());
+    let begins = Arc::clone(&begun);
+    let materializer = Materializer::new(fixture.store.clone(), Arc::new(Endless));
+    let plans = materializer.plan(vec![Arc::clone(&view)]).await.unwrap();
+    let endless = tokio::spawn(async move {
+        // Told once at the beginning, and again while it is read.
+        let sink: ProgressSink = Arc::new(move |told| {
+            if told.rows_read > 0 {
+                begins.notify_one();
+            }
+        });
+        materializer.run(&plans, PLAIN, &sink).await
+    });
+    begun.notified().await;
+    endless.abort();
+    assert!(endless.await.unwrap_err().is_cancelled());
+    // The embedded store loads one after the other: this one waits for the end of the first.
+    let path = folder.csv("id,event_timestamp,x\n2,1970-01-01T00:00:00Z,2\n");
+    let next = loaded(&fixture, &view, &path, PLAIN);
+    tokio::time::timeout(crate::cancel::WAIT_MAX, next)
+        .await
+        .unwrap()
+        .unwrap();
+    let found = fixture.store.read(&view, &[id(1), id(2)]).await.unwrap();
+    assert!(found[0].is_none() && found[1].is_some());
+    let records = fixture.store.materializations("numbers").await.unwrap();
+    assert_eq!(records.len(), 1);
 }
