@@ -32,7 +32,12 @@ impl Fault {
     pub(super) fn is_of_connection(&self) -> bool {
         match self {
             Fault::Timeout { .. } => true,
-            Fault::Driver(error) => error.is_unrecoverable_error() || error.is_io_error(),
+            // A cluster's connection drops what it cannot place, and says no more of it.
+            Fault::Driver(error) => {
+                error.is_unrecoverable_error()
+                    || error.is_io_error()
+                    || error.kind() == Kind::Client
+            }
         }
     }
 
@@ -65,10 +70,13 @@ fn describe(place: &str, error: RedisError) -> Error {
         }
         // Of the network: nothing of what was sent is in it.
         Kind::Io => Error::unavailable(format!("{server} is away: {error}")).with_source(error),
-        Kind::ClusterConnectionNotFound => Error::unavailable(format!(
+        Kind::ClusterConnectionNotFound | Kind::Client => Error::unavailable(format!(
             "{server} is away: no node of the cluster answers for the keys"
         )),
         Kind::Server(kind) => of_server(&server, &code, kind),
+        Kind::Parse | Kind::UnexpectedReturnType => Error::internal(format!(
+            "{server} answered with something else than is documented"
+        )),
         _ => of_code(&server, &code),
     }
 }
