@@ -227,7 +227,7 @@ fn merged(group: Vec<WriteRow>) -> Option<Combined> {
     Some(Combined { write, in_effect })
 }
 
-fn key_order(a: &EntityKey, b: &EntityKey) -> Ordering {
+pub(super) fn key_order(a: &EntityKey, b: &EntityKey) -> Ordering {
     let pairs = a.values().iter().zip(b.values());
     pairs
         .map(|pair| match pair {

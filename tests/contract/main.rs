@@ -19,6 +19,7 @@ mod outage;
 mod parquet;
 #[path = "../support/postgres.rs"]
 mod postgres;
+mod postgres_only;
 mod properties;
 mod refusals;
 mod rows;

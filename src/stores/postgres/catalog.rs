@@ -1,29 +1,25 @@
-//! The catalog's tables, and the making of views' tables.
+//! The catalog's tables: reading them, and applying a plan. The tables of the views are `tables`'.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use deadpool_postgres::Transaction;
 use serde::de::DeserializeOwned;
-use tokio_postgres::{IsolationLevel, error::SqlState};
+use tokio_postgres::IsolationLevel;
 
-use super::{fault::Fault, pool::Database, values::sql_type};
+use super::{existing, fault::Fault, pool::Database, tables};
 use crate::{
-    catalog::{Catalog, Entity, FeatureView, Field, Plan, TableChange, ViewChange},
-    error::Result,
-    stores::{
-        definition,
-        table::{key_names, name_taken, quoted, quoted_list, revision_conflict, table_name},
-    },
+    catalog::{Action, Catalog, Entity, FeatureService, FeatureView, Plan, ViewChange},
+    error::{Error, Result},
+    stores::{definition, table::revision_conflict},
 };
 
 /// Held while a plan is applied; any number that nobody else takes ("ferrocat").
 const APPLY_LOCK: i64 = 0x6665_7272_6f63_6174;
 
+const READ_REVISION: &str = "SELECT revision FROM ferrocast_catalog";
+
 /// A change of a table waits for its readers, and new readers wait for it: it has to give up soon.
 const TABLE_LOCK_WAIT_MS: u64 = 3_000;
-
-/// Pages are left a fifth empty, so that an update finds room beside the row and touches no index.
-const FILLFACTOR_PERCENT: u8 = 80;
 
 /// Reads the catalog at one moment.
 pub(super) async fn load(database: &Database) -> Result<Catalog> {
@@ -58,13 +54,38 @@ async fn read(transaction: &Transaction<'_>) -> Result<Catalog, Fault> {
             .into_iter()
             .map(|view| (view.name.clone(), Arc::new(view)))
             .collect(),
-        services: std::collections::BTreeMap::new(),
+        services: services(transaction).await?,
     })
 }
 
+async fn services(
+    transaction: &Transaction<'_>,
+) -> Result<BTreeMap<String, BTreeMap<u32, Arc<FeatureService>>>, Fault> {
+    let all: Vec<FeatureService> = definitions(transaction, "ferrocast_feature_services").await?;
+    let mut by_name: BTreeMap<String, BTreeMap<u32, Arc<FeatureService>>> = BTreeMap::new();
+    for service in all {
+        let versions = by_name.entry(service.name.clone()).or_default();
+        versions.insert(service.version, Arc::new(service));
+    }
+    Ok(by_name)
+}
+
+/// Reads the revision alone.
+pub(super) async fn load_revision(database: &Database) -> Result<i64> {
+    let mut lease = database.lease().await?;
+    let asked = async {
+        let client = lease.client()?;
+        let statement = client.prepare_cached(READ_REVISION).await?;
+        let row = client.query_one(&statement, &[]).await?;
+        Ok::<_, Fault>(row.try_get(0)?)
+    };
+    let answer = database.bounded(asked).await;
+    let answer = lease.settle(answer);
+    answer.map_err(|fault| fault.at(database.target()))
+}
+
 async fn revision(transaction: &Transaction<'_>) -> Result<i64, Fault> {
-    let sql = "SELECT revision FROM ferrocast_catalog";
-    let row = transaction.query_one(sql, &[]).await?;
+    let row = transaction.query_one(READ_REVISION, &[]).await?;
     Ok(row.try_get(0)?)
 }
 
@@ -86,8 +107,13 @@ async fn definitions<T: DeserializeOwned>(
 pub(super) async fn apply(database: &Database, plan: &Plan) -> Result<Catalog> {
     let mut lease = database.lease().await?;
     let client = lease.client()?;
+    let bound_ms = database.options().load_timeout.as_millis();
     let work = Box::pin(async {
         let transaction = client.transaction().await?;
+        let bounds = format!(
+            "SET LOCAL statement_timeout = {bound_ms}; SET LOCAL lock_timeout = {TABLE_LOCK_WAIT_MS}"
+        );
+        transaction.batch_execute(&bounds).await?;
         let applied = apply_in(&transaction, plan).await?;
         transaction.commit().await?;
         Ok::<_, Fault>(applied)
@@ -105,9 +131,34 @@ async fn apply_in(transaction: &Transaction<'_>, plan: &Plan) -> Result<Catalog,
     if found != plan.revision {
         return Err(revision_conflict(plan.revision, found).into());
     }
+    check_existing_tables(transaction, plan).await?;
+    for service in &plan.dropped_services {
+        transaction
+            .execute(
+                "DELETE FROM ferrocast_feature_services WHERE name = $1 AND version = $2",
+                &[&service.name, &i64::from(service.version)],
+            )
+            .await?;
+    }
+    for change in &plan.views {
+        apply_view(transaction, change).await?;
+    }
+    for name in &plan.dropped_entities {
+        transaction
+            .execute("DELETE FROM ferrocast_entities WHERE name = $1", &[name])
+            .await?;
+    }
+    write_entities_and_services(transaction, plan).await?;
     transaction
-        .batch_execute(&format!("SET LOCAL lock_timeout = {TABLE_LOCK_WAIT_MS}"))
+        .execute("UPDATE ferrocast_catalog SET revision = revision + 1", &[])
         .await?;
+    read(transaction).await
+}
+
+async fn write_entities_and_services(
+    transaction: &Transaction<'_>,
+    plan: &Plan,
+) -> Result<(), Fault> {
     for entity in &plan.entities {
         transaction
             .execute(
@@ -117,83 +168,60 @@ async fn apply_in(transaction: &Transaction<'_>, plan: &Plan) -> Result<Catalog,
             )
             .await?;
     }
-    for change in &plan.views {
-        apply_view(transaction, change).await?;
-        let view = change.view.as_ref();
+    for service in &plan.services {
         transaction
             .execute(
-                "INSERT INTO ferrocast_feature_views (name, project, definition) VALUES ($1, $2, $3) \
-                 ON CONFLICT (name) DO UPDATE SET definition = excluded.definition, updated_at = now()",
-                &[&view.name, &view.project, &definition::text(view)?],
+                "INSERT INTO ferrocast_feature_services (name, version, project, definition) VALUES ($1, $2, $3, $4) \
+                 ON CONFLICT (name, version) DO UPDATE SET project = excluded.project, definition = excluded.definition, \
+                 updated_at = now()",
+                &[
+                    &service.name,
+                    &i64::from(service.version),
+                    &service.project,
+                    &definition::text(service.as_ref())?,
+                ],
             )
             .await?;
-    }
-    transaction
-        .execute("UPDATE ferrocast_catalog SET revision = revision + 1", &[])
-        .await?;
-    read(transaction).await
-}
-
-async fn apply_view(transaction: &Transaction<'_>, change: &ViewChange) -> Result<(), Fault> {
-    let table = table_name(&change.view);
-    if change.table == TableChange::Create {
-        let made = transaction.batch_execute(&create_table(&change.view)).await;
-        made.map_err(|error| taken(error, &format!("a table {table}")))?;
-    }
-    for field in added(change) {
-        let sql = format!(
-            "ALTER TABLE {} ADD COLUMN {}",
-            quoted(&table),
-            column(field)
-        );
-        let added = transaction.batch_execute(&sql).await;
-        added.map_err(|error| taken(error, &format!("a column {table}.{}", field.name)))?;
     }
     Ok(())
 }
 
-fn taken(error: tokio_postgres::Error, what: &str) -> Fault {
-    let is_taken = error.code().is_some_and(|code| {
-        // A type of the name, because every table has one.
-        *code == SqlState::DUPLICATE_TABLE
-            || *code == SqlState::DUPLICATE_OBJECT
-            || *code == SqlState::DUPLICATE_COLUMN
-    });
-    if is_taken {
-        Fault::Own(name_taken(what).with_source(error))
-    } else {
-        Fault::Driver(error)
+/// Looks at somebody else's tables before anything is changed, so that all that is wrong with them is told at once.
+async fn check_existing_tables(transaction: &Transaction<'_>, plan: &Plan) -> Result<(), Fault> {
+    let mut faults = Vec::new();
+    for change in &plan.views {
+        let Some(table) = &change.view.table else {
+            continue;
+        };
+        if change.action == Action::Drop {
+            continue;
+        }
+        match existing::look_at(transaction.client(), &change.view, table).await {
+            Ok(_) => {}
+            Err(Fault::Own(error)) => faults.push(error.message().to_owned()),
+            Err(fault) => return Err(fault),
+        }
     }
-}
-
-fn column(field: &Field) -> String {
-    format!("{} {}", quoted(&field.name), sql_type(field.value_type))
-}
-
-/// No index but the primary key: updates then touch none.
-fn create_table(view: &FeatureView) -> String {
-    let keys = view
-        .join_keys
-        .iter()
-        .map(|key| format!("{} NOT NULL", column(key)));
-    let times = ["event_timestamp", "created_at"]
-        .into_iter()
-        .map(|name| format!("{name} timestamptz NOT NULL"));
-    let columns: Vec<String> = keys
-        .chain(times)
-        .chain(view.features.iter().map(column))
-        .collect();
-    format!(
-        "CREATE TABLE {} ({}, PRIMARY KEY ({})) WITH (fillfactor = {FILLFACTOR_PERCENT})",
-        quoted(&table_name(view)),
-        columns.join(", "),
-        quoted_list(key_names(view))
-    )
-}
-
-fn added(change: &ViewChange) -> &[Field] {
-    match &change.table {
-        TableChange::Alter { added, .. } => added,
-        _ => &[],
+    if faults.is_empty() {
+        return Ok(());
     }
+    Err(Error::failed_precondition(faults.join("; ")).into())
+}
+
+async fn apply_view(transaction: &Transaction<'_>, change: &ViewChange) -> Result<(), Fault> {
+    tables::apply(transaction, change).await?;
+    let view = change.view.as_ref();
+    if change.action == Action::Drop {
+        let sql = "DELETE FROM ferrocast_feature_views WHERE name = $1";
+        transaction.execute(sql, &[&view.name]).await?;
+        return Ok(());
+    }
+    transaction
+        .execute(
+            "INSERT INTO ferrocast_feature_views (name, project, definition) VALUES ($1, $2, $3) \
+             ON CONFLICT (name) DO UPDATE SET project = excluded.project, definition = excluded.definition, updated_at = now()",
+            &[&view.name, &view.project, &definition::text(view)?],
+        )
+        .await?;
+    Ok(())
 }

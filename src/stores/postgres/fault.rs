@@ -5,7 +5,10 @@ use std::{error::Error as StdError, time::Duration};
 use tokio_postgres::error::{DbError, SqlState};
 
 use super::url::Target;
-use crate::error::{Error, ErrorKind};
+use crate::{
+    catalog::{ExistingTable, FeatureView},
+    error::{Error, ErrorKind},
+};
 
 /// How long something may take, and the setting that says so.
 #[derive(Debug, Clone, Copy)]
@@ -67,18 +70,54 @@ impl Fault {
         matches!(self, Fault::Driver(error) if error.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED))
     }
 
+    /// Whether a statement speaks of tables, columns or types that are not there, or not so.
+    pub(super) fn is_of_schema(&self) -> bool {
+        match self {
+            Fault::Driver(error) => error.code().is_some_and(is_about_schema),
+            Fault::Timeout(_) | Fault::Own(_) => false,
+        }
+    }
+
+    /// The same, but that what is said of the schema becomes what it means for a view.
+    pub(super) fn of(self, view: &FeatureView) -> Fault {
+        if !self.is_of_schema() {
+            return self;
+        }
+        let error = definition_changed(view);
+        Fault::Own(match self {
+            Fault::Driver(cause) => error.with_source(cause),
+            Fault::Timeout(_) | Fault::Own(_) => error,
+        })
+    }
+
     /// The error for the caller of work on one view, whose name goes before what the server says of the values.
-    pub(super) fn at_view(self, target: &Target, view: &str) -> Error {
+    pub(super) fn at_view(self, target: &Target, view: &FeatureView) -> Error {
         let is_of_values = matches!(
             &self,
             Fault::Driver(error) if error.code().is_some_and(is_about_values)
         );
-        let error = self.at(target);
+        let error = self.of(view).at(target);
         if is_of_values {
-            error.within(&format!("feature view \"{view}\""))
+            error.within(&format!("feature view \"{}\"", view.name))
         } else {
             error
         }
+    }
+
+    /// The error for the caller of work on somebody else's table, whose values may not be what its types allow.
+    pub(super) fn at_table(self, target: &Target, table: &ExistingTable) -> Error {
+        if let Fault::Driver(error) = &self
+            && let Some(db) = error.as_db_error()
+            && is_about_values(db.code())
+        {
+            let said = db.message();
+            let sentence = format!(
+                "the table {} holds a value that does not fit: {said}",
+                table.name
+            );
+            return Error::failed_precondition(sentence).with_source(self.at(target));
+        }
+        self.at(target)
     }
 
     /// The error for the caller.
@@ -113,6 +152,24 @@ fn is_going_away(code: &SqlState) -> bool {
 /// server on rows, keys or tables.
 fn is_about_values(code: &SqlState) -> bool {
     matches!(code.code().get(..2), Some("22" | "23" | "54"))
+}
+
+/// A table, column or key that a view has no longer, or a column of another type.
+fn is_about_schema(code: &SqlState) -> bool {
+    *code == SqlState::UNDEFINED_TABLE
+        || *code == SqlState::UNDEFINED_COLUMN
+        || *code == SqlState::UNDEFINED_FUNCTION
+        || *code == SqlState::DATATYPE_MISMATCH
+        || *code == SqlState::INVALID_COLUMN_REFERENCE
+}
+
+/// A server goes on with the catalog that it has read until it reads it anew, which is not long.
+fn definition_changed(view: &FeatureView) -> Error {
+    Error::failed_precondition(format!(
+        "the definition of the feature view \"{}\" has changed since this server read it; try again in a moment, it reads \
+         the definitions anew by itself. Where that does not help, the table of the view is not as it was applied",
+        view.name
+    ))
 }
 
 /// An error that the server has sent.

@@ -1,131 +1,110 @@
-//! Loading: binary COPY into a table that ends with the transaction, then one statement into the view's table.
-
-use std::pin::pin;
+//! Loading: rows, or the result of a query, into a table that ends with the transaction, then one statement into the
+//! view's table.
 
 use deadpool_postgres::Transaction;
-use tokio_postgres::{
-    binary_copy::BinaryCopyInWriter,
-    types::{ToSql, Type},
-};
+use tokio_postgres::Row;
 
 use super::{
     fault::Fault,
     pool::Database,
-    rows::{contention_wait, times},
-    values::{Bound, driver_type, sql_type},
+    query_load,
+    rows::{cell, contention_wait, read_row},
+    sql,
+    stage::{self, STAGE, Staged},
+    values::{Bound, Cell},
+    write::{merge_into, replace},
 };
 use crate::{
     catalog::{FeatureView, ValueType},
     error::Result,
-    features::{Materialization, RowBatches, Value, WriteCounts},
-    stores::table::{
-        check_rows, column_types, key_names, quoted, quoted_list, signed, source_gone, table_name,
-        upsert_tail, value_names,
+    features::{
+        EntityKey, LoadInput, Materialization, MaterializationRecord, Timestamp, Value,
+        WriteCounts, WriteRow,
+    },
+    stores::{
+        feature_times::{FEATURE_TIMES, GENERATION},
+        statements::Statements,
+        table::{
+            column_names, history_name, key_names, quoted, quoted_list, signed, table_name,
+            value_names,
+        },
     },
 };
 
 /// How often the last statement is tried that others got in the way of; the rows need not be sent again.
 const MERGE_ATTEMPTS_MAX: u32 = 4;
 
-/// Loads batches in one transaction.
+/// Rows that are merged in Rust at once.
+const MERGE_ROWS: i32 = 1_000;
+
+/// Memory for the sort of a load, where the server grants less by itself; more than this is sorted on its disk.
+const SORT_BYTES: u32 = 128 << 20;
+
+/// Loads in one transaction.
 pub(super) async fn load(
     database: &Database,
-    view: &FeatureView,
-    batches: RowBatches,
+    statements: &Statements,
+    input: LoadInput,
     note: &Materialization,
 ) -> Result<WriteCounts> {
-    let bound = database.options().load_timeout;
+    let view = &statements.view;
+    let bound_ms = database.options().load_timeout.as_millis();
     let mut lease = database.lease().await?;
     let client = lease.client()?;
     let work = Box::pin(async {
         let mut transaction = client.transaction().await?;
-        transaction
-            .batch_execute(&format!(
-                "SET LOCAL statement_timeout = {}; {}",
-                bound.as_millis(),
-                create_stage(view)
-            ))
-            .await?;
-        let row_count = copy(&transaction, view, batches).await?;
-        let written = merge(&mut transaction, view).await?;
+        let setup = format!(
+            "SET LOCAL statement_timeout = {bound_ms}; \
+             SELECT set_config('work_mem', greatest(pg_size_bytes(current_setting('work_mem')), {SORT_BYTES}) / 1024 || 'kB', true); \
+             {}",
+            stage::create(view)
+        );
+        transaction.batch_execute(&setup).await?;
+        let staged = match input {
+            LoadInput::Rows(batches) => stage::copy(&transaction, view, batches).await?,
+            LoadInput::Query { since } => query_load::fill(&transaction, view, since).await?,
+        };
+        let mut written = upsert(&mut transaction, view, &staged).await?;
+        if written < staged.row_count {
+            written += merge_late(&transaction, statements, &staged).await?;
+        }
+        if view.history {
+            for sql in remember(view, &staged) {
+                transaction.execute(&sql, &[]).await?;
+            }
+        }
         let counts = WriteCounts {
             written,
-            late: row_count - written,
+            late: staged.row_count.saturating_sub(written),
         };
-        write_note(&transaction, note, counts).await?;
+        write_note(&transaction, note, counts, staged.newest).await?;
         transaction.commit().await?;
         Ok(counts)
     });
     let done = database.bounded_as_load(work).await;
     let done = lease.settle(done);
-    done.map_err(|fault| fault.at_view(database.target(), &view.name))
+    done.map_err(|fault| fault.at_view(database.target(), view))
 }
 
-fn create_stage(view: &FeatureView) -> String {
-    let columns: Vec<String> = key_names(view)
-        .chain(value_names(view))
-        .zip(column_types(view))
-        .map(|(name, value_type)| format!("{} {}", quoted(name), sql_type(value_type)))
-        .collect();
-    // The row's number in its source, so that of equally new rows the first is kept. It has a space: no column can be called so.
+/// The newest row of each entity in the stage, as SQL that can stand after FROM, in the order in which other writers lock
+/// rows. Of equally new ones the first.
+fn newest_staged(view: &FeatureView, staged: &Staged) -> String {
+    if staged.is_in_order {
+        return STAGE.to_owned();
+    }
+    let keys = ordered_keys(view);
     format!(
-        "CREATE TEMPORARY TABLE ferrocast_stage (\"row number\" bigint, {}) ON COMMIT DROP",
-        columns.join(", ")
+        "(SELECT DISTINCT ON ({keys}) {} FROM {STAGE} ORDER BY {keys}, event_timestamp DESC, created_at DESC, ctid)",
+        stage::columns(view)
     )
 }
 
-/// Sends the batches as they come; returns how many rows there were.
-async fn copy(
-    transaction: &Transaction<'_>,
-    view: &FeatureView,
-    mut batches: RowBatches,
-) -> Result<u64, Fault> {
-    let sink = transaction
-        .copy_in("COPY ferrocast_stage FROM STDIN BINARY")
-        .await?;
-    let types: Vec<Type> = [ValueType::Int64]
-        .into_iter()
-        .chain(column_types(view))
-        .map(driver_type)
-        .collect();
-    // Dropped before its end, the writer takes the copy back.
-    let mut writer = pin!(BinaryCopyInWriter::new(sink, &types));
-    let mut row_count = 0_u64;
-    loop {
-        let rows = match batches.recv().await {
-            Some(Some(batch)) => batch?,
-            Some(None) => break,
-            None => return Err(source_gone().into()),
-        };
-        check_rows(view, &rows, row_count)?;
-        for write in &rows {
-            let number = Value::Int64(signed(row_count));
-            let times = times(write);
-            let cells = std::iter::once(&number)
-                .chain(write.key.values())
-                .chain(&times)
-                .chain(&write.row.values);
-            let bound: Vec<Bound<'_>> = cells.map(Bound).collect();
-            let bound: Vec<&(dyn ToSql + Sync)> = bound
-                .iter()
-                .map(|value| value as &(dyn ToSql + Sync))
-                .collect();
-            writer.as_mut().write(&bound).await?;
-            row_count += 1;
-        }
-    }
-    writer.finish().await?;
-    Ok(row_count)
-}
-
-/// Upserts the newest row of each entity, in the order in which other writers lock rows; returns how many took effect.
-async fn merge(transaction: &mut Transaction<'_>, view: &FeatureView) -> Result<u64, Fault> {
-    let columns = quoted_list(key_names(view).chain(value_names(view)));
+/// The join keys by bytes, as Rust sorts text, whatever the database's collation.
+fn ordered_keys(view: &FeatureView) -> String {
     let keys: Vec<String> = view
         .join_keys
         .iter()
         .map(|key| match key.value_type {
-            // By bytes, as Rust sorts text, whatever the database's collation.
             ValueType::String => format!("{} COLLATE \"C\"", quoted(&key.name)),
             ValueType::Bool
             | ValueType::Int32
@@ -137,16 +116,26 @@ async fn merge(transaction: &mut Transaction<'_>, view: &FeatureView) -> Result<
             | ValueType::List(_) => quoted(&key.name),
         })
         .collect();
-    let keys = keys.join(", ");
+    keys.join(", ")
+}
+
+/// Writes the rows that take effect as they are, and locks the others; returns how many took effect.
+async fn upsert(
+    transaction: &mut Transaction<'_>,
+    view: &FeatureView,
+    staged: &Staged,
+) -> Result<u64, Fault> {
     let sql = format!(
-        "INSERT INTO {} AS stored ({columns}) SELECT {columns} FROM (\
-         SELECT DISTINCT ON ({keys}) * FROM ferrocast_stage \
-         ORDER BY {keys}, event_timestamp DESC, created_at DESC, \"row number\") AS newest {}",
+        "INSERT INTO {} AS stored ({}) SELECT {}, NULL, {} FROM {} AS newest {}",
         quoted(&table_name(view)),
-        upsert_tail(view)
+        quoted_list(column_names(view)),
+        stage::columns(view),
+        view.generation,
+        newest_staged(view, staged),
+        sql::upsert_tail(view)
     );
     for attempt in 1_u32.. {
-        let savepoint = transaction.savepoint("merge").await?;
+        let savepoint = transaction.savepoint("upsert").await?;
         match savepoint.execute(&sql, &[]).await.map_err(Fault::from) {
             Ok(written) => {
                 savepoint.commit().await?;
@@ -162,24 +151,178 @@ async fn merge(transaction: &mut Transaction<'_>, view: &FeatureView) -> Result<
     Ok(0)
 }
 
+/// Merges late rows into stored ones of which some features are older than the row; returns how many took effect.
+async fn merge_late(
+    transaction: &Transaction<'_>,
+    statements: &Statements,
+    staged: &Staged,
+) -> Result<u64, Fault> {
+    let view = &statements.view;
+    let join = |newest: &str| {
+        format!(
+            "FROM {newest} AS newest JOIN {} AS stored ON {} WHERE {}",
+            quoted(&table_name(view)),
+            sql::same_keys(view, "stored", "newest"),
+            sql::needs_merge(view)
+        )
+    };
+    let any = format!("SELECT EXISTS (SELECT {})", join(STAGE));
+    let is_any: bool = transaction.query_one(&any, &[]).await?.try_get(0)?;
+    if !is_any {
+        return Ok(0);
+    }
+    let columns: Vec<String> = key_names(view)
+        .chain(value_names(view))
+        .map(|name| format!("newest.{}", quoted(name)))
+        .collect();
+    let sql = format!(
+        "SELECT {}, NULL::text, {}, {} {}",
+        columns.join(", "),
+        view.generation,
+        sql::stored_columns(view, "stored"),
+        join(&newest_staged(view, staged))
+    );
+    let statement = transaction.prepare(&sql).await?;
+    let portal = transaction.bind(&statement, &[]).await?;
+    let rewrite = transaction.prepare(&statements.replace).await?;
+    let mut written = 0;
+    loop {
+        let found = transaction.query_portal(&portal, MERGE_ROWS).await?;
+        if found.is_empty() {
+            return Ok(written);
+        }
+        let merged = found
+            .iter()
+            .filter_map(|row| merged_row(view, row).transpose())
+            .collect::<Result<Vec<_>, _>>()?;
+        if !merged.is_empty() {
+            replace(transaction.client(), &rewrite, view, &merged).await?;
+        }
+        written += u64::try_from(merged.len()).unwrap_or(u64::MAX);
+    }
+}
+
+/// A row with what a late one brings; none where it brings nothing.
+fn merged_row(view: &FeatureView, row: &Row) -> Result<Option<WriteRow>, Fault> {
+    let key_count = view.join_keys.len();
+    let mut key = Vec::with_capacity(key_count);
+    for (index, field) in view.join_keys.iter().enumerate() {
+        key.push(cell(row, index, view, &field.name, field.value_type)?);
+    }
+    // Both times and two columns of ours.
+    let row_columns = view.features.len() + 4;
+    let (Some((late, _)), Some((mut stored, generation))) = (
+        read_row(row, key_count, view)?,
+        read_row(row, key_count + row_columns, view)?,
+    ) else {
+        return Ok(None);
+    };
+    let is_changed = merge_into(view, &mut stored, generation, &late)?;
+    let key = EntityKey::new(key)?;
+    Ok(is_changed.then_some(WriteRow { key, row: stored }))
+}
+
+/// The SQL that adds the staged rows to the history, late ones too, but not those that are exactly there. Those that are
+/// there as they were before features were added are added anew with them.
+fn remember(view: &FeatureView, staged: &Staged) -> Vec<String> {
+    let columns = stage::columns(view);
+    let history = quoted(&history_name(view));
+    let same_row = format!(
+        "{} AND kept.event_timestamp = staged.event_timestamp AND kept.created_at = staged.created_at \
+         AND kept.{FEATURE_TIMES} IS NULL",
+        sql::same_keys(view, "kept", "staged")
+    );
+    let (distinct, order) = if staged.is_in_order {
+        (String::new(), String::new())
+    } else {
+        let identity = format!("{}, event_timestamp, created_at", ordered_keys(view));
+        (
+            format!("DISTINCT ON ({identity})"),
+            format!("ORDER BY {identity}, staged.ctid"),
+        )
+    };
+    let mut steps = Vec::new();
+    if sql::newest_addition(view) > 0 {
+        steps.push(format!(
+            "DELETE FROM {history} AS kept USING {STAGE} AS staged WHERE kept.{GENERATION} < {} AND {same_row}",
+            sql::newest_addition(view)
+        ));
+    }
+    steps.push(format!(
+        "INSERT INTO {history} ({}) SELECT {distinct} {columns}, NULL::jsonb, {} FROM {STAGE} AS staged \
+         WHERE NOT EXISTS (SELECT FROM {history} AS kept WHERE {same_row}) {order}",
+        quoted_list(column_names(view)),
+        view.generation,
+    ));
+    steps
+}
+
 async fn write_note(
     transaction: &Transaction<'_>,
     note: &Materialization,
     counts: WriteCounts,
+    newest: Option<Timestamp>,
 ) -> Result<(), Fault> {
+    let newest = newest.map_or(Value::Null, Value::Timestamp);
     transaction
         .execute(
-            "INSERT INTO ferrocast_materializations (view, source, digest, rows_written, rows_late) \
-             VALUES ($1, $2, $3, $4, $5) ON CONFLICT (view, source) DO UPDATE SET digest = excluded.digest, \
-             rows_written = excluded.rows_written, rows_late = excluded.rows_late, finished_at = now()",
+            "INSERT INTO ferrocast_materializations AS known \
+             (view, source, digest, rows_written, rows_late, watermark, finished_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp()) ON CONFLICT (view, source) DO UPDATE SET \
+             digest = excluded.digest, rows_written = excluded.rows_written, rows_late = excluded.rows_late, \
+             watermark = greatest(known.watermark, excluded.watermark), finished_at = excluded.finished_at",
             &[
                 &note.view,
                 &note.source,
                 &note.digest,
                 &signed(counts.written),
                 &signed(counts.late),
+                &Bound(&newest),
             ],
         )
         .await?;
     Ok(())
+}
+
+/// What was loaded into a view, by source.
+pub(super) async fn records(database: &Database, view: &str) -> Result<Vec<MaterializationRecord>> {
+    let mut lease = database.lease().await?;
+    let asked = async {
+        let client = lease.client()?;
+        let sql = "SELECT source, digest, rows_written, rows_late, watermark, finished_at \
+                   FROM ferrocast_materializations WHERE view = $1 ORDER BY source COLLATE \"C\"";
+        let statement = client.prepare_cached(sql).await?;
+        let found = client.query(&statement, &[&view]).await?;
+        found.iter().map(|row| record(view, row)).collect()
+    };
+    let answer = database.bounded::<Vec<_>, Fault>(asked).await;
+    let answer = lease.settle(answer);
+    answer.map_err(|fault| fault.at(database.target()))
+}
+
+fn record(view: &str, row: &Row) -> Result<MaterializationRecord, Fault> {
+    let count = |index| {
+        let count: i64 = row.try_get(index)?;
+        Ok::<_, Fault>(u64::try_from(count).unwrap_or_default())
+    };
+    let time = |index| {
+        let Cell(value) = row.try_get(index)?;
+        Ok::<_, Fault>(match value {
+            Value::Timestamp(time) => Some(time),
+            _ => None,
+        })
+    };
+    Ok(MaterializationRecord {
+        note: Materialization {
+            view: view.to_owned(),
+            source: row.try_get(0)?,
+            digest: row.try_get(1)?,
+        },
+        counts: WriteCounts {
+            written: count(2)?,
+            late: count(3)?,
+        },
+        watermark: time(4)?,
+        finished_at: time(5)?.unwrap_or(Timestamp::EPOCH),
+    })
 }

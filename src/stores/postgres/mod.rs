@@ -3,21 +3,32 @@
 //! A view is a table `fv_<view>` in the first schema of the connection's `search_path`. One prepared statement reads any
 //! number of rows, one writes them. Every wait has a bound and a name in `DatabaseOptions`.
 
+mod arrays;
 mod catalog;
+mod columns;
+mod delete;
+mod existing;
 mod fault;
 mod lease;
 mod load;
 mod pool;
+mod query_load;
 mod rows;
+mod scan;
+mod sql;
+mod stage;
+mod tables;
 mod tls;
 mod url;
 mod values;
+mod write;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
 use self::{
+    existing::ExistingTables,
     fault::Fault,
     pool::{Database, LoneClient},
 };
@@ -25,7 +36,7 @@ use super::{
     DatabaseOptions,
     migrations::{self, HISTORY_TABLE},
     statements::StatementCache,
-    table::{check_keys, check_rows},
+    table::{check_keys, check_rows, history_name, no_history, table_name},
 };
 use crate::{
     catalog::{Catalog, CatalogStore, FeatureView, Plan},
@@ -43,6 +54,7 @@ const MIGRATE_LOCK: i64 = 0x6665_7272_6f63_6173;
 pub struct PostgresStore {
     database: Database,
     statements: StatementCache,
+    existing: ExistingTables,
 }
 
 /// Checks what a URL says, without connecting.
@@ -59,7 +71,8 @@ impl PostgresStore {
     pub async fn connect(options: &DatabaseOptions) -> Result<PostgresStore> {
         let store = PostgresStore {
             database: Database::new(options)?,
-            statements: StatementCache::new(rows::build_statements),
+            statements: StatementCache::new(sql::build_statements),
+            existing: ExistingTables::default(),
         };
         store.ping().await?;
         Ok(store)
@@ -135,15 +148,21 @@ async fn migrate(lone: &mut LoneClient, bound: Duration) -> Result<Vec<String>, 
 impl OnlineStore for PostgresStore {
     async fn read(&self, view: &FeatureView, keys: &[EntityKey]) -> Result<Vec<Option<StoredRow>>> {
         check_keys(view, keys)?;
-        rows::read(&self.database, &self.statements.of(view), keys).await
+        if let Some(table) = &view.table {
+            return self.existing.read(&self.database, view, table, keys).await;
+        }
+        let read = &self.statements.of(view).read;
+        let found = rows::read(&self.database, view, read, keys).await;
+        found.map_err(|fault| fault.at_view(self.database.target(), view))
     }
 
     async fn write(&self, view: &FeatureView, rows: Vec<WriteRow>) -> Result<WriteCounts> {
+        view.check_writable()?;
         check_rows(view, &rows, 0)?;
         if rows.is_empty() {
             return Ok(WriteCounts::default());
         }
-        rows::write(&self.database, &self.statements.of(view), rows).await
+        write::write(&self.database, &self.statements.of(view), rows).await
     }
 
     async fn load(
@@ -152,22 +171,33 @@ impl OnlineStore for PostgresStore {
         input: LoadInput,
         note: &Materialization,
     ) -> Result<WriteCounts> {
-        let LoadInput::Rows(batches) = input else {
-            return Err(crate::error::Error::internal("not yet"));
+        view.check_writable()?;
+        load::load(&self.database, &self.statements.of(view), input, note).await
+    }
+
+    async fn materializations(&self, view: &str) -> Result<Vec<MaterializationRecord>> {
+        load::records(&self.database, view).await
+    }
+
+    async fn delete(&self, views: &[Arc<FeatureView>], key: &EntityKey) -> Result<u64> {
+        for view in views {
+            view.check_writable()?;
+            check_keys(view, std::slice::from_ref(key))?;
+        }
+        delete::delete(&self.database, views, key).await
+    }
+
+    async fn scan(&self, view: &FeatureView, scan: Scan, sink: RowSink) -> Result<()> {
+        let sql = match &view.table {
+            Some(table) => {
+                let known = self.existing.sql(&self.database, view, table).await?;
+                known.scan(scan.history)
+            }
+            None if scan.history && !view.history => return Err(no_history(view)),
+            None if scan.history => sql::scan(view, &history_name(view)),
+            None => sql::scan(view, &table_name(view)),
         };
-        load::load(&self.database, view, batches, note).await
-    }
-
-    async fn materializations(&self, _: &str) -> Result<Vec<MaterializationRecord>> {
-        Err(crate::error::Error::internal("not yet"))
-    }
-
-    async fn delete(&self, _: &[std::sync::Arc<FeatureView>], _: &EntityKey) -> Result<u64> {
-        Err(crate::error::Error::internal("not yet"))
-    }
-
-    async fn scan(&self, _: &FeatureView, _: Scan, _: RowSink) -> Result<()> {
-        Err(crate::error::Error::internal("not yet"))
+        scan::scan(&self.database, view, &sql, scan.since, sink).await
     }
 
     async fn ping(&self) -> Result<()> {
@@ -186,7 +216,7 @@ impl CatalogStore for PostgresStore {
     }
 
     async fn catalog_revision(&self) -> Result<i64> {
-        Err(crate::error::Error::internal("not yet"))
+        catalog::load_revision(&self.database).await
     }
 
     async fn apply_plan(&self, plan: &Plan) -> Result<Catalog> {

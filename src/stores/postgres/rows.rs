@@ -1,4 +1,4 @@
-//! Rows of a view's table: reading by key in one statement, conditional upserts in one statement.
+//! Rows of a view's table: reading by key in one statement; rows as parameters.
 
 use std::time::Duration;
 
@@ -8,78 +8,37 @@ use tokio_postgres::{Row, types::ToSql};
 use super::{
     fault::Fault,
     pool::Database,
-    values::{Bound, Cell, sql_type},
+    values::{Bound, Cell},
 };
 use crate::{
     catalog::{FeatureView, ValueType},
     error::Result,
-    features::{EntityKey, StoredRow, Timestamp, Value, WriteCounts, WriteRow},
+    features::{EntityKey, RowTime, StoredRow, Timestamp, Value, WriteRow},
     stores::{
-        statements::Statements,
-        table::{
-            column_types, combined, is_storable, key_names, quoted, quoted_list, table_name,
-            unfit_cell, upsert_tail, value_names,
-        },
+        feature_times,
+        table::{is_storable, table_name, unfit_cell},
     },
 };
 
 /// How often a statement is tried that others got in the way of, or that met a connection gone dead.
-const ATTEMPTS_MAX: u32 = 4;
+pub(super) const ATTEMPTS_MAX: u32 = 4;
 
 /// After each failed attempt the wait grows by this, so that whoever was let through has got on by then.
 const CONTENTION_WAIT: Duration = Duration::from_millis(10);
 
-/// The SQL of a view.
-pub(super) fn build_statements(view: &FeatureView) -> Statements {
-    let table = quoted(&table_name(view));
-    let arrays = |types: &mut dyn Iterator<Item = ValueType>| {
-        let parameters = types
-            .enumerate()
-            .map(|(index, value_type)| format!("${}::{}[]", index + 1, sql_type(value_type)));
-        parameters.collect::<Vec<_>>().join(", ")
-    };
-    let selected: Vec<String> = value_names(view)
-        .map(|name| format!("stored.{}", quoted(name)))
-        .collect();
-    let aliases: Vec<String> = (0..view.join_keys.len())
-        .map(|index| format!("k{index}"))
-        .collect();
-    let conditions: Vec<String> = key_names(view)
-        .zip(&aliases)
-        .map(|(name, alias)| format!("stored.{} = asked.{alias}", quoted(name)))
-        .collect();
-    Statements {
-        view: view.clone(),
-        read: format!(
-            "SELECT {} FROM unnest({}) WITH ORDINALITY AS asked({}, n) LEFT JOIN {table} AS stored ON {} ORDER BY asked.n",
-            selected.join(", "),
-            arrays(&mut view.join_keys.iter().map(|key| key.value_type)),
-            aliases.join(", "),
-            conditions.join(" AND ")
-        ),
-        write: format!(
-            "INSERT INTO {table} AS stored ({}) SELECT * FROM unnest({}) {}",
-            quoted_list(key_names(view).chain(value_names(view))),
-            arrays(&mut column_types(view)),
-            upsert_tail(view)
-        ),
-        replace: String::new(),
-        history: Vec::new(),
-    }
-}
-
-/// Reads rows in the order of the keys.
+/// Reads rows in the order of the keys, by SQL whose parameters are theirs, an array a join key.
 pub(super) async fn read(
     database: &Database,
-    statements: &Statements,
+    view: &FeatureView,
+    sql: &str,
     keys: &[EntityKey],
-) -> Result<Vec<Option<StoredRow>>> {
+) -> Result<Vec<Option<StoredRow>>, Fault> {
     // Postgres refuses a NUL character in a parameter, and can hold no row that has one.
     let asked: Vec<&EntityKey> = keys.iter().filter(|key| is_storable(key)).collect();
     let mut found = if asked.is_empty() {
         Vec::new()
     } else {
-        read_storable(database, statements, &asked).await?
+        read_storable(database, view, sql, &asked).await?
     }
     .into_iter();
     Ok(keys
@@ -90,21 +49,22 @@ pub(super) async fn read(
 
 async fn read_storable(
     database: &Database,
-    statements: &Statements,
+    view: &FeatureView,
+    sql: &str,
     keys: &[&EntityKey],
-) -> Result<Vec<Option<StoredRow>>> {
+) -> Result<Vec<Option<StoredRow>>, Fault> {
     let columns = transposed(keys.iter().map(|key| key.values().iter()));
     for attempt in 1_u32.. {
         let mut lease = database.lease().await?;
-        let asked = query(lease.client()?, &statements.read, &columns);
+        let asked = query(lease.client()?, sql, &columns);
         let answer = database.bounded(asked).await;
         match lease.settle(answer) {
             Ok(rows) => {
                 return rows
                     .iter()
-                    .map(|row| read_row(row, &statements.view))
-                    .collect::<Result<_, Fault>>()
-                    .map_err(|fault| fault.at(database.target()));
+                    .map(|row| read_row(row, 0, view))
+                    .map(|read| read.map(|found| found.map(|(row, _)| row)))
+                    .collect();
             }
             Err(fault) => {
                 // Reading twice does no harm, so a connection that the server has closed is not the caller's concern.
@@ -112,7 +72,7 @@ async fn read_storable(
                     fault.is_of_connection() || fault.is_of_plan() || fault.is_contention();
                 let is_timeout = matches!(fault, Fault::Timeout(_));
                 if !is_worth_it || is_timeout || attempt >= ATTEMPTS_MAX {
-                    return Err(fault.at(database.target()));
+                    return Err(fault);
                 }
             }
         }
@@ -129,111 +89,106 @@ async fn query(
     client.query(&statement, &parameters(columns)).await
 }
 
-fn read_row(row: &Row, view: &FeatureView) -> Result<Option<StoredRow>, Fault> {
-    let Cell(Value::Timestamp(event_timestamp)) = cell(row, 0, view, "event_timestamp")? else {
+/// A stored row whose columns begin at `first`, with the generation that it was written in; none where an outer join
+/// found no row.
+pub(super) fn read_row(
+    row: &Row,
+    first: usize,
+    view: &FeatureView,
+) -> Result<Option<(StoredRow, u32)>, Fault> {
+    let time = |index, name| match cell(row, index, view, name, ValueType::Timestamp) {
+        Ok(Value::Timestamp(timestamp)) => Ok(Some(timestamp)),
+        Ok(_) => Ok(None),
+        Err(fault) => Err(fault),
+    };
+    let Some(event_timestamp) = time(first, "event_timestamp")? else {
         return Ok(None);
     };
-    let created_at = match cell(row, 1, view, "created_at")? {
-        Cell(Value::Timestamp(created_at)) => created_at,
-        Cell(_) => Timestamp::EPOCH,
+    let own = RowTime {
+        event_timestamp,
+        created_at: time(first + 1, "created_at")?.unwrap_or(Timestamp::EPOCH),
     };
     let mut values = Vec::with_capacity(view.features.len());
     for (index, field) in view.features.iter().enumerate() {
-        let Cell(value) = cell(row, index + 2, view, &field.name)?;
-        if !value.fits(field.value_type) {
-            return Err(unfit_cell(&table_name(view), &field.name, field.value_type).into());
-        }
-        values.push(value);
+        let index = first + 2 + index;
+        values.push(cell(row, index, view, &field.name, field.value_type)?);
     }
-    Ok(Some(StoredRow {
-        event_timestamp,
-        created_at,
-        values,
-        feature_times: None,
+    let after = first + 2 + view.features.len();
+    let text: Option<&str> = row.try_get(after)?;
+    let generation: i32 = row.try_get(after + 1)?;
+    let generation = u32::try_from(generation).unwrap_or_default();
+    let stored = StoredRow {
+        feature_times: feature_times::decode(view, own, text, generation)?,
+        ..StoredRow::whole(own, values)
+    };
+    Ok(Some((stored, generation)))
+}
+
+/// A value of a column of the view, or why it is none of the column's type.
+pub(super) fn cell(
+    row: &Row,
+    index: usize,
+    view: &FeatureView,
+    name: &str,
+    value_type: ValueType,
+) -> Result<Value, Fault> {
+    let unfit = || match &view.table {
+        Some(table) => unfit_cell(&table.name, table.column(name), value_type),
+        None => unfit_cell(&table_name(view), name, value_type),
+    };
+    match row.try_get(index) {
+        Ok(Cell(value)) if value.fits(value_type) => Ok(value),
+        Ok(Cell(_)) => Err(unfit().into()),
+        Err(error) => Err(unfit().with_source(error).into()),
+    }
+}
+
+/// What a row brings beside its key and its features, as values: both times, and those of its features.
+pub(super) struct Times {
+    row: [Value; 2],
+    features: Value,
+}
+
+impl Times {
+    /// The times of a row.
+    pub(super) fn of(view: &FeatureView, write: &WriteRow) -> Result<Times> {
+        let features = feature_times::encode(view, &write.row)?;
+        Ok(Times {
+            row: [
+                Value::Timestamp(write.row.event_timestamp),
+                Value::Timestamp(write.row.created_at),
+            ],
+            features: features.map_or(Value::Null, Value::String),
+        })
+    }
+}
+
+/// Rows with their times as the parameters that `sql` speaks of as `asked`.
+pub(super) fn asked<'a>(rows: impl Iterator<Item = (&'a WriteRow, &'a Times)>) -> Columns<'a> {
+    transposed(rows.map(|(write, times)| {
+        let key = write.key.values().iter();
+        key.chain(&times.row)
+            .chain(&write.row.values)
+            .chain([&times.features])
     }))
 }
 
-fn cell(row: &Row, index: usize, view: &FeatureView, name: &str) -> Result<Cell, Fault> {
-    row.try_get(index).map_err(|error| {
-        let value_type = view
-            .feature_index(name)
-            .and_then(|position| view.features.get(position))
-            .map_or(ValueType::Timestamp, |field| field.value_type);
-        Fault::Own(unfit_cell(&table_name(view), name, value_type).with_source(error))
-    })
-}
+/// Columns of values, one an array parameter.
+pub(super) type Columns<'a> = Vec<Vec<Bound<'a>>>;
 
-/// Writes checked rows in one statement.
-pub(super) async fn write(
-    database: &Database,
-    statements: &Statements,
-    rows: Vec<WriteRow>,
-) -> Result<WriteCounts> {
-    let row_count = u64::try_from(rows.len()).unwrap_or(u64::MAX);
-    let rows: Vec<WriteRow> = combined(rows).into_iter().map(|c| c.write).collect();
-    let times: Vec<[Value; 2]> = rows.iter().map(times).collect();
-    let cells = rows.iter().zip(&times);
-    let columns = transposed(cells.map(|(write, times)| {
-        let key = write.key.values().iter();
-        key.chain(times).chain(&write.row.values)
-    }));
-    for attempt in 1_u32.. {
-        let mut lease = database.lease().await?;
-        let work = execute(lease.client()?, &statements.write, &columns);
-        let done = database.bounded(work).await;
-        match lease.settle(done) {
-            Ok(written) => {
-                return Ok(WriteCounts {
-                    written,
-                    late: row_count - written,
-                });
-            }
-            Err(fault) => {
-                let is_undone = fault.is_contention() || fault.is_of_plan();
-                if !is_undone || attempt >= ATTEMPTS_MAX {
-                    return Err(fault.at_view(database.target(), &statements.view.name));
-                }
-                contention_wait(attempt).await;
-            }
-        }
-    }
-    Ok(WriteCounts::default())
-}
-
-/// Waits before the next attempt, longer each time.
-pub(super) async fn contention_wait(attempt: u32) {
-    tokio::time::sleep(CONTENTION_WAIT * attempt).await;
-}
-
-/// Both times of a row, as values.
-pub(super) fn times(write: &WriteRow) -> [Value; 2] {
-    [
-        Value::Timestamp(write.row.event_timestamp),
-        Value::Timestamp(write.row.created_at),
-    ]
-}
-
-async fn execute(
-    client: &ClientWrapper,
-    sql: &str,
-    columns: &[Vec<Bound<'_>>],
-) -> Result<u64, tokio_postgres::Error> {
-    let statement = client.prepare_cached(sql).await?;
-    client.execute(&statement, &parameters(columns)).await
-}
-
-fn parameters<'a>(columns: &'a [Vec<Bound<'a>>]) -> Vec<&'a (dyn ToSql + Sync)> {
+/// The columns as the driver takes them.
+pub(super) fn parameters<'a>(columns: &'a [Vec<Bound<'a>>]) -> Vec<&'a (dyn ToSql + Sync)> {
     columns
         .iter()
         .map(|column| column as &(dyn ToSql + Sync))
         .collect()
 }
 
-/// Rows of values as columns of values, one an array parameter.
-fn transposed<'a, R: Iterator<Item = &'a Value>>(
+/// Rows of values as columns of values.
+pub(super) fn transposed<'a, R: Iterator<Item = &'a Value>>(
     rows: impl Iterator<Item = R>,
-) -> Vec<Vec<Bound<'a>>> {
-    let mut columns: Vec<Vec<Bound<'a>>> = Vec::new();
+) -> Columns<'a> {
+    let mut columns: Columns<'a> = Vec::new();
     for row in rows {
         for (index, value) in row.enumerate() {
             match columns.get_mut(index) {
@@ -243,4 +198,9 @@ fn transposed<'a, R: Iterator<Item = &'a Value>>(
         }
     }
     columns
+}
+
+/// Waits before the next attempt, longer each time.
+pub(super) async fn contention_wait(attempt: u32) {
+    tokio::time::sleep(CONTENTION_WAIT * attempt).await;
 }

@@ -1,0 +1,84 @@
+//! Going through the rows of a view, as of one moment, some at a time.
+
+use deadpool_postgres::Transaction;
+use tokio_postgres::{IsolationLevel, Row};
+
+use super::{
+    fault::Fault,
+    pool::Database,
+    rows::{cell, read_row},
+    values::Bound,
+};
+use crate::{
+    catalog::FeatureView,
+    error::Result,
+    features::{EntityKey, RowSink, Timestamp, Value, WriteRow},
+};
+
+/// Rows that are asked for, and handed on, at once.
+const BATCH_ROWS: i32 = 1_000;
+
+/// Sends the rows of a query of `sql` or `existing` until they or the receiver end.
+pub(super) async fn scan(
+    database: &Database,
+    view: &FeatureView,
+    sql: &str,
+    since: Option<Timestamp>,
+    sink: RowSink,
+) -> Result<()> {
+    let mut lease = database.lease().await?;
+    let client = lease.client()?;
+    let work = Box::pin(async {
+        let transaction = client
+            .build_transaction()
+            .isolation_level(IsolationLevel::RepeatableRead)
+            .read_only(true)
+            .start()
+            .await?;
+        send_rows(&transaction, view, sql, since, &sink).await?;
+        transaction.rollback().await?;
+        Ok::<_, Fault>(())
+    });
+    let done = database.bounded_as_load(work).await;
+    let done = lease.settle(done);
+    done.map_err(|fault| fault.at_view(database.target(), view))
+}
+
+async fn send_rows(
+    transaction: &Transaction<'_>,
+    view: &FeatureView,
+    sql: &str,
+    since: Option<Timestamp>,
+    sink: &RowSink,
+) -> Result<(), Fault> {
+    let since = since.map_or(Value::Null, Value::Timestamp);
+    let statement = transaction.prepare(sql).await?;
+    let portal = transaction.bind(&statement, &[&Bound(&since)]).await?;
+    loop {
+        let found = transaction.query_portal(&portal, BATCH_ROWS).await?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        let batch = found
+            .iter()
+            .filter_map(|row| write_row(row, view).transpose())
+            .collect::<Result<Vec<_>, _>>()?;
+        if sink.send(batch).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+fn write_row(row: &Row, view: &FeatureView) -> Result<Option<WriteRow>, Fault> {
+    let mut values = Vec::with_capacity(view.join_keys.len());
+    for (index, key) in view.join_keys.iter().enumerate() {
+        values.push(cell(row, index, view, &key.name, key.value_type)?);
+    }
+    let Some((stored, _)) = read_row(row, view.join_keys.len(), view)? else {
+        return Ok(None);
+    };
+    Ok(Some(WriteRow {
+        key: EntityKey::new(values)?,
+        row: stored,
+    }))
+}
