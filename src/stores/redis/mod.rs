@@ -199,9 +199,8 @@ impl RedisStore {
         for key in keys {
             command.arg(self.keys.row(view, key));
         }
-        let mut answers = match self.run(&command).await? {
-            Answer::Array(answers) => answers,
-            _ => return Err(self.nonsense("MGET")),
+        let Answer::Array(mut answers) = self.run(&command).await? else {
+            return Err(self.nonsense("MGET"));
         };
         let is_filled = match marker {
             Some(_) if answers.is_empty() => false,
