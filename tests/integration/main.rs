@@ -21,5 +21,7 @@ mod rest;
 mod scores;
 mod support;
 
+#[path = "../support/guard.rs"]
+mod guard;
 #[path = "../support/postgres.rs"]
 mod postgres;
