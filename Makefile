@@ -34,6 +34,7 @@ test: test-rust test-python ## Runs all tests; starts and stops the servers that
 
 test-rust: runtime
 	@scripts/postgres.sh
+	@scripts/redis.sh
 	$(CARGO) test --workspace --locked
 
 test-python:

@@ -18,6 +18,9 @@ pub fn banner(server: &Server) -> String {
     if let Some(http) = server.http_addr() {
         let _ = writeln!(text, "  REST   http://{http}   (docs, OpenAPI)");
     }
+    if let Some(redis) = server.redis_address() {
+        let _ = writeln!(text, "  Redis  {redis}   (features are read from it)");
+    }
     for model in server.models().values() {
         let _ = writeln!(text, "  model  {}", describe(model));
     }

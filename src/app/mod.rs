@@ -2,21 +2,26 @@
 //! together.
 
 mod banner;
+mod catalog_watch;
 mod listener;
 mod server;
 
 use std::{path::Path, sync::Arc};
 
+use tokio::{sync::Semaphore, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
 
+use self::catalog_watch::CatalogWatch;
 use crate::{
     catalog::{Catalog, CatalogHandle, CatalogStore},
-    config::{Config, DatabaseConfig, LimitsConfig},
+    config::{CacheConfig, Config, DatabaseConfig, LimitsConfig, OnlineConfig},
     error::{Error, Result, Violation},
-    features::OnlineStore,
+    features::{CacheBounds, CachedStore, Materializer, OnlineStore},
     grpc::{
-        DESCRIPTOR_SET, FeatureApi, ModelApi, PredictionApi, RequestLimits,
+        DESCRIPTOR_SET, FeatureApi, Loads, ModelApi, PredictionApi, RequestLimits, Scans,
+        StreamBounds,
         pb::{
             feature_service_server::FeatureServiceServer, model_service_server::ModelServiceServer,
             prediction_service_server::PredictionServiceServer,
@@ -27,19 +32,25 @@ use crate::{
     },
     middleware::{self, Bounds},
     runtimes::onnx::OnnxLoader,
-    stores::{self, DatabaseOptions, Store},
+    sources::FileSources,
+    stores::{self, DatabaseOptions, OnlineOptions, Store},
     telemetry,
+    training_sets::{TrainingSetMaker, TrainingSetOptions},
 };
 
 pub use banner::banner;
 pub use server::Server;
 
-/// What is wrong with settings that only those who use them can read: the log filter, the database's URL, the gateway's
-/// aliases and origins.
+/// What is wrong with settings that only those who use them can read: the log filter, the URLs of database and Redis, the
+/// gateway's aliases and origins.
 pub fn settings_faults(config: &Config) -> Vec<Violation> {
     let checked = [
         ("telemetry.log_filter", telemetry::check(&config.telemetry)),
         ("database.url", stores::check_url(&config.database.url)),
+        (
+            "online.redis_urls",
+            online_options(config).map_or(Ok(()), |online| stores::check_online(&online)),
+        ),
     ];
     let faults = checked.into_iter().filter_map(|(field, checked)| {
         let description = checked.err()?.message().to_owned();
@@ -51,12 +62,16 @@ pub fn settings_faults(config: &Config) -> Vec<Violation> {
         .collect()
 }
 
-/// Opens the store that the configuration names.
+/// Opens the store that the configuration names, with the Redis before it where one is set.
 ///
 /// # Errors
 /// `Unavailable` where the database is away; `FailedPrecondition` where it cannot be used as it is.
 pub async fn open_store(config: &Config) -> Result<Arc<Store>> {
-    stores::open(&database_options(&config.database)).await
+    let database = database_options(&config.database);
+    match online_options(config) {
+        Some(online) => stores::open_with_redis(&database, &online).await,
+        None => stores::open(&database).await,
+    }
 }
 
 /// Whether the configuration names an embedded store that no command has made yet.
@@ -77,6 +92,26 @@ fn database_options(database: &DatabaseConfig) -> DatabaseOptions {
     options.statement_timeout = database.statement_max;
     options.load_timeout = database.load_max;
     options
+}
+
+/// How Redis is used; none where features are read from the database.
+fn online_options(config: &Config) -> Option<OnlineOptions> {
+    let online: &OnlineConfig = &config.online;
+    if online.redis_urls.is_empty() {
+        return None;
+    }
+    let mut options = OnlineOptions::new(online.redis_urls.clone());
+    options.cluster = online.redis_cluster;
+    options.ca_file.clone_from(&online.ca_file);
+    options.key_prefix.clone_from(&online.key_prefix);
+    options.connections_max = online.connections_max;
+    options.pipeline_max = online.pipeline_max;
+    options.connect_timeout = online.connect_max;
+    options.command_timeout = online.command_max;
+    options.probe_interval = online.probe_interval;
+    // A load or a refill that read a row before it was deleted brings it at its end at the latest.
+    options.deleted_for = config.database.load_max * 2;
+    Some(options)
 }
 
 /// Brings the schema up to date, or checks that it is, as the configuration says.
@@ -144,7 +179,7 @@ impl App {
         })
     }
 
-    /// The services with everything around them, as the listener and the gateway call them.
+    /// The services with everything around them, as the listener and the gateway call them. Streams end with `stopping`.
     ///
     /// # Errors
     /// `Internal` where the descriptors do not decode.
@@ -152,8 +187,9 @@ impl App {
         &self,
         config: &Config,
         health: HealthServer<impl Health>,
+        stopping: CancellationToken,
     ) -> Result<Routes> {
-        let online: Arc<dyn OnlineStore> = self.store.clone();
+        let online = cached(self.store.clone(), &config.cache);
         let catalog_store: Arc<dyn CatalogStore> = self.store.clone();
         let limits = request_limits(&config.limits);
         let bytes_max = config.server.message_bytes_max;
@@ -161,7 +197,25 @@ impl App {
             catalog: Arc::clone(&self.catalog),
             catalog_store,
             store: Arc::clone(&online),
+            training_sets: Arc::new(training_set_maker(
+                config,
+                self.store.clone(),
+                FileSources::within_repository(config),
+            )),
             limits,
+            stream: StreamBounds {
+                idle_max: config.server.stream_idle_max,
+                stopping,
+            },
+            loads: Loads {
+                // Whoever may apply definitions from the network would otherwise read any file of this machine.
+                materializer: Materializer::new(
+                    Arc::clone(&online),
+                    Arc::new(FileSources::within_repository(config)),
+                ),
+                places: Arc::new(Semaphore::new(config.limits.materializations_max)),
+            },
+            scans: Scans::default(),
         };
         let predictions = PredictionApi {
             predictor: Predictor {
@@ -192,9 +246,53 @@ impl App {
         Arc::clone(&self.store)
     }
 
+    /// Follows what other processes apply.
+    pub(crate) fn watch_catalog(&self, config: &Config, stop: CancellationToken) -> JoinHandle<()> {
+        let watch = CatalogWatch {
+            config: config.clone(),
+            store: Arc::clone(&self.store),
+            catalog: Arc::clone(&self.catalog),
+            models: Arc::clone(&self.models),
+        };
+        tokio::spawn(watch.run(config.database.catalog_interval, stop))
+    }
+
     pub(crate) fn models(&self) -> Arc<Models> {
         self.models.snapshot()
     }
+}
+
+/// What makes training sets for the command line, whose user is trusted with this machine's files.
+pub fn training_sets(config: &Config, store: Arc<Store>) -> TrainingSetMaker {
+    training_set_maker(config, store, FileSources::of_repository(config))
+}
+
+fn training_set_maker(
+    config: &Config,
+    store: Arc<Store>,
+    sources: FileSources,
+) -> TrainingSetMaker {
+    let historical = &config.historical;
+    let options = TrainingSetOptions {
+        program: historical.program.clone(),
+        memory_bytes_max: historical.memory_bytes_max,
+        work_dir: historical.work_dir.clone(),
+        joins_max: historical.joins_max,
+        timeout: historical.join_max,
+    };
+    TrainingSetMaker::new(store, Arc::new(sources), options)
+}
+
+/// The store, with a cache before it where the configuration asks for one.
+fn cached(store: Arc<dyn OnlineStore>, cache: &CacheConfig) -> Arc<dyn OnlineStore> {
+    if cache.bytes_max == 0 {
+        return store;
+    }
+    let bounds = CacheBounds {
+        bytes_max: u64::try_from(cache.bytes_max).unwrap_or(u64::MAX),
+        age_max: cache.age_max,
+    };
+    Arc::new(CachedStore::new(store, bounds))
 }
 
 fn request_limits(limits: &LimitsConfig) -> RequestLimits {

@@ -36,10 +36,11 @@ const STREAMS_PER_CONNECTION_MAX: u32 = 1_024;
 pub struct Server {
     grpc_addr: SocketAddr,
     http_addr: Option<SocketAddr>,
+    redis_address: Option<String>,
     models: Arc<Models>,
     health: HealthReporter,
     stop: CancellationToken,
-    /// Ends the watch on the store, before health says NOT_SERVING for good.
+    /// Ends the watches on the store and its catalog, before health says NOT_SERVING for good.
     watch: CancellationToken,
     broke_off: CancellationToken,
     connections_max: usize,
@@ -64,14 +65,16 @@ impl Server {
         let app = App::build(config).await?;
         let (health, health_service) = tonic_health::server::health_reporter();
         set_health(&health, ServingStatus::NotServing).await;
-        let routes = app.routes(config, health_service)?;
+        let stop = CancellationToken::new();
+        let routes = app.routes(config, health_service, stop.clone())?;
 
         let mut server = Server {
             grpc_addr: local_addr(&grpc)?,
             http_addr: http.as_ref().map(local_addr).transpose()?,
+            redis_address: app.store().redis_address().map(str::to_owned),
             models: app.models(),
             health,
-            stop: CancellationToken::new(),
+            stop,
             watch: CancellationToken::new(),
             broke_off: CancellationToken::new(),
             connections_max: config.server.connections_max,
@@ -87,6 +90,8 @@ impl Server {
         server.serve_grpc(grpc, routes);
         set_health(&server.health, ServingStatus::Serving).await;
         server.watch_store(app.store(), config.server.health_interval);
+        let watch = app.watch_catalog(config, server.watch.clone());
+        server.tasks.push(watch);
         Ok(server)
     }
 
@@ -98,6 +103,11 @@ impl Server {
     /// Where REST is served.
     pub fn http_addr(&self) -> Option<SocketAddr> {
         self.http_addr
+    }
+
+    /// The Redis that features are read from, as host and port.
+    pub fn redis_address(&self) -> Option<&str> {
+        self.redis_address.as_deref()
     }
 
     /// The models as they were loaded at the start.

@@ -66,6 +66,8 @@ pub struct ServerConfig {
     pub requests_in_flight_max: usize,
     /// How long a request may take.
     pub request_max: Duration,
+    /// How long a stream of writes may be without a batch.
+    pub stream_idle_max: Duration,
     /// How often the store is asked whether it answers.
     pub health_interval: Duration,
     /// How long a stop waits for running requests.
@@ -91,6 +93,55 @@ pub struct DatabaseConfig {
     pub statement_max: Duration,
     /// How long one materialization or migration may take.
     pub load_max: Duration,
+    /// How often the store is asked for new definitions.
+    pub catalog_interval: Duration,
+}
+
+/// Rows kept in memory before the store.
+#[derive(Debug, Clone)]
+pub struct CacheConfig {
+    /// Bytes at the most; 0: none are kept.
+    pub bytes_max: usize,
+    /// How long a row is answered from memory.
+    pub age_max: Duration,
+}
+
+/// The Redis that features are read from.
+#[derive(Debug, Clone)]
+pub struct OnlineConfig {
+    /// `redis://…` or `rediss://…`, which may hold passwords; none: features are read from the database.
+    pub redis_urls: Vec<Secret>,
+    /// Whether a single URL is a node of a cluster.
+    pub redis_cluster: bool,
+    /// Authorities that sign the servers' certificates; none: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// What every key begins with.
+    pub key_prefix: String,
+    /// Connections to a server, or to each node of a cluster.
+    pub connections_max: usize,
+    /// Keys of one command, commands of one request at once.
+    pub pipeline_max: usize,
+    /// How long connecting may take.
+    pub connect_max: Duration,
+    /// How long a command may take.
+    pub command_max: Duration,
+    /// How often a cluster is asked whether it has lost data.
+    pub probe_interval: Duration,
+}
+
+/// How training sets are made.
+#[derive(Debug, Clone)]
+pub struct HistoricalConfig {
+    /// Where `ferrocast-historical` is; none: searched for.
+    pub program: Option<PathBuf>,
+    /// Memory for the rows of one.
+    pub memory_bytes_max: u64,
+    /// Where passing files go; none: where the system has them.
+    pub work_dir: Option<PathBuf>,
+    /// How many a server makes at once.
+    pub joins_max: usize,
+    /// How long one may take.
+    pub join_max: Duration,
 }
 
 /// Where models are, and how they run.
@@ -117,10 +168,12 @@ pub struct LimitsConfig {
     pub entities_max: usize,
     /// Features.
     pub features_max: usize,
-    /// Values: entities times features, rows times inputs.
+    /// Values: entities or rows times features, rows times inputs.
     pub values_max: usize,
     /// Bytes of a definitions file.
     pub definitions_bytes_max: usize,
+    /// Materializations that callers run at once.
+    pub materializations_max: usize,
 }
 
 /// The REST gateway.
@@ -173,6 +226,12 @@ pub struct Config {
     pub server: ServerConfig,
     /// Which database.
     pub database: DatabaseConfig,
+    /// Rows kept in memory.
+    pub cache: CacheConfig,
+    /// Which Redis.
+    pub online: OnlineConfig,
+    /// How training sets are made.
+    pub historical: HistoricalConfig,
     /// Where models are.
     pub models: ModelsConfig,
     /// How much one request may ask for.
@@ -230,12 +289,16 @@ impl Config {
         let config = Config {
             server: read_server(&mut layers),
             database: read_database(&mut layers),
+            cache: read_cache(&mut layers),
+            online: read_online(&mut layers),
+            historical: read_historical(&mut layers),
             models: read_models(&mut layers),
             limits: LimitsConfig {
                 entities_max: count(&mut layers, "limits.entities_max"),
                 features_max: count(&mut layers, "limits.features_max"),
                 values_max: whole(&mut layers, "limits.values_max", 1, VALUES_MAX),
                 definitions_bytes_max: bytes(&mut layers, "limits.definitions_bytes_max"),
+                materializations_max: count(&mut layers, "limits.materializations_max"),
             },
             gateway: GatewayConfig {
                 cors_allowed_origins: layers.list("gateway.cors_allowed_origins"),
@@ -271,6 +334,7 @@ fn read_server(layers: &mut Layers) -> ServerConfig {
         connections_max: count(layers, "server.connections_max"),
         requests_in_flight_max: count(layers, "server.requests_in_flight_max"),
         request_max: millis(layers, "server.request_ms_max", 1),
+        stream_idle_max: millis(layers, "server.stream_idle_ms_max", 1),
         health_interval: millis(layers, "server.health_interval_ms", 100),
         drain_max: millis(layers, "server.drain_ms_max", 0),
         drain_delay: millis(layers, "server.drain_delay_ms", 0),
@@ -302,6 +366,54 @@ fn read_database(layers: &mut Layers) -> DatabaseConfig {
         acquire_max: millis(layers, "database.acquire_ms_max", 1),
         statement_max: millis(layers, "database.statement_ms_max", 1),
         load_max: millis(layers, "database.load_ms_max", 1),
+        catalog_interval: millis(layers, "database.catalog_interval_ms", 50),
+    }
+}
+
+fn read_cache(layers: &mut Layers) -> CacheConfig {
+    CacheConfig {
+        bytes_max: whole(layers, "cache.bytes_max", 0, CACHE_BYTES_MAX),
+        age_max: millis(layers, "cache.age_ms_max", 1),
+    }
+}
+
+fn read_online(layers: &mut Layers) -> OnlineConfig {
+    // No colon: the prefix `a` must not be the beginning of somebody else's `a:b`.
+    let is_prefix = |text: &String| {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+        (1..=KEY_PREFIX_BYTES_MAX).contains(&text.len()) && text.chars().all(is_plain)
+    };
+    let urls = layers.list("online.redis_urls").into_iter();
+    OnlineConfig {
+        redis_urls: urls.map(Secret::from).collect(),
+        redis_cluster: layers.parse("online.redis_cluster", |_| true, "true or false"),
+        ca_file: layers.text("online.ca_file").map(PathBuf::from),
+        key_prefix: layers.parse(
+            "online.key_prefix",
+            is_prefix,
+            "1 to 64 letters, digits, _, - or .",
+        ),
+        connections_max: whole(layers, "online.connections_max", 1, CONNECTIONS_MAX),
+        pipeline_max: whole(layers, "online.pipeline_max", 1, PIPELINE_MAX),
+        connect_max: millis(layers, "online.connect_ms_max", 1),
+        command_max: millis(layers, "online.command_ms_max", 1),
+        probe_interval: millis(layers, "online.probe_ms", 1),
+    }
+}
+
+fn read_historical(layers: &mut Layers) -> HistoricalConfig {
+    let memory = whole(
+        layers,
+        "historical.memory_bytes_max",
+        1 << 20,
+        CACHE_BYTES_MAX,
+    );
+    HistoricalConfig {
+        program: layers.text("historical.program").map(PathBuf::from),
+        memory_bytes_max: u64::try_from(memory).unwrap_or(u64::MAX),
+        work_dir: layers.text("historical.work_dir").map(PathBuf::from),
+        joins_max: count(layers, "historical.joins_max"),
+        join_max: millis(layers, "historical.join_ms_max", 1),
     }
 }
 
@@ -328,7 +440,11 @@ fn read_models(layers: &mut Layers) -> ModelsConfig {
 const COUNT_MAX: usize = 1_000_000;
 const WORKERS_MAX: usize = 1_024;
 const CONNECTIONS_MAX: usize = 1_000;
+const PIPELINE_MAX: usize = 10_000;
+const KEY_PREFIX_BYTES_MAX: usize = 64;
 const BYTES_MAX: usize = 1 << 31;
+/// A tebibyte.
+const CACHE_BYTES_MAX: usize = 1 << 40;
 const VALUES_MAX: usize = 100_000_000;
 /// A week.
 const MILLIS_MAX: u64 = 7 * 86_400_000;
@@ -495,6 +611,13 @@ mod tests {
             &BTreeMap::new(),
         )
         .unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"));
+        let config = read(
+            &flags(&[("online.redis_urls", "redis://u:hunter2@a:1;redis://b:2")]),
+            &BTreeMap::new(),
+        )
+        .unwrap();
+        assert_eq!(config.online.redis_urls.len(), 2);
         assert!(!format!("{config:?}").contains("hunter2"));
     }
 }

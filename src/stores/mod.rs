@@ -1,4 +1,5 @@
-//! Where features and the catalog are kept: an embedded SQLite file or a PostgreSQL database, behind one type.
+//! Where features and the catalog are kept: an embedded SQLite file or a PostgreSQL database, with or without a Redis
+//! before it, behind one type.
 //!
 //! Implements the traits that `catalog` and `features` declare; knows nothing of requests. The composition root calls
 //! `open` and hands the store on.
@@ -7,15 +8,22 @@ mod definition;
 mod feature_times;
 mod migrations;
 mod postgres;
+mod redis;
 mod sqlite;
 mod statements;
 mod table;
+mod tiered;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-pub use self::{postgres::PostgresStore, sqlite::SqliteStore};
+pub use self::{
+    postgres::PostgresStore,
+    redis::{OnlineOptions, check_online},
+    sqlite::SqliteStore,
+    tiered::{Refill, TieredStore},
+};
 use crate::{
     catalog::{Catalog, CatalogStore, FeatureView, Plan},
     config::Secret,
@@ -64,6 +72,8 @@ pub enum Store {
     Sqlite(Box<SqliteStore>),
     /// A database server.
     Postgres(Box<PostgresStore>),
+    /// One of them, with a Redis before it.
+    Tiered(Box<TieredStore>),
 }
 
 /// Opens the store that a URL names: `postgres://…`, `postgresql://…`, or `sqlite:PATH` (`sqlite://PATH` too).
@@ -71,6 +81,24 @@ pub enum Store {
 /// # Errors
 /// `InvalidArgument` for any other URL; else as `SqliteStore::open` and `PostgresStore::connect`.
 pub async fn open(options: &DatabaseOptions) -> Result<Arc<Store>> {
+    open_database(options).await.map(Arc::new)
+}
+
+/// Opens the store that a URL names, as `open` does, and puts a Redis before it, from which features are read then.
+///
+/// # Errors
+/// As `open`; `InvalidArgument` for a URL of Redis that makes no sense, `FailedPrecondition` for a login that it refuses,
+/// `Unavailable` where it is away.
+pub async fn open_with_redis(
+    options: &DatabaseOptions,
+    online: &OnlineOptions,
+) -> Result<Arc<Store>> {
+    let record = open_database(options).await?;
+    let tiered = TieredStore::open(record, online, options.load_timeout).await?;
+    Ok(Arc::new(Store::Tiered(Box::new(tiered))))
+}
+
+async fn open_database(options: &DatabaseOptions) -> Result<Store> {
     let url = options.url.reveal();
     if let Some(path) = url.strip_prefix("sqlite:") {
         let path = path.strip_prefix("//").unwrap_or(path);
@@ -81,11 +109,11 @@ pub async fn open(options: &DatabaseOptions) -> Result<Arc<Store>> {
             ));
         }
         let store = SqliteStore::open(Path::new(path), options).await?;
-        return Ok(Arc::new(Store::Sqlite(Box::new(store))));
+        return Ok(Store::Sqlite(Box::new(store)));
     }
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
         let store = PostgresStore::connect(options).await?;
-        return Ok(Arc::new(Store::Postgres(Box::new(store))));
+        return Ok(Store::Postgres(Box::new(store)));
     }
     Err(Error::invalid(
         "database URL",
@@ -114,6 +142,7 @@ impl Store {
         match self {
             Store::Sqlite(store) => store.migrate().await,
             Store::Postgres(store) => store.migrate().await,
+            Store::Tiered(store) => Box::pin(store.record().migrate()).await,
         }
     }
 
@@ -125,6 +154,34 @@ impl Store {
         match self {
             Store::Sqlite(store) => store.check_schema().await,
             Store::Postgres(store) => store.check_schema().await,
+            Store::Tiered(store) => Box::pin(store.record().check_schema()).await,
+        }
+    }
+
+    /// Fills Redis from the database; safe while others read and write. `progress` is told the view and how many of its
+    /// rows have been written so far.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` where there is no Redis; `NotFound` for a view that is not defined; `InvalidArgument` for a
+    /// flush of some views only; `Unavailable` where the database or Redis is away, or Redis lost data meanwhile.
+    pub async fn refill(
+        &self,
+        refill: &Refill,
+        progress: &(dyn Fn(&FeatureView, u64) + Send + Sync),
+    ) -> Result<()> {
+        match self {
+            Store::Tiered(store) => store.refill(refill, progress).await,
+            Store::Sqlite(_) | Store::Postgres(_) => Err(Error::failed_precondition(
+                "there is nothing to fill: online.redis_urls is not set, so features are read from the database",
+            )),
+        }
+    }
+
+    /// The servers of the Redis from which features are read, as host and port; none where there is none.
+    pub fn redis_address(&self) -> Option<&str> {
+        match self {
+            Store::Tiered(store) => Some(store.address()),
+            Store::Sqlite(_) | Store::Postgres(_) => None,
         }
     }
 
@@ -132,6 +189,7 @@ impl Store {
         match self {
             Store::Sqlite(store) => store.as_ref(),
             Store::Postgres(store) => store.as_ref(),
+            Store::Tiered(store) => store.as_ref(),
         }
     }
 
@@ -139,6 +197,7 @@ impl Store {
         match self {
             Store::Sqlite(store) => store.as_ref(),
             Store::Postgres(store) => store.as_ref(),
+            Store::Tiered(store) => store.as_ref(),
         }
     }
 }
