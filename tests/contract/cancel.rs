@@ -12,7 +12,7 @@ use ferrocast::{
     features::OnlineStore,
     stores::{DatabaseOptions, Store, open},
 };
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::task::JoinHandle;
 
 use crate::{fixtures::*, postgres::Postgres};
 
@@ -65,10 +65,9 @@ async fn run(store: Arc<Store>, view: Arc<FeatureView>, work: Work) -> Result<()
         Work::Read => store.read(&view, &[id(1)]).await.map(|_| ()),
         Work::Write => store.write(&view, vec![row]).await.map(|_| ()),
         Work::Load => {
-            let (sender, batches) = mpsc::channel(2);
-            sender.try_send(Some(Ok(vec![row]))).unwrap();
-            sender.try_send(None).unwrap();
-            store.load(&view, batches, &note("gone")).await.map(|_| ())
+            let messages = vec![Some(Ok(vec![row])), None];
+            let loaded = load(&store, &view, messages, &note("gone")).await;
+            loaded.map(|_| ())
         }
         Work::Catalog => store.load_catalog().await.map(|_| ()),
     }
@@ -92,8 +91,7 @@ async fn an_abandoned_request_frees_its_connection_and_the_server() {
         abandon(&blocker, request).await;
         // The lock is still held, and the only connection free all the same.
         store.ping().await.unwrap();
-        let note = store.last_materialization("numbers", "x").await;
-        assert_eq!(note.unwrap(), None);
+        assert_eq!(store.materializations("numbers").await.unwrap(), []);
         // Nothing of the request is left on the server: neither its wait nor, later, what it would have done.
         await_lock_waits(&blocker, 0).await;
         blocker.batch_execute("COMMIT").await.unwrap();

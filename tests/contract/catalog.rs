@@ -1,6 +1,6 @@
-//! Migrations, and the catalog with the tables that it calls for.
+//! Migrations, and the catalog.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use ferrocast::{
     catalog::{Catalog, CatalogStore, Definitions, apply_definitions},
@@ -8,17 +8,22 @@ use ferrocast::{
     features::{OnlineStore, Value},
 };
 
-use crate::{fixtures::*, for_every_store};
+use crate::{fixtures::*, for_every_sql_store, for_every_store};
 
 for_every_store!(
     migrating_twice_does_nothing_more,
-    migrating_from_two_processes,
-    a_newer_schema_is_refused,
-    an_unmigrated_database_says_what_to_run,
     definitions_come_back_as_they_were,
-    a_new_feature_is_a_new_column,
+    what_is_defined_no_longer_goes,
     two_plans_of_one_revision_conflict,
     concurrent_appliers,
+    two_who_apply_different_definitions,
+);
+
+for_every_sql_store!(
+    migrating_from_two_processes,
+    tables_of_an_older_binary_are_brought_up_to_date,
+    a_newer_schema_is_refused,
+    an_unmigrated_database_says_what_to_run,
     a_table_of_somebody_else_stays,
     a_failed_plan_leaves_nothing,
 );
@@ -33,7 +38,7 @@ async fn migrating_from_two_processes(fixture: Fixture) {
     fixture
         .execute(
             "DROP TABLE ferrocast_catalog; DROP TABLE ferrocast_entities; DROP TABLE ferrocast_feature_views; \
-             DROP TABLE ferrocast_materializations; DROP TABLE refinery_schema_history",
+             DROP TABLE ferrocast_feature_services; DROP TABLE ferrocast_materializations; DROP TABLE refinery_schema_history",
         )
         .await;
     let mut tasks = Vec::new();
@@ -45,8 +50,52 @@ async fn migrating_from_two_processes(fixture: Fixture) {
     for task in tasks {
         applied.extend(task.await.unwrap());
     }
-    assert_eq!(applied, ["V1__catalog"]);
+    assert_eq!(applied, ["V1__catalog", "V2__feature_store"]);
     fixture.store.check_schema().await.unwrap();
+}
+
+/// Takes away what the second migration and the tables made since have more than those of the first.
+async fn make_older(fixture: &Fixture, table: &str) {
+    fixture
+        .execute(&format!(
+            "DELETE FROM refinery_schema_history WHERE version = 2; DROP TABLE ferrocast_feature_services; \
+             ALTER TABLE ferrocast_materializations DROP COLUMN watermark; \
+             ALTER TABLE {table} DROP COLUMN _feature_times; ALTER TABLE {table} DROP COLUMN _generation"
+        ))
+        .await;
+}
+
+async fn tables_of_an_older_binary_are_brought_up_to_date(fixture: Fixture) {
+    let two = format!("{X}, {Y}");
+    let view = fixture.apply(&one_view("pairs", ID, &two)).await.remove(0);
+    let row = |entity, x| {
+        let values = vec![Value::Double(x), Value::Double(x)];
+        write_row(id(entity), 1, 1, values)
+    };
+    fixture.write(&view, vec![row(1, 1.0)]).await;
+    make_older(&fixture, "fv_pairs").await;
+    fixture.store.check_schema().await.unwrap_err();
+    let store = fixture.another().await;
+    assert_eq!(store.migrate().await.unwrap(), ["V2__feature_store"]);
+    assert_eq!(store.migrate().await.unwrap(), Vec::<String>::new());
+    assert_eq!(fixture.row(&view, id(1)).await, Some(row(1, 1.0).row));
+    let x = part(id(1), 2, 1, &[Some(Value::Double(2.0)), None]);
+    assert_eq!(
+        fixture.write(&view, vec![x, row(2, 3.0)]).await,
+        counts(2, 0)
+    );
+    let found = fixture.row(&view, id(1)).await.unwrap();
+    assert_eq!(found.values, [Value::Double(2.0), Value::Double(1.0)]);
+    // What an older binary wrote says nothing about a feature that is added now.
+    let z = r#"{ name = "z", type = "double" }"#;
+    let three = format!("{two}, {z}");
+    let view = fixture
+        .apply(&one_view("pairs", ID, &three))
+        .await
+        .remove(0);
+    let found = fixture.row(&view, id(2)).await.unwrap();
+    assert_eq!(found.feature_time(1), Some(time(1, 1)));
+    assert_eq!(found.feature_time(2), None);
 }
 
 async fn a_newer_schema_is_refused(fixture: Fixture) {
@@ -93,11 +142,26 @@ const FULL: &str = r#"
     features = [
         { name = "annual_inc", type = "double", description = "USD" },
         { name = "term", type = "string" },
+        { name = "embedding", type = "list<float>" },
     ]
+    [[feature_services]]
+    name = "scoring"
+    version = 1
+    description = "what the \"first\" model asks for"
+    features = ["applicant:term", "applicant:annual_inc"]
+    [[feature_services]]
+    name = "scoring"
+    version = 10
+    features = ["applicant:embedding"]
 "#;
 
 fn as_catalog(revision: i64, text: &str) -> Catalog {
     let definitions = Definitions::parse(text).unwrap();
+    let mut services: BTreeMap<String, BTreeMap<u32, _>> = BTreeMap::new();
+    for service in definitions.services {
+        let versions = services.entry(service.name.clone()).or_default();
+        versions.insert(service.version, service);
+    }
     Catalog {
         revision,
         entities: definitions
@@ -110,48 +174,44 @@ fn as_catalog(revision: i64, text: &str) -> Catalog {
             .into_iter()
             .map(|view| (view.name.clone(), view))
             .collect(),
+        services,
     }
 }
 
 async fn definitions_come_back_as_they_were(fixture: Fixture) {
     let empty = fixture.store.load_catalog().await.unwrap();
     assert_eq!(empty, Catalog::default());
-    let definitions = Definitions::parse(FULL).unwrap();
-    let (_, applied) = apply_definitions(fixture.store.as_ref(), &definitions, false)
-        .await
-        .unwrap();
+    assert_eq!(fixture.store.catalog_revision().await.unwrap(), 0);
+    let applied = fixture.try_apply(FULL).await.unwrap();
     assert_eq!(applied, as_catalog(1, FULL));
-    assert_eq!(
-        fixture.another().await.load_catalog().await.unwrap(),
-        applied
-    );
+    assert_eq!(fixture.store.catalog_revision().await.unwrap(), 1);
+    let other = fixture.another().await;
+    assert_eq!(other.load_catalog().await.unwrap(), applied);
+    assert_eq!(applied.service("scoring").unwrap().version, 10);
+    // The same once more changes nothing.
+    assert_eq!(fixture.try_apply(FULL).await.unwrap(), applied);
 }
 
-async fn a_new_feature_is_a_new_column(fixture: Fixture) {
-    let old = numbers(&fixture).await;
-    fixture
-        .store
-        .write(&old, vec![number(1, 1, 1, 1.0)])
-        .await
-        .unwrap();
-    let other = fixture.another().await;
-    other.read(&old, &[id(1)]).await.unwrap();
-
-    let y = r#"{ name = "Y", type = "float" }"#;
-    let new = fixture
-        .apply(&one_view("numbers", ID, &format!("{y}, {X}")))
-        .await
-        .remove(0);
-    let found = fixture.store.read(&new, &[id(1)]).await.unwrap();
-    let values = found[0].clone().unwrap().values;
-    assert_eq!(values, [Value::Null, Value::Double(1.0)]);
-    // A server that has not reloaded its catalog goes on reading and writing what it knows.
-    other.write(&old, vec![number(1, 2, 1, 2.0)]).await.unwrap();
-    let found = other.read(&old, &[id(1)]).await.unwrap();
-    assert_eq!(found[0].clone().unwrap().values, [Value::Double(2.0)]);
-    let row = write_row(id(2), 1, 1, vec![Value::Float(f32::NAN), Value::Null]);
-    fixture.store.write(&new, vec![row]).await.unwrap();
-    assert_eq!(fixture.store.load_catalog().await.unwrap().revision, 2);
+async fn what_is_defined_no_longer_goes(fixture: Fixture) {
+    fixture.apply(FULL).await;
+    let other = one_view("other", ID, X).replace("demo", "another");
+    fixture.apply(&other).await;
+    let smaller = FULL.split("[[feature_services]]").next().unwrap();
+    let described = smaller.replace("USD", "EUR");
+    let catalog = fixture.try_apply(&described).await.unwrap();
+    assert!(catalog.services.is_empty());
+    assert_eq!(catalog.revision, 3);
+    let view = catalog.view("applicant").unwrap();
+    assert_eq!(view.features[0].description, "EUR");
+    let catalog = fixture.try_apply("project = \"demo\"").await.unwrap();
+    assert_eq!(catalog.views.keys().collect::<Vec<_>>(), ["other"]);
+    assert_eq!(catalog.entities.keys().collect::<Vec<_>>(), ["thing"]);
+    assert_eq!(fixture.store.load_catalog().await.unwrap(), catalog);
+    // The name is free again, for another project too.
+    let again = FULL.replace("demo", "third");
+    let catalog = fixture.try_apply(&again).await.unwrap();
+    assert_eq!(catalog.view("applicant").unwrap().project, "third");
+    assert_eq!(catalog.services["scoring"].len(), 2);
 }
 
 async fn two_plans_of_one_revision_conflict(fixture: Fixture) {
@@ -183,6 +243,37 @@ async fn concurrent_appliers(fixture: Fixture) {
         }
     }
     assert_eq!(successes, 1);
+}
+
+async fn two_who_apply_different_definitions(fixture: Fixture) {
+    let texts = [
+        one_view("first", ID, X),
+        one_view("second", ID, X).replace("thing", "other"),
+    ];
+    let mut tasks = Vec::new();
+    for (number, text) in texts.iter().cycle().take(6).enumerate() {
+        let store = fixture.another().await;
+        let project = format!("project{}", number % 2);
+        let definitions = Definitions::parse(&text.replace("demo", &project)).unwrap();
+        tasks.push(tokio::spawn(async move {
+            apply_definitions(store.as_ref(), &definitions, LOSSY).await
+        }));
+    }
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    let catalog = fixture.store.load_catalog().await.unwrap();
+    assert_eq!(catalog.revision, 2);
+    assert_eq!(
+        catalog.views.keys().collect::<Vec<_>>(),
+        ["first", "second"]
+    );
+    for view in catalog.views.values() {
+        assert_eq!(
+            fixture.write(view, vec![number(1, 1, 1, 1.0)]).await,
+            counts(1, 0)
+        );
+    }
 }
 
 async fn a_table_of_somebody_else_stays(fixture: Fixture) {

@@ -3,11 +3,18 @@
 use std::sync::Arc;
 
 use ferrocast::{
-    catalog::{CatalogStore, Definitions, FeatureView, Plan, apply_definitions},
+    catalog::{
+        ApplyOptions, Catalog, CatalogStore, Definitions, FeatureView, Plan, apply_definitions,
+    },
     config::Secret,
-    features::{EntityKey, Materialization, StoredRow, Timestamp, Value, WriteRow},
+    error::{Error, Result},
+    features::{
+        EntityKey, LoadInput, Materialization, OnlineStore, RowTime, Scan, StoredRow, Timestamp,
+        Value, WriteCounts, WriteRow,
+    },
     stores::{DatabaseOptions, Store, open},
 };
+use tokio::sync::mpsc;
 
 use crate::postgres::Postgres;
 
@@ -29,7 +36,7 @@ impl Fixture {
         self.url.starts_with("sqlite:")
     }
 
-    /// Runs SQL by hand.
+    /// Runs SQL by hand, in the database that keeps the tables.
     pub async fn execute(&self, sql: &str) {
         match self.url.strip_prefix("sqlite:") {
             Some(path) => rusqlite::Connection::open(path)
@@ -44,13 +51,38 @@ impl Fixture {
         }
     }
 
-    /// Makes the tables of a definitions file; returns its views.
+    /// A point in time as the database's SQL writes it.
+    pub fn sql_time(&self, timestamp: Timestamp) -> String {
+        if self.is_sqlite() {
+            timestamp.micros().to_string()
+        } else {
+            format!("'{timestamp}'::timestamptz")
+        }
+    }
+
+    /// The type of a column with points in time.
+    pub fn sql_time_type(&self) -> &'static str {
+        if self.is_sqlite() {
+            "bigint"
+        } else {
+            "timestamptz"
+        }
+    }
+
+    /// Applies a definitions file, whatever is lost by it; returns its views as the catalog has them then.
     pub async fn apply(&self, text: &str) -> Vec<Arc<FeatureView>> {
         let definitions = Definitions::parse(text).unwrap();
-        apply_definitions(self.store.as_ref(), &definitions, false)
-            .await
-            .unwrap();
-        definitions.views
+        let catalog = self.try_apply(text).await.unwrap();
+        let views = definitions.views.iter();
+        views
+            .map(|view| Arc::clone(catalog.view(&view.name).unwrap()))
+            .collect()
+    }
+
+    pub async fn try_apply(&self, text: &str) -> Result<Catalog> {
+        let definitions = Definitions::parse(text).unwrap();
+        let applied = apply_definitions(self.store.as_ref(), &definitions, LOSSY).await;
+        applied.map(|(_, catalog)| catalog)
     }
 
     /// A plan for a definitions file, against the catalog as it is.
@@ -58,6 +90,84 @@ impl Fixture {
         let catalog = self.store.load_catalog().await.unwrap();
         Plan::new(&catalog, &Definitions::parse(text).unwrap()).unwrap()
     }
+
+    /// The view of a name as the catalog has it.
+    pub async fn view(&self, name: &str) -> Arc<FeatureView> {
+        let catalog = self.store.load_catalog().await.unwrap();
+        Arc::clone(catalog.view(name).unwrap())
+    }
+
+    pub async fn write(&self, view: &FeatureView, rows: Vec<WriteRow>) -> WriteCounts {
+        self.store.write(view, rows).await.unwrap()
+    }
+
+    /// The row of a key.
+    pub async fn row(&self, view: &FeatureView, key: EntityKey) -> Option<StoredRow> {
+        let mut found = self.store.read(view, &[key]).await.unwrap();
+        assert_eq!(found.len(), 1);
+        found.remove(0)
+    }
+
+    /// Loads rows, under a note of their own.
+    pub async fn load(&self, view: &FeatureView, rows: Vec<WriteRow>) -> WriteCounts {
+        let messages = vec![Some(Ok(rows)), None];
+        let note = note_of(view, "loaded");
+        load(&self.store, view, messages, &note).await.unwrap()
+    }
+
+    /// Whatever a scan gives.
+    pub async fn scan(&self, view: &FeatureView, scan: Scan) -> Result<Vec<WriteRow>> {
+        let (sink, mut batches) = mpsc::channel(1);
+        let scanning = self.store.scan(view, scan, sink);
+        let collecting = async {
+            let mut rows = Vec::new();
+            while let Some(batch) = batches.recv().await {
+                rows.extend(batch);
+            }
+            rows
+        };
+        let (scanned, rows) = tokio::join!(scanning, collecting);
+        scanned.map(|()| rows)
+    }
+
+    /// The rows of a view's history, in the order of their times and values.
+    pub async fn history(&self, view: &FeatureView) -> Vec<WriteRow> {
+        let scan = Scan {
+            history: true,
+            since: None,
+        };
+        in_order(self.scan(view, scan).await.unwrap())
+    }
+}
+
+/// Rows in the order of their times and of all else.
+pub fn in_order(mut rows: Vec<WriteRow>) -> Vec<WriteRow> {
+    rows.sort_by_key(|write| (write.row.time(), format!("{write:?}")));
+    rows
+}
+
+/// Changes that lose data are made.
+pub const LOSSY: ApplyOptions = ApplyOptions {
+    dry_run: false,
+    allow_data_loss: true,
+};
+
+/// What a source sends to a load.
+pub type Message = Option<Result<Vec<WriteRow>, Error>>;
+
+/// Loads messages; the sender goes away after them.
+pub async fn load(
+    store: &Store,
+    view: &FeatureView,
+    messages: Vec<Message>,
+    note: &Materialization,
+) -> Result<WriteCounts> {
+    let (sender, batches) = mpsc::channel(messages.len().max(1));
+    for message in messages {
+        sender.try_send(message).unwrap();
+    }
+    drop(sender);
+    store.load(view, LoadInput::Rows(batches), note).await
 }
 
 pub async fn open_url(url: &str) -> Arc<Store> {
@@ -91,7 +201,12 @@ async fn fixture(url: String, folder: Option<tempfile::TempDir>) -> Fixture {
     }
 }
 
-/// A definitions file with one view, its keys and features as TOML tables.
+/// A definitions file with one view that keeps a history.
+pub fn one_view_with_history(name: &str, keys: &str, features: &str) -> String {
+    format!("{}history = true\n", one_view(name, keys, features))
+}
+
+/// A definitions file with one view, its keys and features as TOML tables. What follows belongs to the view.
 pub fn one_view(name: &str, keys: &str, features: &str) -> String {
     format!(
         r#"
@@ -109,6 +224,7 @@ pub fn one_view(name: &str, keys: &str, features: &str) -> String {
 
 pub const ID: &str = r#"{ name = "id", type = "int64" }"#;
 pub const X: &str = r#"{ name = "x", type = "double" }"#;
+pub const Y: &str = r#"{ name = "y", type = "double" }"#;
 
 /// One view `numbers` with the key `id` and the feature `x`.
 pub async fn numbers(fixture: &Fixture) -> Arc<FeatureView> {
@@ -127,15 +243,39 @@ pub fn id(id: i64) -> EntityKey {
     key([Value::Int64(id)])
 }
 
+pub fn time(event: i64, created: i64) -> RowTime {
+    RowTime {
+        event_timestamp: at(event),
+        created_at: at(created),
+    }
+}
+
+/// A row that says something about every feature.
 pub fn write_row(key: EntityKey, event: i64, created: i64, values: Vec<Value>) -> WriteRow {
     WriteRow {
         key,
-        row: StoredRow {
-            event_timestamp: at(event),
-            created_at: at(created),
-            values,
-        },
+        row: StoredRow::whole(time(event, created), values),
     }
+}
+
+/// A row that says nothing about the features that are none.
+pub fn part(key: EntityKey, event: i64, created: i64, cells: &[Option<Value>]) -> WriteRow {
+    WriteRow {
+        key,
+        row: StoredRow::partial(time(event, created), cells.to_vec()),
+    }
+}
+
+/// What a row says of each feature: its value and its time; none where it was never written.
+pub fn cells(row: &StoredRow) -> Vec<Option<(Value, RowTime)>> {
+    let values = row.values.iter().enumerate();
+    values
+        .map(|(index, value)| row.feature_time(index).map(|time| (value.clone(), time)))
+        .collect()
+}
+
+pub fn counts(written: u64, late: u64) -> WriteCounts {
+    WriteCounts { written, late }
 }
 
 /// A row of the view `numbers`.
@@ -143,10 +283,18 @@ pub fn number(entity: i64, event: i64, created: i64, x: f64) -> WriteRow {
     write_row(id(entity), event, created, vec![Value::Double(x)])
 }
 
+/// A note on a load of `numbers`.
 pub fn note(digest: &str) -> Materialization {
     Materialization {
         view: "numbers".to_owned(),
         source: "data/numbers.csv".to_owned(),
         digest: digest.to_owned(),
+    }
+}
+
+pub fn note_of(view: &FeatureView, digest: &str) -> Materialization {
+    Materialization {
+        view: view.name.clone(),
+        ..note(digest)
     }
 }

@@ -14,20 +14,27 @@
 mod cache;
 mod cancel;
 mod catalog;
+mod changes;
+mod existing;
 mod fixtures;
+mod history;
 mod loads;
 mod outage;
 mod parquet;
+mod partial;
 #[path = "../support/postgres.rs"]
 mod postgres;
+mod postgres_only;
 mod properties;
+mod queries;
 mod refusals;
 mod rows;
 mod sources;
 mod sqlite;
 mod tls;
+mod types;
 
-/// Runs each function for both stores, a fresh database each.
+/// Runs each function for every store, a fresh one each.
 macro_rules! for_every_store {
     ($($name:ident),* $(,)?) => {
         mod sqlite_store {
@@ -45,3 +52,22 @@ macro_rules! for_every_store {
     };
 }
 pub(crate) use for_every_store;
+
+/// The same for tests that run SQL by hand: only for stores whose features are read from the database's tables.
+macro_rules! for_every_sql_store {
+    ($($name:ident),* $(,)?) => {
+        mod sqlite_sql {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(crate::fixtures::sqlite().await).await;
+            })*
+        }
+        mod postgres_sql {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(crate::fixtures::postgres().await).await;
+            })*
+        }
+    };
+}
+pub(crate) use for_every_sql_store;

@@ -74,7 +74,7 @@ async fn an_outage_is_unavailable_and_passes_by_itself() {
     store.migrate().await.unwrap();
     let text = one_view("numbers", ID, X);
     let definitions = ferrocast::catalog::Definitions::parse(&text).unwrap();
-    ferrocast::catalog::apply_definitions(store.as_ref(), &definitions, false)
+    ferrocast::catalog::apply_definitions(store.as_ref(), &definitions, LOSSY)
         .await
         .unwrap();
     let view = &definitions.views[0];
@@ -89,11 +89,7 @@ async fn an_outage_is_unavailable_and_passes_by_itself() {
             .err()
             .unwrap(),
         store.ping().await.err().unwrap(),
-        store
-            .last_materialization("numbers", "x")
-            .await
-            .err()
-            .unwrap(),
+        store.materializations("numbers").await.err().unwrap(),
     ];
     for error in faults {
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
@@ -229,10 +225,8 @@ async fn a_deadlock_is_tried_again() {
             if !is_load {
                 return store.write(&view, rows).await;
             }
-            let (sender, batches) = tokio::sync::mpsc::channel(2);
-            sender.try_send(Some(Ok(rows))).unwrap();
-            sender.try_send(None).unwrap();
-            store.load(&view, batches, &note("deadlock")).await
+            let messages = vec![Some(Ok(rows)), None];
+            load(&store, &view, messages, &note("deadlock")).await
         });
         await_lock_waits(&watcher, 1).await;
         other

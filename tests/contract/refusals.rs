@@ -2,18 +2,21 @@
 
 use std::{sync::Arc, time::Duration};
 
+use crate::{fixtures::*, for_every_sql_store, for_every_store};
 use ferrocast::{
     config::Secret,
     error::{Error, ErrorKind},
-    features::{KEY_BYTES_MAX, OnlineStore, Value, WriteRow},
+    features::{EntityKey, KEY_BYTES_MAX, LoadInput, OnlineStore, StoredRow, Value, WriteRow},
     stores::{DatabaseOptions, Store, open},
 };
-use tokio::sync::mpsc;
-
-use crate::{fixtures::*, for_every_store};
 
 for_every_store!(
     a_key_may_be_so_long_and_no_longer,
+    a_row_that_no_view_has,
+    keys_that_no_view_has,
+);
+
+for_every_sql_store!(
     a_check_of_the_operators_is_told_with_the_view,
     a_read_without_end_is_stopped,
     a_write_without_end_is_stopped,
@@ -57,38 +60,67 @@ async fn a_key_may_be_so_long_and_no_longer(fixture: Fixture) {
     let keys = [longer.key.clone(), longest.key];
     let found = fixture.store.read(&view, &keys).await.unwrap();
     assert_eq!(found, [None, Some(longest.row)]);
-    let error = load(&fixture.store, &fixture, "keyed", vec![longer]).await;
+    let error = refused(&fixture.store, &fixture, "keyed", vec![longer]).await;
     assert_eq!(error.fields()[0].field, "rows[0].long");
 }
 
 /// Loads rows that have to be refused.
-async fn load(store: &Arc<Store>, fixture: &Fixture, view: &str, rows: Vec<WriteRow>) -> Error {
-    use ferrocast::catalog::CatalogStore;
-    let catalog = fixture.store.load_catalog().await.unwrap();
-    let (sender, batches) = mpsc::channel(2);
-    sender.try_send(Some(Ok(rows))).unwrap();
-    sender.try_send(None).unwrap();
-    let view = catalog.view(view).unwrap();
-    store.load(view, batches, &note("bad")).await.unwrap_err()
+async fn refused(store: &Store, fixture: &Fixture, view: &str, rows: Vec<WriteRow>) -> Error {
+    let view = fixture.view(view).await;
+    let messages = vec![Some(Ok(rows)), None];
+    let loaded = load(store, &view, messages, &note_of(&view, "bad")).await;
+    loaded.unwrap_err()
+}
+
+/// Each of these is a fault of whoever called, and none of them may be stored or end the process.
+async fn a_row_that_no_view_has(fixture: Fixture) {
+    let view = numbers(&fixture).await;
+    let whole = |values| StoredRow::whole(time(1, 1), values);
+    let rows = [
+        (id(1), whole(Vec::new())),
+        (id(1), whole(vec![Value::Null, Value::Null])),
+        (
+            key([Value::Int64(1), Value::Int64(1)]),
+            whole(vec![Value::Null]),
+        ),
+    ];
+    for (key, row) in rows {
+        let row = WriteRow { key, row };
+        let error = fixture.store.write(&view, vec![row.clone()]).await;
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::Internal);
+        let error = refused(&fixture.store, &fixture, "numbers", vec![row]).await;
+        assert_eq!(error.kind(), ErrorKind::Internal);
+    }
+    assert_eq!(fixture.row(&view, id(1)).await, None);
+}
+
+async fn keys_that_no_view_has(fixture: Fixture) {
+    let view = numbers(&fixture).await;
+    let text = |text: &str| Value::String(text.to_owned());
+    let keys: [EntityKey; 2] = [key([text("1")]), key([Value::Int64(1), Value::Int64(1)])];
+    for key in keys {
+        let read = fixture.store.read(&view, std::slice::from_ref(&key)).await;
+        assert_eq!(read.unwrap_err().kind(), ErrorKind::Internal);
+        let deleted = fixture.store.delete(&[Arc::clone(&view)], &key).await;
+        assert_eq!(deleted.unwrap_err().kind(), ErrorKind::Internal);
+    }
 }
 
 async fn a_check_of_the_operators_is_told_with_the_view(fixture: Fixture) {
     let view = numbers(&fixture).await;
-    let time = if fixture.is_sqlite() {
-        "bigint"
-    } else {
-        "timestamptz"
-    };
+    let time = fixture.sql_time_type();
+    let times = if fixture.is_sqlite() { "text" } else { "jsonb" };
     fixture
         .execute(&format!(
             "DROP TABLE fv_numbers; CREATE TABLE fv_numbers (id bigint PRIMARY KEY, event_timestamp {time}, \
-             created_at {time}, x double precision CONSTRAINT below_forty CHECK (x < 40))"
+             created_at {time}, x double precision CONSTRAINT below_forty CHECK (x < 40), \
+             _feature_times {times}, _generation integer)"
         ))
         .await;
     let rows = vec![number(1, 1, 1, 39.0), number(2, 1, 1, 40.0)];
     for error in [
         fixture.store.write(&view, rows.clone()).await.unwrap_err(),
-        load(&fixture.store, &fixture, "numbers", rows).await,
+        refused(&fixture.store, &fixture, "numbers", rows).await,
     ] {
         assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error:?}");
         for words in ["feature view \"numbers\"", "below_forty"] {
@@ -118,15 +150,16 @@ fn assert_late(error: &Error) {
 async fn a_read_without_end_is_stopped(fixture: Fixture) {
     let view = numbers(&fixture).await;
     let store = impatient(&fixture).await;
-    let time = if fixture.is_sqlite() {
-        "1"
+    let time = fixture.sql_time(at(0));
+    let times = if fixture.is_sqlite() {
+        "NULL"
     } else {
-        "'1970-01-01T00:00:00Z'::timestamptz"
+        "NULL::jsonb"
     };
     fixture
         .execute(&format!(
             "DROP TABLE fv_numbers; CREATE VIEW fv_numbers AS SELECT CAST(i AS bigint) AS id, {time} AS event_timestamp, \
-             {time} AS created_at, CAST(1 AS double precision) AS x FROM ({ENDLESS}) AS endless"
+             {time} AS created_at, CAST(1 AS double precision) AS x, {times} AS _feature_times, 0 AS _generation FROM ({ENDLESS}) AS endless"
         ))
         .await;
     let error = store.read(&view, &[id(1)]).await.unwrap_err();
@@ -165,24 +198,13 @@ async fn assert_nothing_is_left(fixture: &Fixture, store: &Arc<Store>) {
         "DROP TRIGGER slow ON fv_numbers"
     };
     fixture.execute(drop).await;
-    let view = {
-        use ferrocast::catalog::CatalogStore;
-        let catalog = fixture.store.load_catalog().await.unwrap();
-        Arc::clone(catalog.view("numbers").unwrap())
-    };
-    let found = fixture.store.read(&view, &[id(1)]).await.unwrap();
-    assert_eq!(found, [None]);
+    let view = fixture.view("numbers").await;
+    assert_eq!(fixture.row(&view, id(1)).await, None);
     store
         .write(&view, vec![number(1, 1, 1, 1.0)])
         .await
         .unwrap();
-    let (sender, batches) = mpsc::channel(2);
-    sender
-        .try_send(Some(Ok(vec![number(2, 1, 1, 1.0)])))
-        .unwrap();
-    sender.try_send(None).unwrap();
-    let patient = &fixture.store;
-    patient.load(&view, batches, &note("good")).await.unwrap();
+    fixture.load(&view, vec![number(2, 1, 1, 1.0)]).await;
 }
 
 async fn a_write_without_end_is_stopped(fixture: Fixture) {
@@ -198,7 +220,7 @@ async fn a_load_without_end_is_stopped(fixture: Fixture) {
     numbers(&fixture).await;
     let store = impatient(&fixture).await;
     make_inserts_endless(&fixture).await;
-    let error = load(&store, &fixture, "numbers", vec![number(1, 1, 1, 1.0)]).await;
+    let error = refused(&store, &fixture, "numbers", vec![number(1, 1, 1, 1.0)]).await;
     assert_late(&error);
     assert_nothing_is_left(&fixture, &store).await;
 }
@@ -206,9 +228,9 @@ async fn a_load_without_end_is_stopped(fixture: Fixture) {
 async fn a_source_that_says_nothing_is_left(fixture: Fixture) {
     let view = numbers(&fixture).await;
     let store = impatient(&fixture).await;
-    let (_sender, batches) = mpsc::channel(1);
-    let error = store.load(&view, batches, &note("silent")).await;
-    let error = error.unwrap_err();
+    let (_sender, batches) = tokio::sync::mpsc::channel(1);
+    let input = LoadInput::Rows(batches);
+    let error = store.load(&view, input, &note("silent")).await.unwrap_err();
     assert_late(&error);
     assert!(error.message().contains("database.load_ms_max"), "{error}");
     store.ping().await.unwrap();
@@ -229,7 +251,7 @@ async fn a_row_that_is_too_big_for_a_page_names_the_view() {
     let rows = vec![row("sixteen letters.")];
     for error in [
         fixture.store.write(&view, rows.clone()).await.unwrap_err(),
-        load(&fixture.store, &fixture, "wide", rows).await,
+        refused(&fixture.store, &fixture, "wide", rows).await,
     ] {
         assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error:?}");
         for words in ["feature view \"wide\"", "row is too big"] {

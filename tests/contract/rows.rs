@@ -3,136 +3,31 @@
 use std::sync::Arc;
 
 use ferrocast::{
-    catalog::{FeatureView, ValueType},
+    catalog::FeatureView,
     error::ErrorKind,
     features::{OnlineStore, Timestamp, Value, WriteCounts},
 };
 
-use crate::{fixtures::*, for_every_store};
+use crate::{fixtures::*, for_every_sql_store, for_every_store};
 
 for_every_store!(
-    every_type_comes_back_as_it_was,
     rows_come_in_the_order_of_the_keys,
     composite_keys_of_every_type,
     late_rows_are_ignored_and_counted,
-    a_write_replaces_the_whole_row,
+    a_newer_row_replaces_the_whole_row,
     duplicates_in_a_batch,
     all_or_nothing,
     ten_thousand_rows,
     a_wide_view,
     odd_identifiers,
-    plain_sql_can_fill_a_table,
     concurrent_writers,
     text_with_nul,
     nothing_asked_nothing_written,
+    an_entity_is_deleted_and_made_anew,
+    an_entity_is_deleted_from_many_views,
 );
 
-fn every_feature() -> String {
-    ValueType::ALL
-        .map(|value_type| format!(r#"{{ name = "v_{value_type}", type = "{value_type}" }}"#))
-        .join(", ")
-}
-
-/// Compares floats by their bits, so that NaN equals NaN and -0 does not equal 0.
-fn bits(value: &Value) -> String {
-    match value {
-        Value::Float(float) if !float.is_nan() => format!("float {:x}", float.to_bits()),
-        Value::Double(double) if !double.is_nan() => format!("double {:x}", double.to_bits()),
-        other => format!("{other:?}"),
-    }
-}
-
-/// Values at the edges of each type, a list a type, in the order of `ValueType::ALL`.
-fn edges() -> Vec<Vec<Value>> {
-    let earliest = Timestamp::parse("0001-01-01T00:00:00Z").unwrap();
-    let latest = at(Timestamp::MICROS_MAX);
-    vec![
-        vec![Value::Bool(true), Value::Bool(false)],
-        vec![Value::Int32(i32::MIN), Value::Int32(i32::MAX)],
-        vec![
-            Value::Int64(i64::MIN),
-            Value::Int64(i64::MAX),
-            Value::Int64((1 << 53) + 1),
-        ],
-        [
-            0.1,
-            f32::MIN_POSITIVE,
-            f32::MAX,
-            1.0e-45,
-            -0.0,
-            f32::NAN,
-            f32::INFINITY,
-            16_777_217.0,
-        ]
-        .map(Value::Float)
-        .to_vec(),
-        [
-            0.1,
-            f64::MIN_POSITIVE,
-            f64::MAX,
-            5e-324,
-            -0.0,
-            f64::NAN,
-            f64::NEG_INFINITY,
-            3.0,
-        ]
-        .map(Value::Double)
-        .to_vec(),
-        [
-            "",
-            "NaN",
-            "'; DROP TABLE x; --",
-            "żółw 🐢",
-            "{\"a\":null}",
-            "NULL",
-            "\\N",
-        ]
-        .map(|text| Value::String(text.to_owned()))
-        .to_vec(),
-        vec![
-            Value::Bytes(Vec::new()),
-            Value::Bytes(vec![0, 1, 255, 0]),
-            Value::Bytes(b"NaN".to_vec()),
-        ],
-        [
-            earliest,
-            latest,
-            Timestamp::EPOCH,
-            at(-1),
-            at(1_452_000_000_000_001),
-        ]
-        .map(Value::Timestamp)
-        .to_vec(),
-    ]
-}
-
-async fn every_type_comes_back_as_it_was(fixture: Fixture) {
-    let view = fixture
-        .apply(&one_view("all_types", ID, &every_feature()))
-        .await
-        .remove(0);
-    let columns = edges();
-    let longest = columns.iter().map(Vec::len).max().unwrap();
-    let rows: Vec<_> = (0..=longest)
-        .map(|index| {
-            let values = columns
-                .iter()
-                .map(|column| column.get(index).cloned().unwrap_or(Value::Null));
-            write_row(id(i64::try_from(index).unwrap()), 7, 8, values.collect())
-        })
-        .collect();
-    fixture.store.write(&view, rows.clone()).await.unwrap();
-    let keys: Vec<_> = rows.iter().map(|row| row.key.clone()).collect();
-    let found = fixture.store.read(&view, &keys).await.unwrap();
-    for (written, read) in rows.iter().zip(found) {
-        let read = read.unwrap();
-        assert_eq!(read.event_timestamp, at(7));
-        assert_eq!(read.created_at, at(8));
-        let expected: Vec<_> = written.row.values.iter().map(bits).collect();
-        let actual: Vec<_> = read.values.iter().map(bits).collect();
-        assert_eq!(actual, expected);
-    }
-}
+for_every_sql_store!(plain_sql_can_fill_a_table, a_fault_half_way_undoes_all);
 
 async fn rows_come_in_the_order_of_the_keys(fixture: Fixture) {
     let view = numbers(&fixture).await;
@@ -184,14 +79,8 @@ async fn composite_keys_of_every_type(fixture: Fixture) {
     let rows = (0_i32..)
         .zip(&keys)
         .map(|(x, key)| write_row(key.clone(), 1, 1, vec![Value::Double(f64::from(x))]));
-    let counts = fixture.store.write(&view, rows.collect()).await.unwrap();
-    assert_eq!(
-        counts,
-        WriteCounts {
-            written: 7,
-            late: 0
-        }
-    );
+    let written = fixture.store.write(&view, rows.collect()).await.unwrap();
+    assert_eq!(written, counts(7, 0));
     let found = fixture.store.read(&view, &keys).await.unwrap();
     for (x, row) in (0_i32..).zip(found) {
         assert_eq!(row.unwrap().values[0], Value::Double(f64::from(x)));
@@ -217,14 +106,8 @@ async fn late_rows_are_ignored_and_counted(fixture: Fixture) {
         let view = Arc::clone(&view);
         async move { store.write(&view, rows).await.unwrap() }
     };
-    let effective = WriteCounts {
-        written: 1,
-        late: 0,
-    };
-    let late = WriteCounts {
-        written: 0,
-        late: 1,
-    };
+    let effective = counts(1, 0);
+    let late = counts(0, 1);
     assert_eq!(write(10, 10, 1.0).await, effective);
     assert_eq!(
         write(9, 99, 2.0).await,
@@ -239,7 +122,7 @@ async fn late_rows_are_ignored_and_counted(fixture: Fixture) {
     assert_eq!(x_of(&fixture, &view, 1).await, Value::Double(6.0));
 }
 
-async fn a_write_replaces_the_whole_row(fixture: Fixture) {
+async fn a_newer_row_replaces_the_whole_row(fixture: Fixture) {
     let two = format!(r#"{X}, {{ name = "y", type = "string" }}"#);
     let view = fixture.apply(&one_view("pairs", ID, &two)).await.remove(0);
     let y = Value::String("y".to_owned());
@@ -264,14 +147,8 @@ async fn duplicates_in_a_batch(fixture: Fixture) {
         number(1, 4, 9, 4.0),
         number(1, 5, 2, 5.0),
     ];
-    let counts = fixture.store.write(&view, rows).await.unwrap();
-    assert_eq!(
-        counts,
-        WriteCounts {
-            written: 2,
-            late: 3
-        }
-    );
+    let written = fixture.store.write(&view, rows).await.unwrap();
+    assert_eq!(written, counts(2, 3));
     assert_eq!(x_of(&fixture, &view, 1).await, Value::Double(3.0));
 }
 
@@ -285,18 +162,26 @@ async fn all_or_nothing(fixture: Fixture) {
     let keys: Vec<_> = (0..50).map(id).collect();
     let found = fixture.store.read(&view, &keys).await.unwrap();
     assert!(found.iter().all(Option::is_none));
-    // A fault that only the database sees, after rows of the same call that were right.
+}
+
+/// A fault that only the database sees, after rows of the same call that were right.
+async fn a_fault_half_way_undoes_all(fixture: Fixture) {
+    let view = numbers(&fixture).await;
+    let time = fixture.sql_time_type();
     fixture
-        .execute("DROP TABLE fv_numbers; CREATE TABLE fv_numbers (id bigint PRIMARY KEY, event_timestamp bigint, created_at bigint, x double precision CHECK (x < 40))")
+        .execute(&format!(
+            "DROP TABLE fv_numbers; CREATE TABLE fv_numbers (id bigint PRIMARY KEY, event_timestamp {time}, created_at {time}, \
+             x double precision CHECK (x < 40), _feature_times {}, _generation integer)",
+            if fixture.is_sqlite() { "text" } else { "jsonb" }
+        ))
         .await;
-    if fixture.url.starts_with("sqlite:") {
-        let rows = (0_i32..50)
-            .map(|entity| number(entity.into(), 1, 1, entity.into()))
-            .collect();
-        fixture.store.write(&view, rows).await.unwrap_err();
-        let found = fixture.store.read(&view, &keys).await.unwrap();
-        assert!(found.iter().all(Option::is_none));
-    }
+    let rows = (0_i32..50)
+        .map(|entity| number(entity.into(), 1, 1, entity.into()))
+        .collect();
+    fixture.store.write(&view, rows).await.unwrap_err();
+    let keys: Vec<_> = (0..50).map(id).collect();
+    let found = fixture.store.read(&view, &keys).await.unwrap();
+    assert!(found.iter().all(Option::is_none));
 }
 
 async fn ten_thousand_rows(fixture: Fixture) {
@@ -305,14 +190,8 @@ async fn ten_thousand_rows(fixture: Fixture) {
         .map(|entity| number(entity.into(), 1, 1, entity.into()))
         .collect();
     let keys: Vec<_> = rows.iter().map(|row| row.key.clone()).collect();
-    let counts = fixture.store.write(&view, rows.clone()).await.unwrap();
-    assert_eq!(
-        counts,
-        WriteCounts {
-            written: 10_000,
-            late: 0
-        }
-    );
+    let written = fixture.store.write(&view, rows.clone()).await.unwrap();
+    assert_eq!(written, counts(10_000, 0));
     let found = fixture.store.read(&view, &keys).await.unwrap();
     assert!(
         found
@@ -323,14 +202,15 @@ async fn ten_thousand_rows(fixture: Fixture) {
 }
 
 async fn a_wide_view(fixture: Fixture) {
+    // As many doubles are more than a page of PostgreSQL holds.
     let features: Vec<String> = (0..1_000)
-        .map(|index| format!(r#"{{ name = "f{index}", type = "double" }}"#))
+        .map(|index| format!(r#"{{ name = "f{index}", type = "float" }}"#))
         .collect();
     let view = fixture
         .apply(&one_view("wide", ID, &features.join(", ")))
         .await
         .remove(0);
-    let values = (0_i32..1_000).map(|x| Value::Double(x.into())).collect();
+    let values = (0_i16..1_000).map(|x| Value::Float(x.into())).collect();
     let row = write_row(id(1), 1, 1, values);
     fixture.store.write(&view, vec![row.clone()]).await.unwrap();
     let found = fixture.store.read(&view, &[id(1)]).await.unwrap();
@@ -373,20 +253,30 @@ async fn odd_identifiers(fixture: Fixture) {
 
 async fn plain_sql_can_fill_a_table(fixture: Fixture) {
     let view = numbers(&fixture).await;
-    let (time, expected) = if fixture.url.starts_with("sqlite:") {
-        ("unixepoch('2016-01-04') * 1000000", 3)
-    } else {
-        ("'2016-01-04T00:00:00Z'", 3)
+    let noon = Timestamp::parse("2016-01-04T12:00:00Z").unwrap();
+    let time = fixture.sql_time(noon);
+    let insert = async |columns: &str, values: &str| {
+        fixture
+            .execute(&format!(
+                "INSERT INTO fv_numbers (event_timestamp, created_at, {columns}) VALUES ({time}, {time}, {values})"
+            ))
+            .await;
     };
-    fixture
-        .execute(&format!(
-            "INSERT INTO fv_numbers (id, event_timestamp, created_at, x) VALUES (1, {time}, {time}, {expected})"
-        ))
-        .await;
-    let found = fixture.store.read(&view, &[id(1)]).await.unwrap();
-    let row = found[0].clone().unwrap();
-    assert_eq!(row.event_timestamp.to_string(), "2016-01-04T00:00:00Z");
+    insert("id, x", "1, 3").await;
+    let row = fixture.row(&view, id(1)).await.unwrap();
+    assert!(row.is_whole());
+    assert_eq!(row.event_timestamp, noon);
     assert_eq!(row.values, [Value::Double(3.0)]);
+    // After a feature was added, such a row says something about it, and those before say nothing.
+    let two = one_view("numbers", ID, &format!("{X}, {Y}"));
+    let view = fixture.apply(&two).await.remove(0);
+    insert("id, x, y", "2, 4, NULL").await;
+    let before = fixture.row(&view, id(1)).await.unwrap();
+    assert_eq!(before.feature_time(1), None);
+    let after = fixture.row(&view, id(2)).await.unwrap();
+    assert!(after.is_whole(), "{after:?}");
+    let row = write_row(id(2), noon.micros(), noon.micros(), after.values.clone());
+    assert_eq!(fixture.write(&view, vec![row]).await, counts(0, 1));
 }
 
 async fn concurrent_writers(fixture: Fixture) {
@@ -460,6 +350,41 @@ async fn text_with_nul(fixture: Fixture) {
 async fn nothing_asked_nothing_written(fixture: Fixture) {
     let view = numbers(&fixture).await;
     assert_eq!(fixture.store.read(&view, &[]).await.unwrap(), []);
-    let counts = fixture.store.write(&view, Vec::new()).await.unwrap();
-    assert_eq!(counts, WriteCounts::default());
+    let written = fixture.store.write(&view, Vec::new()).await.unwrap();
+    assert_eq!(written, WriteCounts::default());
+}
+
+async fn an_entity_is_deleted_and_made_anew(fixture: Fixture) {
+    let view = numbers(&fixture).await;
+    let views = [Arc::clone(&view)];
+    let rows = vec![number(1, 5, 5, 1.0), number(2, 5, 5, 2.0)];
+    fixture.write(&view, rows).await;
+    assert_eq!(fixture.store.delete(&views, &id(1)).await.unwrap(), 1);
+    assert_eq!(fixture.row(&view, id(1)).await, None);
+    assert_eq!(x_of(&fixture, &view, 2).await, Value::Double(2.0));
+    assert_eq!(fixture.store.delete(&views, &id(1)).await.unwrap(), 0);
+    assert_eq!(fixture.store.delete(&[], &id(2)).await.unwrap(), 0);
+    // Older than what was there: it is there no longer.
+    let row = number(1, 1, 1, 3.0);
+    assert_eq!(fixture.write(&view, vec![row]).await, counts(1, 0));
+    assert_eq!(x_of(&fixture, &view, 1).await, Value::Double(3.0));
+}
+
+async fn an_entity_is_deleted_from_many_views(fixture: Fixture) {
+    let view = |name| {
+        format!(
+            "[[feature_views]]\nname = \"{name}\"\nentity = \"thing\"\nhistory = {}\nfeatures = [{X}]\n",
+            name == "c"
+        )
+    };
+    let text = format!("{}{}{}", one_view("a", ID, X), view("b"), view("c"));
+    let views = fixture.apply(&text).await;
+    for view in [&views[0], &views[2]] {
+        fixture.write(view, vec![number(1, 1, 1, 1.0)]).await;
+    }
+    assert_eq!(fixture.store.delete(&views, &id(1)).await.unwrap(), 2);
+    for view in &views {
+        assert_eq!(fixture.row(view, id(1)).await, None);
+    }
+    assert_eq!(fixture.history(&views[2]).await, []);
 }

@@ -19,6 +19,7 @@ mod documents;
 mod features;
 mod kill;
 mod lifecycle;
+mod materialize;
 mod models;
 mod rest;
 mod scores;

@@ -55,21 +55,18 @@ impl Found<'_> {
         declared: ValueType,
     ) -> Option<String> {
         let read = self.read_as(table, name, declared)?;
-        Some(match declared {
-            ValueType::Timestamp if !self.is_of(name, &Type::TIMESTAMPTZ) => {
-                format!("{read} AT TIME ZONE 'UTC'")
-            }
+        let is_as_ours = self.is_of(name, &driver_type(declared));
+        if declared == ValueType::Timestamp && !is_as_ours {
+            return Some(format!("{read} AT TIME ZONE 'UTC'"));
+        }
+        if declared == ValueType::List(ScalarType::Timestamp) && !is_as_ours {
             // The cast would take the zone of the session. What has more dimensions is refused later, and stays as it is.
-            ValueType::List(ScalarType::Timestamp)
-                if !self.is_of(name, &Type::TIMESTAMPTZ_ARRAY) =>
-            {
-                format!(
-                    "CASE WHEN array_ndims({read}) = 1 THEN ARRAY(SELECT e AT TIME ZONE 'UTC' \
-                     FROM unnest({read}) WITH ORDINALITY AS u(e, n) ORDER BY n) ELSE {read}::timestamptz[] END"
-                )
-            }
-            _ => read,
-        })
+            return Some(format!(
+                "CASE WHEN array_ndims({read}) > 1 THEN {read}::timestamptz[] WHEN {read} IS NOT NULL THEN \
+                 ARRAY(SELECT e AT TIME ZONE 'UTC' FROM unnest({read}) WITH ORDINALITY AS u(e, n) ORDER BY n) END"
+            ));
+        }
+        Some(read)
     }
 
     /// The SQL that turns a parameter of a join key into the type of the column, so that the column's index is used.
@@ -109,14 +106,10 @@ impl Found<'_> {
 ///
 /// A timestamp without a zone is read as one in UTC, whatever the zone of the session, see `values`.
 fn conversion(column: &str, found: &Type, declared: ValueType) -> Option<String> {
-    let (scalar, array) = match declared {
-        ValueType::List(element) => (element.value_type(), "[]"),
-        scalar => (scalar, ""),
-    };
-    let found = match (found.kind(), declared) {
-        (Kind::Array(element), ValueType::List(_)) => element,
-        (_, ValueType::List(_)) => return None,
-        _ => found,
+    let (scalar, array, found) = match (declared, found.kind()) {
+        (ValueType::List(element), Kind::Array(found)) => (element.value_type(), "[]", found),
+        (ValueType::List(_), _) => return None,
+        (scalar, _) => (scalar, "", found),
     };
     if *found == driver_type(scalar) || (scalar, found) == (ValueType::Timestamp, &Type::TIMESTAMP)
     {

@@ -306,11 +306,8 @@ fn record(view: &str, row: &Row) -> Result<MaterializationRecord, Fault> {
         Ok::<_, Fault>(u64::try_from(count).unwrap_or_default())
     };
     let time = |index| {
-        let Cell(value) = row.try_get(index)?;
-        Ok::<_, Fault>(match value {
-            Value::Timestamp(time) => Some(time),
-            _ => None,
-        })
+        let cell: Cell = row.try_get(index)?;
+        Ok::<_, Fault>(cell.timestamp())
     };
     Ok(MaterializationRecord {
         note: Materialization {

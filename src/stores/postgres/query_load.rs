@@ -10,7 +10,7 @@ use super::{
     values::{Bound, Cell},
 };
 use crate::{
-    catalog::{FeatureView, Field, Origin, Source, ValueType},
+    catalog::{FeatureView, Field, Origin, ScalarType, Source, ValueType},
     error::{Error, Violation},
     features::{KEY_BYTES_MAX, Timestamp, Value},
     stores::table::{key_names, quoted},
@@ -158,13 +158,11 @@ async fn check(
         let place = format!("feature view \"{}\"", view.name);
         return Err(Error::violations(faults).within(&place).into());
     }
-    let Cell(newest) = row.try_get(checks.len())?;
-    Ok(match newest {
-        Value::Timestamp(newest) => Some(newest),
-        _ => None,
-    })
+    let newest: Cell = row.try_get(checks.len())?;
+    Ok(newest.timestamp())
 }
 
+const OUT_OF_RANGE: &str = "is outside the years 1 to 9999";
 const TIME_MIN: &str = "'0001-01-01T00:00:00Z'::timestamptz";
 const TIME_MAX: &str = "'9999-12-31T23:59:59.999999Z'::timestamptz";
 
@@ -187,29 +185,24 @@ fn checks(view: &FeatureView, source: &Source) -> Vec<Check> {
     ];
     for (column, name) in times {
         add(name, format!("{column} IS NULL"), "is null");
-        add(
-            name,
-            is_out_of_range(column),
-            "is outside the years 1 to 9999",
-        );
+        add(name, is_out_of_range(column), OUT_OF_RANGE);
     }
     for feature in &view.features {
         let column = quoted(&feature.name);
-        match feature.value_type {
-            ValueType::Timestamp => add(
-                &feature.name,
-                is_out_of_range(&column),
-                "is outside the years 1 to 9999",
-            ),
-            ValueType::List(_) => add(
-                &feature.name,
-                format!(
-                    "CASE WHEN array_ndims({column}) > 1 THEN true WHEN {column} IS NULL THEN false \
-                     ELSE array_position({column}, NULL) IS NOT NULL END"
-                ),
-                "has a null as an element, or more than one dimension,",
-            ),
-            _ => {}
+        if feature.value_type == ValueType::Timestamp {
+            add(&feature.name, is_out_of_range(&column), OUT_OF_RANGE);
+        }
+        if let ValueType::List(_) = feature.value_type {
+            let condition = format!(
+                "CASE WHEN array_ndims({column}) > 1 THEN true WHEN {column} IS NULL THEN false \
+                 ELSE array_position({column}, NULL) IS NOT NULL END"
+            );
+            let meaning = "has a null as an element, or more than one dimension,";
+            add(&feature.name, condition, meaning);
+        }
+        if feature.value_type == ValueType::List(ScalarType::Timestamp) {
+            let condition = format!("{TIME_MIN} > ANY ({column}) OR {TIME_MAX} < ANY ({column})");
+            add(&feature.name, condition, OUT_OF_RANGE);
         }
     }
     let lengths: Vec<String> = view

@@ -64,12 +64,14 @@ impl Asked {
         let mut carriers = Vec::new();
         let mut cells = Vec::new();
         for (index, value_type) in column_types(view).enumerate() {
-            carriers.push(carrier(value_type));
-            let cast = match value_type {
-                ValueType::List(_) => format!("::{}", sql_type(value_type)),
-                _ => String::new(),
+            let (own, carried) = (sql_type(value_type), carrier(value_type));
+            let cast = if own == carried {
+                String::new()
+            } else {
+                format!("::{own}")
             };
             cells.push(format!("asked.c{index}{cast}"));
+            carriers.push(carried);
         }
         cells.push(format!("asked.c{}::jsonb", carriers.len()));
         cells.push(view.generation.to_string());

@@ -165,6 +165,16 @@ impl ToSql for Bound<'_> {
 /// A value on its way out of a row; of the type that the column has.
 pub(super) struct Cell(pub(super) Value);
 
+impl Cell {
+    /// The point in time; none where it is null, or no time.
+    pub(super) fn timestamp(&self) -> Option<Timestamp> {
+        match self {
+            Cell(Value::Timestamp(timestamp)) => Some(*timestamp),
+            Cell(_) => None,
+        }
+    }
+}
+
 impl<'a> FromSql<'a> for Cell {
     fn from_sql(sql: &Type, raw: &'a [u8]) -> Result<Self, Unfit> {
         let value = match value_type(sql).ok_or("a type that no feature has")? {
