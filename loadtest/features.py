@@ -2,9 +2,9 @@
 
     make loadtest-features            # or: python3 loadtest/features.py --store postgres --seconds 10
 
-Starts a throw-away PostgreSQL (or an embedded store, or a Redis over PostgreSQL), loads 100,000
-entities of 30 doubles, serves them by the release build, and calls GetOnlineFeatures by ghz: closed loop at 1, 8
-and 32 in flight, and open loop at 200 calls a second, in the JSON-like and in the packed form. Prints a Markdown table.
+Starts a throw-away PostgreSQL (or an embedded store, or a Redis over PostgreSQL), loads 100,000 entities of
+30 doubles, serves them by the release build, calls GetOnlineFeatures by ghz: closed loop at 1, 8 and 32 in
+flight, and open loop at 200 calls a second, in the JSON-like and in the packed form. Prints a Markdown table.
 Server, database and ghz share the machine.
 """
 

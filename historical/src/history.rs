@@ -114,44 +114,59 @@ impl<'a> HistoryFiles<'a> {
     }
 }
 
+/// The columns of a file that the join reads.
 fn find_columns(input: &Input, view: &ViewPlan, layout: &History) -> Result<Vec<usize>> {
-    let time = ValueType::One(Scalar::Timestamp);
-    let keys = view.join_keys.iter();
-    let keys = keys.map(|key| (key.name.as_str(), ValueType::One(key.scalar())));
-    let created = layout.created_timestamp_field.as_deref();
-    let times = [Some(layout.timestamp_field.as_str()), created];
-    let times = times.into_iter().flatten().map(|name| (name, time));
-    let features = view.features.iter();
-    let features = features.map(|feature| (feature.name.as_str(), feature.value_type));
     let mut columns = BTreeSet::new();
     let mut faults = Vec::new();
-    for (name, wanted) in keys.chain(times).chain(features) {
-        match input.find(name) {
-            Ok((index, found)) if wanted.accepts(found) => drop(columns.insert(index)),
-            Ok((_, found)) => faults.push(format!(
-                "{}: expected a {wanted}, found {found}, which cannot become one without loss; cast the column before",
-                input.column_place(name),
-            )),
-            Err(fault) => {
-                faults.push(format!("{}: {fault}; expected a {wanted}", input.column_place(name)));
+    for (name, wanted) in wanted_columns(view, layout) {
+        match find_column(input, name, wanted) {
+            Ok(index) => {
+                columns.insert(index);
             }
+            Err(fault) => faults.push(format!("{}: {fault}", input.column_place(name))),
         }
     }
-    let missing = ValueType::List(Scalar::String);
     if input.schema().column_with_name(MISSING).is_some() {
-        match input.find(MISSING) {
-            Ok((index, found)) if missing.accepts(found) => drop(columns.insert(index)),
-            Ok((_, found)) => faults.push(format!(
-                "{}: expected a {missing}, the names of the features that a row did not give; found {found}",
-                input.column_place(MISSING),
+        match find_column(input, MISSING, ValueType::List(Scalar::String)) {
+            Ok(index) => {
+                columns.insert(index);
+            }
+            Err(fault) => faults.push(format!(
+                "{}, the features that a row did not give: {fault}",
+                input.column_place(MISSING)
             )),
-            Err(fault) => faults.push(format!("{}: {fault}", input.column_place(MISSING))),
         }
     }
     if faults.is_empty() {
         Ok(columns.into_iter().collect())
     } else {
         Err(Error::faults(&faults))
+    }
+}
+
+/// Name and type of every column that the file has to have.
+fn wanted_columns<'a>(
+    view: &'a ViewPlan,
+    layout: &'a History,
+) -> impl Iterator<Item = (&'a str, ValueType)> {
+    let keys = view.join_keys.iter();
+    let keys = keys.map(|key| (key.name.as_str(), ValueType::One(key.scalar())));
+    let created = layout.created_timestamp_field.as_deref();
+    let times = [Some(layout.timestamp_field.as_str()), created];
+    let times = times.into_iter().flatten();
+    let times = times.map(|name| (name, ValueType::One(Scalar::Timestamp)));
+    let features = view.features.iter();
+    let features = features.map(|feature| (feature.name.as_str(), feature.value_type));
+    keys.chain(times).chain(features)
+}
+
+fn find_column(input: &Input, name: &str, wanted: ValueType) -> Result<usize, String> {
+    match input.find(name) {
+        Ok((index, found)) if wanted.accepts(found) => Ok(index),
+        Ok((_, found)) => Err(format!(
+            "expected a {wanted}, found {found}, which cannot become one without loss; cast the column before"
+        )),
+        Err(fault) => Err(format!("{fault}; expected a {wanted}")),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
     merge::{Merger, Runs},
     output::Output,
     partition::Partitions,
-    plan::{OutPlan, Plan, ViewPlan},
+    plan::{Plan, ViewPlan},
     progress::Progress,
     size::batch_bytes,
     spine::Spine,
@@ -52,19 +52,16 @@ fn run(plan: &Plan) -> Result<()> {
 }
 
 fn refuse_to_replace_an_input(plan: &Plan) -> Result<()> {
-    let OutPlan::File(out) = &plan.out else {
+    let Some(out) = plan.out.file() else {
         return Ok(());
     };
-    let Ok(target) = fs::canonicalize(&out.path) else {
+    let Ok(target) = fs::canonicalize(out) else {
         return Ok(());
     };
     for input in plan.inputs() {
         if fs::canonicalize(input).is_ok_and(|input| input == target) {
             let fault = "the join reads this file; give another path";
-            return Err(Error::invalid(
-                format!("out.path {}", out.path.display()),
-                fault,
-            ));
+            return Err(Error::invalid(format!("out.path {}", out.display()), fault));
         }
     }
     Ok(())

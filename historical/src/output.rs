@@ -50,14 +50,14 @@ impl Output {
         schema: &SchemaRef,
         row_group_bytes_max: usize,
     ) -> Result<Self> {
-        match plan {
-            OutPlan::Stream(_) => {
+        match plan.file() {
+            None => {
                 let out = BufWriter::new(io::stdout());
                 let writer = StreamWriter::try_new(out, schema).map_err(|fault| closed(&fault))?;
                 Ok(Output::Stream(Box::new(writer)))
             }
-            OutPlan::File(file) => {
-                let (unfinished, open) = Unfinished::create(&file.path)?;
+            Some(path) => {
+                let (unfinished, open) = Unfinished::create(path)?;
                 let properties = WriterProperties::builder()
                     .set_compression(Compression::SNAPPY)
                     .set_max_row_group_row_count(Some(ROW_GROUP_ROWS_MAX))
@@ -65,9 +65,9 @@ impl Output {
                 let out = BufWriter::new(open);
                 let writer = ArrowWriter::try_new(out, schema.clone(), Some(properties));
                 Ok(Output::File(Box::new(ParquetOutput {
-                    writer: writer.map_err(|fault| unwritable(&file.path, &fault))?,
+                    writer: writer.map_err(|fault| unwritable(path, &fault))?,
                     unfinished,
-                    target: file.path.clone(),
+                    target: path.to_owned(),
                     row_group_bytes_max,
                 })))
             }

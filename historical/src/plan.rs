@@ -109,29 +109,23 @@ pub(crate) struct History {
     pub(crate) created_timestamp_field: Option<String>,
 }
 
-/// Where the training set goes.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-pub(crate) enum OutPlan {
-    /// A Parquet file, which appears when it is whole.
-    File(OutFile),
-    /// Arrow's IPC stream on stdout. Its reader has to ask for the exit code: a stream that broke off may look whole.
-    Stream(OutStream),
-}
-
-/// A Parquet file.
+/// Where the training set goes: one of the two.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct OutFile {
-    /// Its path; a file that is there is replaced.
-    pub(crate) path: PathBuf,
-}
-
-/// A stream on stdout.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct OutStream {
+pub(crate) struct OutPlan {
+    path: Option<PathBuf>,
+    #[serde(default)]
     arrow_stream: bool,
+}
+
+impl OutPlan {
+    /// A Parquet file, which appears when it is whole; one that is there is replaced.
+    ///
+    /// None stands for Arrow's IPC stream on stdout. Its reader has to ask for the exit code: a stream that broke off may
+    /// look whole.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
 }
 
 impl Plan {
@@ -167,11 +161,8 @@ impl Plan {
                 self.memory_bytes_max
             ));
         }
-        if let OutPlan::Stream(OutStream {
-            arrow_stream: false,
-        }) = self.out
-        {
-            faults.push("out: give a path, or arrow_stream: true".to_owned());
+        if self.out.path.is_some() == self.out.arrow_stream {
+            faults.push("out: give either a path, or arrow_stream: true".to_owned());
         }
         if self.views.is_empty() || self.views.len() > VIEWS_MAX {
             let count = self.views.len();

@@ -2,12 +2,16 @@
 //!
 //! The only place that reads the environment. Imports nothing of ours but `error`.
 
+mod cache;
+mod historical;
 mod layers;
+mod online;
+mod secret;
 mod settings;
 
 use std::{
     collections::BTreeMap,
-    env, fmt,
+    env,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     str::FromStr,
@@ -15,7 +19,11 @@ use std::{
     time::Duration,
 };
 
+pub use cache::CacheConfig;
+pub use historical::HistoricalConfig;
 pub use layers::Flags;
+pub use online::OnlineConfig;
+pub use secret::Secret;
 pub use settings::{SETTINGS, Setting, markdown_table};
 
 use crate::error::{Error, Result, Violation};
@@ -23,29 +31,6 @@ use layers::Layers;
 
 /// Read below the environment, where there is one in the working folder.
 const ENV_FILE: &str = ".env";
-
-/// A text that is never printed.
-#[derive(Clone, PartialEq, Eq, Default)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The text, for whoever needs it.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl<T: Into<String>> From<T> for Secret {
-    fn from(text: T) -> Self {
-        Secret(text.into())
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("<secret>")
-    }
-}
 
 /// Where to listen, and how much to take on.
 #[derive(Debug, Clone)]
@@ -95,53 +80,6 @@ pub struct DatabaseConfig {
     pub load_max: Duration,
     /// How often the store is asked for new definitions.
     pub catalog_interval: Duration,
-}
-
-/// Rows kept in memory before the store.
-#[derive(Debug, Clone)]
-pub struct CacheConfig {
-    /// Bytes at the most; 0: none are kept.
-    pub bytes_max: usize,
-    /// How long a row is answered from memory.
-    pub age_max: Duration,
-}
-
-/// The Redis that features are read from.
-#[derive(Debug, Clone)]
-pub struct OnlineConfig {
-    /// `redis://…` or `rediss://…`, which may hold passwords; none: features are read from the database.
-    pub redis_urls: Vec<Secret>,
-    /// Whether a single URL is a node of a cluster.
-    pub redis_cluster: bool,
-    /// Authorities that sign the servers' certificates; none: the system's.
-    pub ca_file: Option<PathBuf>,
-    /// What every key begins with.
-    pub key_prefix: String,
-    /// Connections to a server, or to each node of a cluster.
-    pub connections_max: usize,
-    /// Keys of one command, commands of one request at once.
-    pub pipeline_max: usize,
-    /// How long connecting may take.
-    pub connect_max: Duration,
-    /// How long a command may take.
-    pub command_max: Duration,
-    /// How often a cluster is asked whether it has lost data.
-    pub probe_interval: Duration,
-}
-
-/// How training sets are made.
-#[derive(Debug, Clone)]
-pub struct HistoricalConfig {
-    /// Where `ferrocast-historical` is; none: searched for.
-    pub program: Option<PathBuf>,
-    /// Memory for the rows of one.
-    pub memory_bytes_max: u64,
-    /// Where passing files go; none: where the system has them.
-    pub work_dir: Option<PathBuf>,
-    /// How many a server makes at once.
-    pub joins_max: usize,
-    /// How long one may take.
-    pub join_max: Duration,
 }
 
 /// Where models are, and how they run.
@@ -289,9 +227,9 @@ impl Config {
         let config = Config {
             server: read_server(&mut layers),
             database: read_database(&mut layers),
-            cache: read_cache(&mut layers),
-            online: read_online(&mut layers),
-            historical: read_historical(&mut layers),
+            cache: cache::read(&mut layers),
+            online: online::read(&mut layers),
+            historical: historical::read(&mut layers),
             models: read_models(&mut layers),
             limits: LimitsConfig {
                 entities_max: count(&mut layers, "limits.entities_max"),
@@ -370,53 +308,6 @@ fn read_database(layers: &mut Layers) -> DatabaseConfig {
     }
 }
 
-fn read_cache(layers: &mut Layers) -> CacheConfig {
-    CacheConfig {
-        bytes_max: whole(layers, "cache.bytes_max", 0, CACHE_BYTES_MAX),
-        age_max: millis(layers, "cache.age_ms_max", 1),
-    }
-}
-
-fn read_online(layers: &mut Layers) -> OnlineConfig {
-    // No colon: the prefix `a` must not be the beginning of somebody else's `a:b`.
-    let is_prefix = |text: &String| {
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-        (1..=KEY_PREFIX_BYTES_MAX).contains(&text.len()) && text.chars().all(is_plain)
-    };
-    let urls = layers.list("online.redis_urls").into_iter();
-    OnlineConfig {
-        redis_urls: urls.map(Secret::from).collect(),
-        redis_cluster: layers.parse("online.redis_cluster", |_| true, "true or false"),
-        ca_file: layers.text("online.ca_file").map(PathBuf::from),
-        key_prefix: layers.parse(
-            "online.key_prefix",
-            is_prefix,
-            "1 to 64 letters, digits, _, - or .",
-        ),
-        connections_max: whole(layers, "online.connections_max", 1, CONNECTIONS_MAX),
-        pipeline_max: whole(layers, "online.pipeline_max", 1, PIPELINE_MAX),
-        connect_max: millis(layers, "online.connect_ms_max", 1),
-        command_max: millis(layers, "online.command_ms_max", 1),
-        probe_interval: millis(layers, "online.probe_ms", 1),
-    }
-}
-
-fn read_historical(layers: &mut Layers) -> HistoricalConfig {
-    let memory = whole(
-        layers,
-        "historical.memory_bytes_max",
-        1 << 20,
-        CACHE_BYTES_MAX,
-    );
-    HistoricalConfig {
-        program: layers.text("historical.program").map(PathBuf::from),
-        memory_bytes_max: u64::try_from(memory).unwrap_or(u64::MAX),
-        work_dir: layers.text("historical.work_dir").map(PathBuf::from),
-        joins_max: count(layers, "historical.joins_max"),
-        join_max: millis(layers, "historical.join_ms_max", 1),
-    }
-}
-
 fn read_models(layers: &mut Layers) -> ModelsConfig {
     let workers = whole(layers, "models.workers", 0, WORKERS_MAX);
     let path = PathBuf::from(layers.text("models.path").unwrap_or_default());
@@ -440,11 +331,9 @@ fn read_models(layers: &mut Layers) -> ModelsConfig {
 const COUNT_MAX: usize = 1_000_000;
 const WORKERS_MAX: usize = 1_024;
 const CONNECTIONS_MAX: usize = 1_000;
-const PIPELINE_MAX: usize = 10_000;
-const KEY_PREFIX_BYTES_MAX: usize = 64;
 const BYTES_MAX: usize = 1 << 31;
 /// A tebibyte.
-const CACHE_BYTES_MAX: usize = 1 << 40;
+const MEMORY_BYTES_MAX: usize = 1 << 40;
 const VALUES_MAX: usize = 100_000_000;
 /// A week.
 const MILLIS_MAX: u64 = 7 * 86_400_000;
@@ -611,13 +500,6 @@ mod tests {
             &BTreeMap::new(),
         )
         .unwrap();
-        assert!(!format!("{config:?}").contains("hunter2"));
-        let config = read(
-            &flags(&[("online.redis_urls", "redis://u:hunter2@a:1;redis://b:2")]),
-            &BTreeMap::new(),
-        )
-        .unwrap();
-        assert_eq!(config.online.redis_urls.len(), 2);
         assert!(!format!("{config:?}").contains("hunter2"));
     }
 }

@@ -34,7 +34,7 @@ const BATCHES_WAITING_MAX: usize = 2;
 /// A database with a Redis before it.
 pub struct TieredStore {
     record: Store,
-    redis: RedisStore,
+    redis: Arc<RedisStore>,
     load_timeout: Duration,
     /// When the record was last seen to have rows while Redis lacked them.
     has_rows_since: Mutex<Option<Instant>>,
@@ -154,14 +154,14 @@ impl TieredStore {
     /// # Errors
     /// `Unavailable` where the record or Redis is away.
     async fn fill_of_nothing(&self) -> Result<bool> {
-        // Another process may have filled it meanwhile.
-        if self.redis.is_filled().await? {
-            return Ok(true);
-        }
         // A record with rows keeps some: not every refused request has to look.
         let seen = *self.rows_seen();
         if seen.is_some_and(|at| at.elapsed() < self.redis.probe_interval()) {
             return Ok(false);
+        }
+        // Another process may have filled it meanwhile.
+        if self.redis.is_filled().await? {
+            return Ok(true);
         }
         let catalog = self.record.load_catalog().await?;
         for view in catalog.views.values().filter(|view| view.table.is_none()) {

@@ -1,6 +1,6 @@
 //! Stores, views and rows to test with.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use ferrocast::{
     catalog::{
@@ -12,16 +12,21 @@ use ferrocast::{
         EntityKey, LoadInput, Materialization, OnlineStore, RowTime, Scan, StoredRow, Timestamp,
         Value, WriteCounts, WriteRow,
     },
-    stores::{DatabaseOptions, Store, open},
+    stores::{DatabaseOptions, OnlineOptions, Store, open, open_with_redis},
 };
 use tokio::sync::mpsc;
 
-use crate::postgres::Postgres;
+use crate::{
+    postgres::Postgres,
+    redis_server::{Redis, RedisCluster, fresh_prefix},
+};
 
 /// A store on a fresh database, migrated.
 pub struct Fixture {
     pub store: Arc<Store>,
     pub url: String,
+    /// The Redis before the database.
+    pub online: Option<OnlineOptions>,
     /// The folder of a SQLite file, taken away at the end.
     _folder: Option<tempfile::TempDir>,
 }
@@ -29,7 +34,7 @@ pub struct Fixture {
 impl Fixture {
     /// A second store on the same database, as another process would have.
     pub async fn another(&self) -> Arc<Store> {
-        open_url(&self.url).await
+        open_store(&self.url, self.online.as_ref()).await
     }
 
     pub fn is_sqlite(&self) -> bool {
@@ -171,32 +176,88 @@ pub async fn load(
 }
 
 pub async fn open_url(url: &str) -> Arc<Store> {
-    let mut options = DatabaseOptions::new(Secret::from(url));
-    options.pool_size = 4;
-    // A machine busy with other tests is no fault of the store's.
-    options.connect_timeout = std::time::Duration::from_secs(60);
-    options.acquire_timeout = std::time::Duration::from_secs(60);
-    options.statement_timeout = std::time::Duration::from_secs(60);
-    open(&options).await.unwrap()
+    open_store(url, None).await
 }
 
+pub async fn open_store(url: &str, online: Option<&OnlineOptions>) -> Arc<Store> {
+    let mut options = DatabaseOptions::new(Secret::from(url));
+    options.pool_size = 4;
+    options.connect_timeout = BUSY_MACHINE;
+    options.acquire_timeout = BUSY_MACHINE;
+    options.statement_timeout = BUSY_MACHINE;
+    match online {
+        Some(online) => open_with_redis(&options, online).await.unwrap(),
+        None => open(&options).await.unwrap(),
+    }
+}
+
+/// A machine busy with other tests is no fault of the store's.
+const BUSY_MACHINE: Duration = Duration::from_secs(60);
+
 pub async fn sqlite() -> Fixture {
-    let folder = tempfile::tempdir().unwrap();
-    let url = format!("sqlite:{}", folder.path().join("store.db").display());
-    fixture(url, Some(folder)).await
+    let (url, folder) = sqlite_file();
+    fixture(url, None, Some(folder)).await
 }
 
 pub async fn postgres() -> Fixture {
     let url = Postgres::shared().fresh_database().await;
-    fixture(url, None).await
+    fixture(url, None, None).await
 }
 
-async fn fixture(url: String, folder: Option<tempfile::TempDir>) -> Fixture {
-    let store = open_url(&url).await;
+/// SQLite with a Redis before it.
+pub async fn redis() -> Fixture {
+    redis_at([Redis::shared().url()]).await
+}
+
+/// SQLite with a Redis Cluster before it.
+pub async fn redis_cluster() -> Fixture {
+    redis_at(RedisCluster::shared().urls()).await
+}
+
+/// Postgres with a Redis before it.
+pub async fn redis_before_postgres() -> Fixture {
+    let url = Postgres::shared().fresh_database().await;
+    fixture(url, Some(online([Redis::shared().url()])), None).await
+}
+
+/// SQLite with a Redis of the test's choice before it.
+pub async fn redis_at(urls: impl IntoIterator<Item = String>) -> Fixture {
+    redis_with(online(urls)).await
+}
+
+/// SQLite with a Redis before it that is used as the test likes.
+pub async fn redis_with(online: OnlineOptions) -> Fixture {
+    let (url, folder) = sqlite_file();
+    fixture(url, Some(online), Some(folder)).await
+}
+
+/// A prefix of its own at some servers.
+pub fn online(urls: impl IntoIterator<Item = String>) -> OnlineOptions {
+    let urls = urls.into_iter().map(Secret::from).collect();
+    let mut options = OnlineOptions::new(urls);
+    options.key_prefix = fresh_prefix();
+    options.connect_timeout = BUSY_MACHINE;
+    options.command_timeout = BUSY_MACHINE;
+    options
+}
+
+fn sqlite_file() -> (String, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", folder.path().join("store.db").display());
+    (url, folder)
+}
+
+async fn fixture(
+    url: String,
+    online: Option<OnlineOptions>,
+    folder: Option<tempfile::TempDir>,
+) -> Fixture {
+    let store = open_store(&url, online.as_ref()).await;
     store.migrate().await.unwrap();
     Fixture {
         store,
         url,
+        online,
         _folder: folder,
     }
 }

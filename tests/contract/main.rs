@@ -17,6 +17,8 @@ mod catalog;
 mod changes;
 mod existing;
 mod fixtures;
+#[path = "../support/guard.rs"]
+mod guard;
 mod history;
 mod loads;
 mod outage;
@@ -27,6 +29,10 @@ mod postgres;
 mod postgres_only;
 mod properties;
 mod queries;
+mod redis_loss;
+mod redis_only;
+#[path = "../support/redis.rs"]
+mod redis_server;
 mod refusals;
 mod rows;
 mod sources;
@@ -47,6 +53,24 @@ macro_rules! for_every_store {
             $(#[tokio::test]
             async fn $name() {
                 super::$name(crate::fixtures::postgres().await).await;
+            })*
+        }
+        mod redis_store {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(crate::fixtures::redis().await).await;
+            })*
+        }
+        mod redis_cluster_store {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(crate::fixtures::redis_cluster().await).await;
+            })*
+        }
+        mod redis_before_postgres {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(crate::fixtures::redis_before_postgres().await).await;
             })*
         }
     };

@@ -27,5 +27,7 @@ mod serving;
 mod stream;
 mod support;
 
+#[path = "../support/guard.rs"]
+mod guard;
 #[path = "../support/postgres.rs"]
 mod postgres;

@@ -16,22 +16,24 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
+    io::Write,
     net::TcpListener,
     os::unix::{
         fs::{PermissionsExt, chown},
         process::CommandExt,
     },
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    process::Command,
     sync::{
-        Mutex, OnceLock,
+        OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use tokio_postgres::NoTls;
+
+use crate::guard::Guard;
 
 /// The superuser, for whom the tests connect.
 pub const USER: &str = "postgres";
@@ -90,13 +92,7 @@ pub struct Postgres {
     port: u16,
     password: String,
     dir: PathBuf,
-    guard: Mutex<Guard>,
-}
-
-struct Guard {
-    child: Child,
-    orders: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
+    guard: Guard,
 }
 
 /// Who runs the server: PostgreSQL refuses to run as root.
@@ -132,27 +128,13 @@ impl Postgres {
         init(&bin, &dir, &password, owner.as_ref());
         configure(&dir, tls, owner.as_ref());
         let mut command = command_as(owner.as_ref(), "sh", &dir);
-        let mut child = command
-            .args(["-c", GUARD])
-            .env("BIN", &bin)
-            .env("DIR", &dir)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            // So that a Ctrl-C at the terminal reaches the tests and not the guard.
-            .process_group(0)
-            .spawn()
-            .expect("sh, to guard a throw-away PostgreSQL");
-        let guard = Guard {
-            orders: child.stdin.take(),
-            answers: BufReader::new(child.stdout.take().unwrap()),
-            child,
-        };
+        command.env("BIN", &bin).env("DIR", &dir);
+        let guard = Guard::start(command, GUARD);
         let mut postgres = Postgres {
             port: 0,
             password,
             dir,
-            guard: Mutex::new(guard),
+            guard,
         };
         for _ in 0..PORTS_TRIED_MAX {
             postgres.port = next_port();
@@ -165,7 +147,7 @@ impl Postgres {
 
     /// Ends the server at once, as a crash would, and waits until it is gone.
     pub fn stop(&self) {
-        assert_eq!(self.order("stop"), "stopped", "{}", self.log());
+        assert_eq!(self.guard.order("stop"), "stopped", "{}", self.log());
     }
 
     /// Kills the server with a signal that it cannot handle.
@@ -186,7 +168,7 @@ impl Postgres {
 
     /// Whether our server came up: its port may be somebody else's by now.
     fn start_server(&self) -> bool {
-        self.order(&format!("start {}", self.port)) == "started"
+        self.guard.order(&format!("start {}", self.port)) == "started"
     }
 
     /// The server's port on 127.0.0.1.
@@ -241,29 +223,8 @@ impl Postgres {
         }
     }
 
-    /// Tells the guard what to do, and returns what it answers when that is done.
-    fn order(&self, order: &str) -> String {
-        let mut guard = self.guard.lock().unwrap();
-        let orders = guard.orders.as_mut().unwrap();
-        writeln!(orders, "{order}").expect("the guard listens");
-        let mut line = String::new();
-        let answered = guard.answers.read_line(&mut line);
-        answered.expect("the guard answers");
-        line.trim().to_owned()
-    }
-
     fn log(&self) -> String {
         fs::read_to_string(self.dir.join("log")).unwrap_or_default()
-    }
-}
-
-impl Drop for Postgres {
-    /// Waits until the guard has cleaned up; a shared server is never dropped, and cleaned up all the same.
-    fn drop(&mut self) {
-        if let Ok(guard) = self.guard.get_mut() {
-            guard.orders = None;
-            let _ = guard.child.wait();
-        }
     }
 }
 

@@ -185,7 +185,8 @@ impl RedisCluster {
     /// Starts a cluster. Blocks until all nodes say that it is whole.
     pub fn start() -> RedisCluster {
         let password = new_password();
-        let lines = "cluster-enabled yes\ncluster-node-timeout 3000\ncluster-require-full-coverage no";
+        let lines =
+            "cluster-enabled yes\ncluster-node-timeout 3000\ncluster-require-full-coverage no";
         let nodes = (0..NODES).map(|_| {
             let bus = || format!("--cluster-port {}", free_port());
             Redis::start_with(&password, lines, bus)
@@ -200,7 +201,12 @@ impl RedisCluster {
             } else {
                 SLOTS / NODES * (index + 1) - 1
             };
-            node.run(redis::cmd("CLUSTER").arg("ADDSLOTSRANGE").arg(first).arg(last));
+            node.run(
+                redis::cmd("CLUSTER")
+                    .arg("ADDSLOTSRANGE")
+                    .arg(first)
+                    .arg(last),
+            );
             let bus = node.options.rsplit(' ').next().unwrap();
             let mut meet = redis::cmd("CLUSTER");
             meet.arg("MEET").arg("127.0.0.1").arg(node.port).arg(bus);
@@ -217,9 +223,13 @@ impl RedisCluster {
             loop {
                 let info = node.run(redis::cmd("CLUSTER").arg("INFO"));
                 let info: String = redis::from_redis_value(info).unwrap();
-                let is_whole = ["cluster_state:ok", "cluster_slots_ok:16384", "cluster_known_nodes:3"]
-                    .iter()
-                    .all(|line| info.contains(line));
+                let is_whole = [
+                    "cluster_state:ok",
+                    "cluster_slots_ok:16384",
+                    "cluster_known_nodes:3",
+                ]
+                .iter()
+                .all(|line| info.contains(line));
                 if is_whole {
                     break;
                 }

@@ -233,7 +233,7 @@ fn outputs_of_one_name() {
 
 #[test]
 fn faults_of_the_plan() {
-    let cases: [(&str, Value, &[&str]); 9] = [
+    let cases: [(&str, Value, &[&str]); 10] = [
         ("/memory_bytes_max", json!(5), &["memory_bytes_max", "5"]),
         ("/views", json!([]), &["views"]),
         ("/views/0/join_keys", json!([]), &["views[0]", "join_keys"]),
@@ -258,7 +258,12 @@ fn faults_of_the_plan() {
             json!("text"),
             &["\"text\"", "no type", "string"],
         ),
-        ("/out", json!({"arrow_stream": false}), &["out"]),
+        ("/out", json!({"arrow_stream": false}), &["out", "path"]),
+        (
+            "/out",
+            json!({"arrow_stream": true, "path": "x"}),
+            &["out", "either"],
+        ),
     ];
     let folder = folder();
     for (place, value, parts) in cases {

@@ -314,8 +314,8 @@ fn partitioned_joins_are_those_of_brute_force() {
 #[test]
 fn a_key_that_most_rows_have_is_joined_block_by_block() {
     let shape = Shape {
-        spine_rows: 2_500,
-        history_rows: 4_500,
+        spine_rows: 1_500,
+        history_rows: 3_600,
         keys: 50,
         times: 3_000,
         memory: LITTLE_MEMORY,

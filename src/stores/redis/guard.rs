@@ -243,13 +243,16 @@ impl RedisStore {
             answer = self.link.run(&with_text(script, &command)).await;
         }
         let answer = answer.map_err(|fault| fault.at(self.link.address()))?;
-        match answer {
-            Answer::Int(1) => Ok(Outcome::Set),
-            Answer::Int(0) => Ok(Outcome::Late),
-            Answer::Nil => Ok(Outcome::Found(None)),
-            Answer::BulkString(bytes) => Ok(Outcome::Found(Some(bytes))),
-            _ => Err(self.nonsense("a script")),
-        }
+        let Answer::Int(number) = answer else {
+            let found = redis::from_redis_value::<Option<Vec<u8>>>(answer);
+            return found
+                .map(Outcome::Found)
+                .map_err(|_| self.nonsense("a script"));
+        };
+        Ok(match number {
+            1 => Outcome::Set,
+            _ => Outcome::Late,
+        })
     }
 }
 

@@ -27,6 +27,10 @@ use crate::error::{Error, Result};
 /// How often a command is sent anew because its connection broke: all of ours can be repeated.
 const ATTEMPTS_MAX: u32 = 2;
 
+/// How old a cluster's connection is before it is made anew: it mends itself, but for a node that hangs and is not asked
+/// any more where the others see another one in its place.
+const CLUSTER_AGE_MIN: Duration = Duration::from_secs(5);
+
 /// Pauses between attempts in a cluster that is busy with itself, ms.
 const CLUSTER_PAUSE_MS_MIN: u64 = 10;
 const CLUSTER_PAUSE_MS_MAX: u64 = 200;
@@ -50,7 +54,15 @@ enum Target {
 /// A connection that may have to be made yet.
 #[derive(Default)]
 struct Place {
-    current: Mutex<(u64, Option<Connection>)>,
+    current: Mutex<Current>,
+}
+
+#[derive(Default)]
+struct Current {
+    /// Counts the connections of the place.
+    number: u64,
+    /// With the moment at which it was made.
+    connection: Option<(Connection, Instant)>,
 }
 
 #[derive(Clone)]
@@ -149,8 +161,8 @@ impl Link {
                 };
             match answer {
                 Err(fault) if fault.is_of_connection() => {
-                    place.discard(number).await;
-                    if attempt == ATTEMPTS_MAX || Instant::now() >= give_up_at {
+                    let is_fresh = place.discard(number).await;
+                    if !is_fresh || attempt == ATTEMPTS_MAX || Instant::now() >= give_up_at {
                         return Err(fault);
                     }
                     attempt += 1;
@@ -170,8 +182,8 @@ impl Link {
     /// The connection of a place and its number, made where there is none; others wait for it.
     async fn connection(&self, place: &Place) -> Result<(u64, Connection), Fault> {
         let mut current = place.current.lock().await;
-        if let (number, Some(connection)) = &*current {
-            return Ok((*number, connection.clone()));
+        if let Some((connection, _)) = &current.connection {
+            return Ok((current.number, connection.clone()));
         }
         let give_up_at = Instant::now() + self.connect_timeout;
         let made = timeout_at(give_up_at, self.connect()).await;
@@ -179,9 +191,9 @@ impl Link {
             limit: self.connect_timeout,
             setting: "online.connect_ms_max",
         })??;
-        let number = current.0 + 1;
-        *current = (number, Some(connection.clone()));
-        Ok((number, connection))
+        current.number += 1;
+        current.connection = Some((connection.clone(), Instant::now()));
+        Ok((current.number, connection))
     }
 
     async fn connect(&self) -> redis::RedisResult<Connection> {
@@ -215,12 +227,19 @@ impl Connection {
 }
 
 impl Place {
-    /// Takes a broken connection out, unless that has been done.
-    async fn discard(&self, number: u64) {
+    /// Takes a broken connection out, unless somebody else has; says whether the next one is another.
+    async fn discard(&self, number: u64) -> bool {
         let mut current = self.current.lock().await;
-        if current.0 == number {
-            current.1 = None;
+        if current.number != number {
+            return true;
         }
+        if let Some((Connection::Cluster(_), made_at)) = &current.connection
+            && made_at.elapsed() < CLUSTER_AGE_MIN
+        {
+            return false;
+        }
+        current.connection = None;
+        true
     }
 }
 

@@ -1,15 +1,19 @@
 //! Whether Redis still holds all rows: keys that a refill sets at its end and that go with the rows.
 //!
-//! A single server's first marker is read together with the rows. A cluster's are asked for at an interval, one in every
-//! part of the slots, so that a node which came back empty is noticed within it.
+//! A single server's first marker is read together with the rows. A cluster's are asked for by a task at an interval, one
+//! in every part of the slots, so that a node which came back empty is noticed within it. A node that is away has lost
+//! nothing yet: the entities of the others are read meanwhile.
 
-use std::sync::{
-    PoisonError, RwLock,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
+use futures_util::{StreamExt, stream};
 use redis::Value as Answer;
-use tokio::time::Instant;
 
 use super::{RedisStore, key::Keys};
 use crate::{
@@ -20,9 +24,8 @@ use crate::{
 /// What this process knows of the markers.
 #[derive(Default)]
 pub(super) struct Fill {
-    was_filled: AtomicBool,
-    asked: RwLock<Option<(Instant, bool)>>,
-    first: std::sync::OnceLock<String>,
+    is_filled: AtomicBool,
+    first: OnceLock<String>,
 }
 
 impl Fill {
@@ -31,55 +34,76 @@ impl Fill {
         self.first
             .get_or_init(|| keys.filled().into_iter().next().unwrap_or_default())
     }
+}
 
-    fn known(&self) -> Option<(Instant, bool)> {
-        *self.asked.read().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Asks a cluster for its markers at an interval, until the store is gone.
+pub(super) fn watch(store: &Arc<RedisStore>, interval: Duration) {
+    let watched = Arc::downgrade(store);
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(interval).await;
+            let Some(store) = Weak::upgrade(&watched) else {
+                return;
+            };
+            if let Err(fault) = store.is_filled().await {
+                tracing::debug!(%fault, "a node of Redis does not tell whether it lost its data");
+            }
+        }
+    });
 }
 
 impl RedisStore {
-    /// Whether the last read found all markers; no answer of Redis is waited for.
+    /// Whether all markers were there when last looked at; no answer of Redis is waited for.
     pub(in crate::stores) fn was_filled(&self) -> bool {
-        self.fill.was_filled.load(Ordering::Relaxed)
+        self.fill.is_filled.load(Ordering::Relaxed)
     }
 
-    /// Notes what a read found.
+    /// Notes whether all markers are there.
     pub(super) fn note_filled(&self, is_filled: bool) {
-        self.fill.was_filled.store(is_filled, Ordering::Relaxed);
+        self.fill.is_filled.store(is_filled, Ordering::Relaxed);
         if !is_filled {
             self.schemas.forget_told();
         }
     }
 
-    /// Whether a cluster has all markers, as of the probe interval at the most.
-    pub(super) async fn is_cluster_filled(&self) -> Result<bool> {
-        match self.fill.known() {
-            Some((at, is_filled)) if at.elapsed() < self.options.probe_interval => Ok(is_filled),
-            _ => self.is_filled().await,
-        }
-    }
-
-    /// Asks for all markers.
+    /// Asks for all markers. One that is missing says enough; one that no node tells of says nothing.
+    ///
+    /// # Errors
+    /// `Unavailable` where no node answers.
     pub(in crate::stores) async fn is_filled(&self) -> Result<bool> {
-        let asked_at = Instant::now();
-        let answers = self.get_all(self.keys.filled()).await?;
-        let is_filled = answers.iter().all(|answer| *answer != Answer::Nil);
-        self.learn(asked_at, is_filled);
-        Ok(is_filled)
+        let mut is_filled = true;
+        let mut fault = None;
+        let mut is_told = false;
+        for answer in self.get_all(self.keys.filled()).await {
+            match answer {
+                Ok(answer) => {
+                    is_told = true;
+                    is_filled &= answer != Answer::Nil;
+                }
+                Err(error) => fault = Some(error),
+            }
+        }
+        match fault {
+            Some(fault) if !is_told => Err(fault),
+            _ => {
+                self.note_filled(is_filled);
+                Ok(is_filled)
+            }
+        }
     }
 
     /// Says that all rows are there.
     pub(in crate::stores) async fn mark_filled(&self) -> Result<()> {
         self.set_all(self.keys.filled(), &Timestamp::now().to_string())
             .await?;
-        self.learn(Instant::now(), true);
+        self.note_filled(true);
         Ok(())
     }
 
     /// Says that rows are missing.
     pub(in crate::stores) async fn mark_unfilled(&self) -> Result<()> {
         self.remove_all(self.keys.filled()).await?;
-        self.learn(Instant::now(), false);
+        self.note_filled(false);
         Ok(())
     }
 
@@ -96,7 +120,8 @@ impl RedisStore {
     /// # Errors
     /// `Unavailable` where it has, or where another refill began after this one.
     pub(in crate::stores) async fn end_refill(&self, token: &str) -> Result<()> {
-        let answers = self.get_all(self.keys.filling()).await?;
+        let answers = self.get_all(self.keys.filling()).await.into_iter();
+        let answers: Vec<Answer> = answers.collect::<Result<_>>()?;
         let is_ours = |answer: &Answer| *answer == Answer::BulkString(token.as_bytes().to_vec());
         if !answers.iter().all(is_ours) {
             return Err(Error::unavailable(format!(
@@ -108,23 +133,15 @@ impl RedisStore {
         self.remove_all(self.keys.filling()).await
     }
 
-    fn learn(&self, at: Instant, is_filled: bool) {
-        let asked = &mut *self
-            .fill
-            .asked
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        *asked = Some((at, is_filled));
-        self.note_filled(is_filled);
-    }
-
-    async fn get_all(&self, keys: Vec<String>) -> Result<Vec<Answer>> {
-        let mut command = redis::cmd("MGET");
-        command.arg(keys);
-        match self.run(&command).await? {
-            Answer::Array(answers) => Ok(answers),
-            _ => Err(self.nonsense("MGET")),
-        }
+    /// The values of some keys, each asked for alone: nodes that are away keep no other's from being known.
+    async fn get_all(&self, keys: Vec<String>) -> Vec<Result<Answer>> {
+        let count = keys.len().max(1);
+        let asked = keys.into_iter().map(|key| async move {
+            let mut command = redis::cmd("GET");
+            command.arg(key);
+            self.run(&command).await
+        });
+        stream::iter(asked).buffered(count).collect().await
     }
 
     async fn set_all(&self, keys: Vec<String>, value: &str) -> Result<()> {

@@ -124,16 +124,21 @@ impl RedisStore {
     /// # Errors
     /// `InvalidArgument` for a URL that makes no sense, `FailedPrecondition` for a refused login, `Unavailable` where nobody
     /// answers. Host and port are named, the password never.
-    pub(super) async fn open(options: &OnlineOptions) -> Result<RedisStore> {
-        let store = RedisStore {
+    pub(super) async fn open(options: &OnlineOptions) -> Result<Arc<RedisStore>> {
+        let store = Arc::new(RedisStore {
             link: Link::new(options)?,
             keys: Keys::new(&options.key_prefix),
             schemas: Schemas::default(),
             fill: Fill::default(),
             options: options.clone(),
-        };
+        });
         store.ping().await?;
         store.warn_of_eviction().await;
+        if store.link.is_cluster() {
+            // Where no node tells, the first read asks again.
+            let _ = store.is_filled().await;
+            markers::watch(&store, options.probe_interval);
+        }
         Ok(store)
     }
 
@@ -159,10 +164,6 @@ impl RedisStore {
     /// Reads the rows of entities, in the order of the keys.
     pub(super) async fn read(&self, view: &FeatureView, keys: &[EntityKey]) -> Result<Reading> {
         let schema = self.schemas.of(view)?;
-        let is_filled = match self.link.is_cluster() {
-            true => self.is_cluster_filled().await?,
-            false => true,
-        };
         let parts: Vec<_> = keys
             .chunks(self.options.pipeline_max.max(1))
             .map(|part| self.read_part(&view.name, part))
@@ -172,7 +173,7 @@ impl RedisStore {
             .try_collect()
             .await?;
         let mut reading = Reading {
-            is_filled,
+            is_filled: true,
             found: Vec::with_capacity(keys.len()),
         };
         let mut foreign = None;
@@ -183,7 +184,9 @@ impl RedisStore {
                 reading.found.push(found);
             }
         }
-        self.note_filled(reading.is_filled);
+        if !self.link.is_cluster() && !keys.is_empty() {
+            self.note_filled(reading.is_filled);
+        }
         Ok(reading)
     }
 
@@ -196,14 +199,13 @@ impl RedisStore {
         for key in keys {
             command.arg(self.keys.row(view, key));
         }
-        let mut answers = match self.run(&command).await? {
-            Answer::Array(answers) => answers,
-            _ => return Err(self.nonsense("MGET")),
+        let Answer::Array(mut answers) = self.run(&command).await? else {
+            return Err(self.nonsense("MGET"));
         };
         let is_filled = match marker {
             Some(_) if answers.is_empty() => false,
             Some(_) => answers.remove(0) != Answer::Nil,
-            None => true,
+            None => self.was_filled(),
         };
         match answers.len() == keys.len() {
             true => Ok((is_filled, answers)),

@@ -64,9 +64,9 @@ impl RedisStore {
         }
         let mut command = redis::cmd("UNLINK");
         command.arg(keys);
-        match self.run(&command).await? {
-            Answer::Int(count) => Ok(u64::try_from(count).unwrap_or_default()),
-            _ => Err(self.nonsense("UNLINK")),
-        }
+        let Answer::Int(count) = self.run(&command).await? else {
+            return Err(self.nonsense("UNLINK"));
+        };
+        Ok(u64::try_from(count).unwrap_or_default())
     }
 }

@@ -1,0 +1,269 @@
+//! A Redis that loses its data or goes away: what is noticed and when, what is told, and how it comes back.
+
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use ferrocast::{
+    catalog::FeatureView,
+    error::{Error, ErrorKind, Result},
+    features::{OnlineStore, Value},
+    stores::{OnlineOptions, Refill},
+};
+
+use crate::{
+    fixtures::*,
+    redis_only::{prefix, refill, reopened, rows_of, sixty_numbers, x},
+    redis_server::{Redis, RedisCluster},
+};
+
+/// Longer than anything takes on a busy machine.
+const WAIT_MAX: Duration = Duration::from_secs(120);
+
+/// Tries until it works; every failure on the way has to be `Unavailable`.
+async fn until_it_works<T>(mut work: impl AsyncFnMut() -> Result<T>) -> T {
+    let give_up_at = Instant::now() + WAIT_MAX;
+    loop {
+        match work().await {
+            Ok(done) => return done,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+                assert!(Instant::now() < give_up_at, "no recovery: {error:?}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+}
+
+/// Does not wait long for a server that is away.
+fn impatient(urls: impl IntoIterator<Item = String>) -> OnlineOptions {
+    let mut options = online(urls);
+    options.connect_timeout = Duration::from_millis(500);
+    options.command_timeout = Duration::from_millis(1_000);
+    options
+}
+
+/// Whatever lost the data: reads say so until a refill, and all is there after it.
+async fn lost_and_refilled(fixture: &Fixture, view: &FeatureView, lose: impl AsyncFnOnce()) {
+    let keys: Vec<_> = (0..60).map(id).collect();
+    lose().await;
+    let error = read_fault(fixture, view).await;
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    assert!(error.message().contains("ferrocast refill"), "{error}");
+    // A write is taken all the same, and does not make anybody believe that nothing is missing.
+    let row = number(1, 8, 8, 8.0);
+    until_it_works(async || fixture.store.write(view, vec![row.clone()]).await).await;
+    read_fault(fixture, view).await;
+    until_it_works(async || refill(&fixture.store).await).await;
+    let found = until_it_works(async || fixture.store.read(view, &keys).await).await;
+    let record = open_url(&fixture.url).await;
+    assert_eq!(found, record.read(view, &keys).await.unwrap());
+    assert_eq!(x(found[1].clone()), Some(Value::Double(8.0)));
+    assert!(found.iter().all(Option::is_some));
+}
+
+/// The fault that reads have once a loss is noticed, at the latest after the probe interval.
+async fn read_fault(fixture: &Fixture, view: &FeatureView) -> Error {
+    let give_up_at = Instant::now() + WAIT_MAX;
+    loop {
+        match fixture.store.read(view, &[id(0)]).await {
+            Err(error) if error.message().contains("refill") => return error,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}"),
+            Ok(_) => {}
+        }
+        assert!(Instant::now() < give_up_at, "nobody noticed");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_lost_its_data_is_noticed_at_once() {
+    let server = Redis::start();
+    let fixture = redis_at([server.url()]).await;
+    let view = sixty_numbers(&fixture).await;
+    server.run(&redis::cmd("FLUSHALL"));
+    let error = fixture.store.read(&view, &[id(1)]).await.unwrap_err();
+    assert!(error.message().contains("ferrocast refill"), "{error}");
+    lost_and_refilled(&fixture, &view, async || ()).await;
+    lost_and_refilled(&fixture, &view, async || {
+        server.stop();
+        server.start_again();
+    })
+    .await;
+    // A fill of some views does not bring the others.
+    server.run(&redis::cmd("FLUSHALL"));
+    let some = Refill {
+        views: vec!["numbers".to_owned()],
+        flush: false,
+    };
+    fixture.store.refill(&some, &|_, _| ()).await.unwrap();
+    read_fault(&fixture, &view).await;
+}
+
+#[tokio::test]
+async fn a_node_of_a_cluster_that_lost_its_data_is_noticed() {
+    let cluster = RedisCluster::start();
+    let fixture = redis_at(cluster.urls()).await;
+    let view = sixty_numbers(&fixture).await;
+    for node in &cluster.nodes {
+        lost_and_refilled(&fixture, &view, async || {
+            node.run(&redis::cmd("FLUSHALL"));
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_dies_takes_its_own_entities_with_it_and_comes_back() {
+    let cluster = RedisCluster::start();
+    let fixture = redis_with(impatient(cluster.urls())).await;
+    let view = sixty_numbers(&fixture).await;
+    let node = &cluster.nodes[1];
+    let theirs = rows_of(node, prefix(&fixture), "numbers");
+    assert!((1..60).contains(&theirs.len()), "{theirs:?}");
+    node.stop();
+    let keys: Vec<_> = (0..60).map(id).collect();
+    let asked_at = Instant::now();
+    let error = fixture.store.read(&view, &keys).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    assert!(asked_at.elapsed() < WAIT_MAX);
+    assert!(error.message().contains("127.0.0.1:"), "{error}");
+    assert!(!format!("{error:?}").contains(node.password()), "{error:?}");
+    // Nobody else is touched.
+    let of_others = (0..60).filter(|entity| {
+        !theirs
+            .iter()
+            .any(|key| key.ends_with(&format!("{{i{entity}}}")))
+    });
+    let of_others: Vec<_> = of_others.map(id).collect();
+    let found = until_it_works(async || fixture.store.read(&view, &of_others).await).await;
+    assert!(found.iter().all(Option::is_some));
+    let fresh = reopened(&fixture, fixture.online.as_ref().unwrap()).await;
+    let found = until_it_works(async || fresh.read(&view, &of_others).await).await;
+    assert!(found.iter().all(Option::is_some));
+    lost_and_refilled(&fixture, &view, async || {
+        node.start_again();
+        cluster.await_wholeness();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_outage_is_unavailable_within_the_bound_and_passes_by_itself() {
+    let server = Redis::start();
+    let fixture = redis_with(impatient([server.url()])).await;
+    let view = sixty_numbers(&fixture).await;
+    for is_hung in [false, true] {
+        if is_hung {
+            server.pause();
+        } else {
+            server.stop();
+        }
+        let store = &fixture.store;
+        let faults = [
+            store.read(&view, &[id(1)]).await.unwrap_err(),
+            store.ping().await.unwrap_err(),
+        ];
+        for error in &faults {
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+            let place = format!("127.0.0.1:{}", server.port());
+            assert!(error.message().contains(&place), "{error}");
+            assert!(!format!("{error} {error:?}").contains(server.password()));
+        }
+        if is_hung {
+            assert!(
+                faults[0].message().contains("online.command_ms_max"),
+                "{}",
+                faults[0]
+            );
+            server.resume();
+        } else {
+            server.start_again();
+            until_it_works(async || refill(store).await).await;
+        }
+        let row = until_it_works(async || store.read(&view, &[id(1)]).await).await;
+        assert!(row[0].is_some());
+    }
+}
+
+#[tokio::test]
+async fn what_the_record_took_is_told_where_redis_did_not() {
+    let server = Redis::start();
+    let fixture = redis_with(impatient([server.url()])).await;
+    let view = sixty_numbers(&fixture).await;
+    let record = open_url(&fixture.url).await;
+    server.pause();
+    let row = number(1, 5, 5, 5.0);
+    let error = fixture
+        .store
+        .write(&view, vec![row.clone()])
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    assert!(error.message().contains("in the database"), "{error}");
+    assert!(error.message().contains("repeated"), "{error}");
+    let recorded = record.read(&view, &[id(1)]).await.unwrap();
+    assert_eq!(recorded, [Some(row.row.clone())]);
+    let views = [view.clone()];
+    let error = fixture.store.delete(&views, &id(2)).await.unwrap_err();
+    assert!(error.message().contains("in the database"), "{error}");
+    let messages = vec![Some(Ok(vec![number(3, 6, 6, 6.0)])), None];
+    let loaded = load(&fixture.store, &view, messages, &note("half")).await;
+    let error = loaded.unwrap_err();
+    assert!(
+        error.message().contains("ferrocast refill numbers"),
+        "{error}"
+    );
+    server.resume();
+
+    // The record has the row already, so that it is late there, and Redis gets it all the same.
+    let counts = until_it_works(async || fixture.store.write(&view, vec![row.clone()]).await).await;
+    assert_eq!(counts.late, 1);
+    assert_eq!(fixture.row(&view, id(1)).await, Some(row.row));
+    fixture.store.delete(&views, &id(2)).await.unwrap();
+    assert_eq!(fixture.row(&view, id(2)).await, None);
+    let some = Refill {
+        views: vec!["numbers".to_owned()],
+        flush: false,
+    };
+    fixture.store.refill(&some, &|_, _| ()).await.unwrap();
+    let row = fixture.row(&view, id(3)).await;
+    assert_eq!(x(row), Some(Value::Double(6.0)));
+}
+
+#[tokio::test]
+async fn the_command_refills() {
+    let server = Redis::start();
+    let fixture = redis_at([server.url()]).await;
+    let view = sixty_numbers(&fixture).await;
+    server.run(&redis::cmd("FLUSHALL"));
+    let run = |arguments: &[&str]| {
+        let done = Command::new(env!("CARGO_BIN_EXE_ferrocast"))
+            .args(arguments)
+            .args(["--database-url", &fixture.url])
+            .env("FERROCAST_ONLINE_REDIS_URLS", server.url())
+            .env("FERROCAST_ONLINE_KEY_PREFIX", prefix(&fixture))
+            .output()
+            .unwrap();
+        let printed = [done.stdout, done.stderr].concat();
+        (done.status.code(), String::from_utf8(printed).unwrap())
+    };
+    let (code, printed) = run(&["refill"]);
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(printed.contains("numbers: 60 rows"), "{printed}");
+    assert!(fixture.row(&view, id(59)).await.is_some());
+    let (code, printed) = run(&["refill", "nothing"]);
+    assert_eq!(code, Some(1), "{printed}");
+    assert!(
+        printed.contains("no feature view is called \"nothing\""),
+        "{printed}"
+    );
+    let (code, printed) = run(&["refill", "--flush"]);
+    assert_eq!(code, Some(0), "{printed}");
+    server.stop();
+    let (code, printed) = run(&["refill"]);
+    assert_eq!(code, Some(1), "{printed}");
+    assert!(printed.contains("is away"), "{printed}");
+    assert!(!printed.contains(server.password()), "{printed}");
+}
