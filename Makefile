@@ -11,7 +11,7 @@ UV = scripts/uv.sh
 export UV_PYTHON_DOWNLOADS = never
 export UV_LINK_MODE = copy
 
-.PHONY: run build runtime tools test test-rust test-python lint fmt smoke train check clean help
+.PHONY: run build runtime tools test test-rust test-python lint fmt smoke loadtest loadtest-features loadtest-materialize train check clean help
 
 help: ## Lists the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -43,14 +43,24 @@ test-python:
 lint: ## Formatting, clippy, ruff, mypy: all without a warning.
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	cd training && uv="$$(../$(UV))" && "$$uv" run --locked ruff check && "$$uv" run --locked ruff format --check && "$$uv" run --locked mypy
+	cd training && uv="$$(../$(UV))" && "$$uv" run --locked ruff check . ../loadtest --config pyproject.toml \
+	  && "$$uv" run --locked ruff format --check . ../loadtest --config pyproject.toml \
+	  && "$$uv" run --locked mypy && "$$uv" run --locked mypy --strict ../loadtest
 
 fmt: ## Formats everything.
 	$(CARGO) fmt --all
-	cd training && "$$(../$(UV))" run --locked ruff format
+	cd training && "$$(../$(UV))" run --locked ruff format . ../loadtest --config pyproject.toml
 
 smoke: build tools ## Runs the server as a user would, with grpcurl, ghz and curl.
 	scripts/smoke.sh
+
+loadtest: loadtest-features loadtest-materialize ## Measures reading and loading of features.
+
+loadtest-features: build tools ## Measures GetOnlineFeatures: make loadtest-features ARGS="--store sqlite".
+	@python3 loadtest/features.py $(ARGS)
+
+loadtest-materialize: build ## Measures loads into PostgreSQL, against COPY by psql.
+	@cd training && "$$(../$(UV))" run --locked python ../loadtest/materialize.py $(ARGS)
 
 train: ## Trains a use case from the raw data: make train MODEL=credit_risk.
 	cd training && "$$(../$(UV))" run --locked ferrocast-train $(MODEL)

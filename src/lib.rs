@@ -1,7 +1,7 @@
 //! Ferrocast keeps features and predicts from them in one process.
 //!
 //! Layers, each importing only those before it: `error`, `config`, `telemetry`; the domain (`catalog`, `features`,
-//! `inference`); the edges (`stores`, `runtimes`, `sources` outward, `grpc`, `middleware` inward); `app`; `cli`.
+//! `inference`); the edges (`stores`, `runtimes`, `sources`, `training_sets` outward, `grpc`, `middleware` inward); `app`; `cli`.
 
 pub mod app;
 pub mod catalog;
@@ -16,3 +16,4 @@ pub mod runtimes;
 pub mod sources;
 pub mod stores;
 pub mod telemetry;
+pub mod training_sets;

@@ -2,21 +2,26 @@
 //! together.
 
 mod banner;
+mod catalog_watch;
 mod listener;
 mod server;
 
 use std::{path::Path, sync::Arc};
 
+use tokio::{sync::Semaphore, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
 
+use self::catalog_watch::CatalogWatch;
 use crate::{
     catalog::{Catalog, CatalogHandle, CatalogStore},
-    config::{Config, DatabaseConfig, LimitsConfig, OnlineConfig},
+    config::{CacheConfig, Config, DatabaseConfig, LimitsConfig, OnlineConfig},
     error::{Error, Result, Violation},
-    features::OnlineStore,
+    features::{CacheBounds, CachedStore, Materializer, OnlineStore},
     grpc::{
-        DESCRIPTOR_SET, FeatureApi, ModelApi, PredictionApi, RequestLimits,
+        DESCRIPTOR_SET, FeatureApi, Loads, ModelApi, PredictionApi, RequestLimits, Scans,
+        StreamBounds,
         pb::{
             feature_service_server::FeatureServiceServer, model_service_server::ModelServiceServer,
             prediction_service_server::PredictionServiceServer,
@@ -27,8 +32,10 @@ use crate::{
     },
     middleware::{self, Bounds},
     runtimes::onnx::OnnxLoader,
+    sources::FileSources,
     stores::{self, DatabaseOptions, OnlineOptions, Store},
     telemetry,
+    training_sets::{TrainingSetMaker, TrainingSetOptions},
 };
 
 pub use banner::banner;
@@ -172,7 +179,7 @@ impl App {
         })
     }
 
-    /// The services with everything around them, as the listener and the gateway call them.
+    /// The services with everything around them, as the listener and the gateway call them. Streams end with `stopping`.
     ///
     /// # Errors
     /// `Internal` where the descriptors do not decode.
@@ -180,8 +187,9 @@ impl App {
         &self,
         config: &Config,
         health: HealthServer<impl Health>,
+        stopping: CancellationToken,
     ) -> Result<Routes> {
-        let online: Arc<dyn OnlineStore> = self.store.clone();
+        let online = cached(self.store.clone(), &config.cache);
         let catalog_store: Arc<dyn CatalogStore> = self.store.clone();
         let limits = request_limits(&config.limits);
         let bytes_max = config.server.message_bytes_max;
@@ -189,7 +197,25 @@ impl App {
             catalog: Arc::clone(&self.catalog),
             catalog_store,
             store: Arc::clone(&online),
+            training_sets: Arc::new(training_set_maker(
+                config,
+                self.store.clone(),
+                FileSources::within_repository(config),
+            )),
             limits,
+            stream: StreamBounds {
+                idle_max: config.server.stream_idle_max,
+                stopping,
+            },
+            loads: Loads {
+                // Whoever may apply definitions from the network would otherwise read any file of this machine.
+                materializer: Materializer::new(
+                    Arc::clone(&online),
+                    Arc::new(FileSources::within_repository(config)),
+                ),
+                places: Arc::new(Semaphore::new(config.limits.materializations_max)),
+            },
+            scans: Scans::default(),
         };
         let predictions = PredictionApi {
             predictor: Predictor {
@@ -220,9 +246,53 @@ impl App {
         Arc::clone(&self.store)
     }
 
+    /// Follows what other processes apply.
+    pub(crate) fn watch_catalog(&self, config: &Config, stop: CancellationToken) -> JoinHandle<()> {
+        let watch = CatalogWatch {
+            config: config.clone(),
+            store: Arc::clone(&self.store),
+            catalog: Arc::clone(&self.catalog),
+            models: Arc::clone(&self.models),
+        };
+        tokio::spawn(watch.run(config.database.catalog_interval, stop))
+    }
+
     pub(crate) fn models(&self) -> Arc<Models> {
         self.models.snapshot()
     }
+}
+
+/// What makes training sets for the command line, whose user is trusted with this machine's files.
+pub fn training_sets(config: &Config, store: Arc<Store>) -> TrainingSetMaker {
+    training_set_maker(config, store, FileSources::of_repository(config))
+}
+
+fn training_set_maker(
+    config: &Config,
+    store: Arc<Store>,
+    sources: FileSources,
+) -> TrainingSetMaker {
+    let historical = &config.historical;
+    let options = TrainingSetOptions {
+        program: historical.program.clone(),
+        memory_bytes_max: historical.memory_bytes_max,
+        work_dir: historical.work_dir.clone(),
+        joins_max: historical.joins_max,
+        timeout: historical.join_max,
+    };
+    TrainingSetMaker::new(store, Arc::new(sources), options)
+}
+
+/// The store, with a cache before it where the configuration asks for one.
+fn cached(store: Arc<dyn OnlineStore>, cache: &CacheConfig) -> Arc<dyn OnlineStore> {
+    if cache.bytes_max == 0 {
+        return store;
+    }
+    let bounds = CacheBounds {
+        bytes_max: u64::try_from(cache.bytes_max).unwrap_or(u64::MAX),
+        age_max: cache.age_max,
+    };
+    Arc::new(CachedStore::new(store, bounds))
 }
 
 fn request_limits(limits: &LimitsConfig) -> RequestLimits {

@@ -40,7 +40,7 @@ pub struct Server {
     models: Arc<Models>,
     health: HealthReporter,
     stop: CancellationToken,
-    /// Ends the watch on the store, before health says NOT_SERVING for good.
+    /// Ends the watches on the store and its catalog, before health says NOT_SERVING for good.
     watch: CancellationToken,
     broke_off: CancellationToken,
     connections_max: usize,
@@ -65,7 +65,8 @@ impl Server {
         let app = App::build(config).await?;
         let (health, health_service) = tonic_health::server::health_reporter();
         set_health(&health, ServingStatus::NotServing).await;
-        let routes = app.routes(config, health_service)?;
+        let stop = CancellationToken::new();
+        let routes = app.routes(config, health_service, stop.clone())?;
 
         let mut server = Server {
             grpc_addr: local_addr(&grpc)?,
@@ -73,7 +74,7 @@ impl Server {
             redis_address: app.store().redis_address().map(str::to_owned),
             models: app.models(),
             health,
-            stop: CancellationToken::new(),
+            stop,
             watch: CancellationToken::new(),
             broke_off: CancellationToken::new(),
             connections_max: config.server.connections_max,
@@ -89,6 +90,8 @@ impl Server {
         server.serve_grpc(grpc, routes);
         set_health(&server.health, ServingStatus::Serving).await;
         server.watch_store(app.store(), config.server.health_interval);
+        let watch = app.watch_catalog(config, server.watch.clone());
+        server.tasks.push(watch);
         Ok(server)
     }
 

@@ -41,6 +41,19 @@ pub struct Catalog {
 }
 
 impl Catalog {
+    /// The entity of a name.
+    ///
+    /// # Errors
+    /// `NotFound`, with the names that there are.
+    pub fn entity(&self, name: &str) -> Result<&Arc<Entity>> {
+        self.entities.get(name).ok_or_else(|| {
+            Error::not_found(format!(
+                "no entity is called \"{name}\"; there are: {}",
+                listed(self.entities.keys())
+            ))
+        })
+    }
+
     /// The view of a name.
     ///
     /// # Errors

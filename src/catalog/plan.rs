@@ -111,7 +111,7 @@ impl Plan {
             return Ok(());
         }
         Err(Error::failed_precondition(format!(
-            "{}; nothing was changed. Allow the loss of data to apply it all the same",
+            "{}; nothing was changed. Where that is meant, apply it with --allow-data-loss (allowDataLoss in a request)",
             losses.join("; ")
         )))
     }

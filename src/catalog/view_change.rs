@@ -168,13 +168,18 @@ impl ColumnChange {
     }
 
     fn of_table(&self, is_rekeyed: bool, was_there: bool, is_wanted: bool) -> TableChange {
-        match between(was_there, is_wanted) {
-            TableChange::Keep if is_wanted && is_rekeyed => TableChange::Recreate,
-            TableChange::Keep if is_wanted && !self.is_empty() => TableChange::Alter {
-                dropped: self.dropped.clone(),
-                added: self.added.clone(),
-            },
-            other => other,
+        if !was_there || !is_wanted {
+            return between(was_there, is_wanted);
+        }
+        if is_rekeyed {
+            return TableChange::Recreate;
+        }
+        if self.is_empty() {
+            return TableChange::Keep;
+        }
+        TableChange::Alter {
+            dropped: self.dropped.clone(),
+            added: self.added.clone(),
         }
     }
 

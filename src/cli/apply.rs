@@ -4,15 +4,13 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 
-use super::{
-    definition_files::{self, DefinitionFile},
-    output,
-};
+use super::output;
 use crate::{
     app,
     catalog::{Action, ApplyOptions, Catalog, CatalogStore, Change, Plan, apply_definitions},
     config::Config,
-    error::Result,
+    error::{Error, Result},
+    sources::{DefinitionFile, read_definitions},
 };
 
 /// Apply definitions files.
@@ -20,17 +18,24 @@ use crate::{
 #[command(after_help = "\
 Examples:
   ferrocast apply                               every features.toml of the model repository
-  ferrocast apply models/credit_risk --dry-run  show what would change")]
+  ferrocast apply models/credit_risk --dry-run  show what would change
+
+A file is the whole truth about its project: what it no longer has is dropped. What would lose data needs
+--allow-data-loss.")]
 pub(super) struct Apply {
     /// Definitions files, or folders with a features.toml; none: all of the model repository.
     files: Vec<PathBuf>,
     /// Show what would change, and change nothing.
     #[arg(long)]
     dry_run: bool,
+    /// Make the changes that lose data, too.
+    #[arg(long)]
+    allow_data_loss: bool,
 }
 
 pub(super) async fn run(config: &Config, command: &Apply) -> Result<ExitCode> {
-    let files = definition_files::read_all(&command.files, config)?;
+    let files = read_definitions(&command.files, config)?;
+    check_projects(&files)?;
     if command.dry_run {
         return dry_run(config, &files).await;
     }
@@ -38,13 +43,35 @@ pub(super) async fn run(config: &Config, command: &Apply) -> Result<ExitCode> {
     app::prepare_schema(&store, &config.database).await?;
     for file in &files {
         let place = file.path.display().to_string();
-        let (plan, _) =
-            apply_definitions(store.as_ref(), &file.definitions, ApplyOptions::default())
-                .await
-                .map_err(|fault| fault.within(&place))?;
+        let options = ApplyOptions {
+            dry_run: false,
+            allow_data_loss: command.allow_data_loss,
+        };
+        let (plan, _) = apply_definitions(store.as_ref(), &file.definitions, options)
+            .await
+            .map_err(|fault| fault.within(&place))?;
         print_plan(&place, &plan, false);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses two files of one project: each would drop what the other defines.
+fn check_projects(files: &[DefinitionFile]) -> Result<()> {
+    for (index, file) in files.iter().enumerate() {
+        let project = &file.definitions.project;
+        let others = files.iter().skip(index + 1);
+        if let Some(other) = others
+            .into_iter()
+            .find(|o| o.definitions.project == *project)
+        {
+            return Err(Error::failed_precondition(format!(
+                "{} and {} both define the project {project}; each would drop what the other defines",
+                file.path.display(),
+                other.path.display()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Plans against what is there, and makes nothing: no file, no schema.
@@ -82,10 +109,12 @@ fn shown(change: &Change, dry_run: bool) -> String {
         (Action::Drop, false) => "dropped",
         (Action::Drop, true) => "would drop",
     };
-    format!(
-        "{verb} {} {} ({})",
-        change.kind,
-        change.name,
-        change.details.join(", ")
-    )
+    let mut line = format!("{verb} {} {}", change.kind, change.name);
+    if !change.details.is_empty() {
+        line.push_str(&format!(" ({})", change.details.join(", ")));
+    }
+    for loss in &change.losses {
+        line.push_str(&format!("\n  loses data: {loss}"));
+    }
+    line
 }

@@ -4,18 +4,15 @@ use std::{process::ExitCode, sync::Arc};
 
 use clap::Args;
 
-use super::{
-    definition_files::{self, DefinitionFile},
-    output,
-};
+use super::output;
 use crate::{
     app,
     catalog::{Catalog, Plan},
     config::Config,
     error::{Error, Result},
-    features::Timestamp,
+    features::{Sources, Timestamp, ViewSource},
     inference::{Model, VersionState},
-    sources,
+    sources::{DefinitionFile, FileSources, read_definitions},
 };
 
 /// Check configuration, definitions and models, and start nothing.
@@ -32,10 +29,11 @@ pub(super) fn run(config: &Config) -> Result<ExitCode> {
     if !config.online.redis_urls.is_empty() {
         output::line("features: read from Redis, kept in the database");
     }
-    let files = definition_files::read_all(&[], config)?;
+    let files = read_definitions(&[], config)?;
     let catalog = catalog_of(&files)?;
+    let sources = FileSources::of_repository(config);
     for file in &files {
-        check_sources(file)?;
+        check_sources(file, &sources)?;
         output::line(&format!(
             "{}: {} feature views, good",
             file.path.display(),
@@ -50,15 +48,19 @@ pub(super) fn run(config: &Config) -> Result<ExitCode> {
     Err(Error::failed_precondition(refusals.join("\n")))
 }
 
-/// Opens every source, which holds its columns against the view.
-fn check_sources(file: &DefinitionFile) -> Result<()> {
+/// Opens every file, which holds its columns against the view.
+fn check_sources(file: &DefinitionFile, sources: &FileSources) -> Result<()> {
+    let now = Timestamp::now();
     for view in &file.definitions.views {
-        if let Some(source) = &view.source {
-            sources::open(
-                &file.folder().join(source.path().unwrap_or_default()),
-                view,
-                Timestamp::now(),
-            )?;
+        if view.source.is_none() {
+            continue;
+        }
+        match sources.find(view)? {
+            // Only the database can tell.
+            ViewSource::Query => {}
+            ViewSource::Files(files) => files
+                .iter()
+                .try_for_each(|file| sources.open(file, view, now).map(drop))?,
         }
     }
     Ok(())

@@ -1,22 +1,25 @@
 //! `ferrocast materialize`.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{definition_files, output};
+use super::output;
 use crate::{
     app,
-    catalog::{CatalogStore, FeatureView},
+    catalog::{Catalog, CatalogStore, FeatureView},
     config::Config,
     error::{Error, Result},
-    features::{Materialization, MaterializeOutcome, Timestamp, materialize},
-    sources,
-    stores::Store,
+    features::{
+        LoadDone, LoadProgress, MaterializeOptions, MaterializeOutcome, Materializer, ProgressSink,
+        Sources, views_to_load,
+    },
+    sources::{FileSources, read_definitions},
 };
 
 /// Load feature views from their sources.
@@ -24,126 +27,142 @@ use crate::{
 #[command(after_help = "\
 Examples:
   ferrocast materialize                             every view with a source; unchanged files are skipped
-  ferrocast materialize applicant --force           one view, whether or not its file has changed
-  ferrocast materialize applicant --from new.csv    one view, from another file")]
+  ferrocast materialize --incremental               only rows that are not older than what was loaded before
+  ferrocast materialize applicant --force           one view, whether or not its files have changed
+  ferrocast materialize applicant --from new.csv    one view, from another file, or from a folder of them")]
 pub(super) struct Materialize {
     /// Feature views; none: every one with a source.
     views: Vec<String>,
+    /// Load only rows of the newest event timestamp ever loaded from the same file or query, or newer ones.
+    #[arg(long)]
+    incremental: bool,
     /// Load again what was loaded before.
     #[arg(long)]
     force: bool,
-    /// A .parquet or .csv file to load one view from, instead of its source.
-    #[arg(long, value_name = "FILE")]
+    /// A .parquet or .csv file, or a folder of them, to load one view from, instead of its source.
+    #[arg(long, value_name = "FILE|FOLDER")]
     from: Option<PathBuf>,
 }
 
-/// One view and the file that it is loaded from.
-struct Work {
-    view: String,
-    /// The source as the record of materializations names it.
-    source: String,
-    path: PathBuf,
-}
-
 pub(super) async fn run(config: &Config, command: &Materialize) -> Result<ExitCode> {
-    let work = plan(config, command)?;
+    let defined = match &command.from {
+        Some(_) if command.views.len() != 1 => {
+            return Err(Error::invalid("--from", "goes with exactly one view"));
+        }
+        Some(_) => Vec::new(),
+        None => defined_views(config, &command.views)?,
+    };
+    let sources: Arc<dyn Sources> = match &command.from {
+        Some(path) => Arc::new(FileSources::given(path.clone())),
+        None => Arc::new(FileSources::of_repository(config)),
+    };
     let store = app::open_store(config).await?;
     app::prepare_schema(&store, &config.database).await?;
     let catalog = store.load_catalog().await?;
-    // Every view is looked up before the first is loaded.
-    let views = work
-        .iter()
-        .map(|work| {
-            catalog.view(&work.view).map_err(|fault| {
-                Error::failed_precondition(format!(
-                    "{fault}; `ferrocast apply` creates what is defined"
-                ))
-            })
-        })
-        .collect::<Result<Vec<_>>>()?;
-    for (work, view) in work.iter().zip(views) {
-        load(&store, view, work, command.force).await?;
-    }
+    check_applied(&catalog, &defined)?;
+    let names: Vec<String> = match &command.from {
+        Some(_) => command.views.clone(),
+        None => defined.iter().map(|view| view.name.clone()).collect(),
+    };
+    let views = views_to_load(&catalog, &names).map_err(apply_first)?;
+    let materializer = Materializer::new(store, sources);
+    let plans = materializer.plan(views).await?;
+    let options = MaterializeOptions {
+        incremental: command.incremental,
+        force: command.force,
+    };
+    let bars = Arc::new(Bars::default());
+    let told = Arc::clone(&bars);
+    let progress: ProgressSink = Arc::new(move |progress| told.show(&progress));
+    let loaded = materializer.run(&plans, options, &progress).await;
+    bars.clear();
+    loaded?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn plan(config: &Config, command: &Materialize) -> Result<Vec<Work>> {
-    if let Some(path) = &command.from {
-        let [view] = command.views.as_slice() else {
-            return Err(Error::invalid("--from", "goes with exactly one view"));
-        };
-        return Ok(vec![Work {
-            view: view.clone(),
-            source: path.display().to_string(),
-            path: path.clone(),
-        }]);
+/// The views with a source of the repository's definitions files, all or those named.
+fn defined_views(config: &Config, names: &[String]) -> Result<Vec<Arc<FeatureView>>> {
+    let mut defined = Vec::new();
+    for file in read_definitions(&[], config)? {
+        let views = file.definitions.views.into_iter();
+        defined.extend(views.filter(|view| {
+            view.source.is_some() && (names.is_empty() || names.contains(&view.name))
+        }));
     }
-    let mut work = Vec::new();
-    for file in definition_files::read_all(&[], config)? {
-        for view in &file.definitions.views {
-            let Some(source) = &view.source else {
-                continue;
-            };
-            if command.views.is_empty() || command.views.contains(&view.name) {
-                work.push(Work {
-                    view: view.name.clone(),
-                    source: source.path().unwrap_or_default().to_owned(),
-                    path: file.folder().join(source.path().unwrap_or_default()),
-                });
-            }
-        }
-    }
-    let unknown = command
-        .views
-        .iter()
-        .find(|name| !work.iter().any(|work| work.view == **name));
-    match unknown {
+    let is_defined = |name: &&String| defined.iter().any(|view| view.name == **name);
+    match names.iter().find(|name| !is_defined(name)) {
         Some(name) => Err(Error::not_found(format!(
             "no definitions file of {} has a feature view \"{name}\" with a source",
             config.models.path.display()
         ))),
-        None => Ok(work),
+        None => Ok(defined),
     }
 }
 
-async fn load(store: &Store, view: &FeatureView, work: &Work, force: bool) -> Result<()> {
-    let note = Materialization {
-        view: view.name.clone(),
-        source: work.source.clone(),
-        digest: digest(&work.path, view).await?,
-    };
-    let source = sources::open(&work.path, view, Timestamp::now())?;
-    let bar = progress_bar(&view.name, source.row_count());
-    let shown = bar.clone();
-    let outcome = materialize(store, view, source, &note, force, move |rows| {
-        shown.set_position(rows);
-    })
-    .await;
-    bar.finish_and_clear();
-    let place = work.path.display();
-    match outcome? {
-        MaterializeOutcome::Unchanged => output::line(&format!(
-            "{}: {place} is loaded already (--force loads it again)",
-            view.name
-        )),
-        MaterializeOutcome::Loaded(counts) => output::line(&format!(
-            "{}: {} rows written, {} late, from {place}",
-            view.name, counts.written, counts.late
-        )),
+/// What is loaded is what was applied; a file that says something else meanwhile would be ignored in silence.
+fn check_applied(catalog: &Catalog, defined: &[Arc<FeatureView>]) -> Result<()> {
+    for view in defined {
+        let applied = catalog.view(&view.name).map_err(apply_first)?;
+        if applied.source != view.source {
+            return Err(apply_first(Error::failed_precondition(format!(
+                "the source of the feature view \"{}\" is not the one that was applied",
+                view.name
+            ))));
+        }
     }
     Ok(())
 }
 
-async fn digest(path: &Path, view: &FeatureView) -> Result<String> {
-    let (path, view) = (path.to_path_buf(), view.clone());
-    tokio::task::spawn_blocking(move || sources::digest(&path, &view))
-        .await
-        .map_err(|fault| Error::internal("reading a source failed").with_source(fault))?
+fn apply_first(fault: Error) -> Error {
+    Error::failed_precondition(format!(
+        "{fault}; `ferrocast apply` creates what is defined"
+    ))
 }
 
-/// A bar on a terminal, nothing elsewhere.
-fn progress_bar(view: &str, rows: Option<u64>) -> ProgressBar {
-    let bar = match rows {
+/// The bar of the source that is being loaded: on a terminal, nothing elsewhere. A line for each that is done.
+#[derive(Default)]
+struct Bars {
+    shown: Mutex<Option<ProgressBar>>,
+}
+
+impl Bars {
+    fn show(&self, progress: &LoadProgress) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(done) = progress.done {
+            if let Some(bar) = shown.take() {
+                bar.finish_and_clear();
+            }
+            output::line(&summary(progress, done));
+            return;
+        }
+        shown
+            .get_or_insert_with(|| progress_bar(progress))
+            .set_position(progress.rows_read);
+    }
+
+    fn clear(&self) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bar) = shown.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn summary(progress: &LoadProgress, done: LoadDone) -> String {
+    let LoadProgress { view, source, .. } = progress;
+    match done.outcome {
+        MaterializeOutcome::Unchanged => {
+            format!("{view}: {source} is loaded already (--force loads it again)")
+        }
+        MaterializeOutcome::Loaded(counts) => format!(
+            "{view}: {} rows written, {} late, from {source}",
+            counts.written, counts.late
+        ),
+    }
+}
+
+fn progress_bar(progress: &LoadProgress) -> ProgressBar {
+    let bar = match progress.rows_total {
         Some(rows) => ProgressBar::new(rows),
         None => ProgressBar::no_length(),
     };
@@ -151,6 +170,6 @@ fn progress_bar(view: &str, rows: Option<u64>) -> ProgressBar {
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
-    bar.set_message(view.to_owned());
+    bar.set_message(format!("{}: {}", progress.view, progress.source));
     bar
 }

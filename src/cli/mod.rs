@@ -2,12 +2,14 @@
 
 mod apply;
 mod check;
-mod definition_files;
+mod describe;
+mod historical;
 mod materialize;
 mod migrate;
 mod output;
 mod refill;
 mod serve;
+mod table;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -71,10 +73,14 @@ enum Command {
     Migrate(migrate::Migrate),
     /// Apply definitions files: create what is new, change what can be changed without losing data.
     Apply(apply::Apply),
-    /// Load feature views from their sources (Parquet, CSV), each in one transaction.
+    /// Load feature views from their sources (Parquet, CSV, SQL), each file in one transaction.
     Materialize(materialize::Materialize),
     /// Fill Redis from the database, after it lost its data.
     Refill(refill::Refill),
+    /// Make a training set: a point-in-time join of labels with features.
+    Historical(historical::Historical),
+    /// Show a feature view: definition, loads, statistics.
+    Describe(describe::Describe),
     /// Check configuration, definitions and models, and start nothing.
     Check(check::Check),
 }
@@ -137,6 +143,8 @@ fn run(command: Command, config: &Config) -> Result<ExitCode> {
             Command::Apply(command) => apply::run(config, &command).await,
             Command::Materialize(command) => materialize::run(config, &command).await,
             Command::Refill(command) => refill::run(config, &command).await,
+            Command::Historical(command) => historical::run(config, &command).await,
+            Command::Describe(command) => describe::run(config, &command).await,
             Command::Check(_) => check::run(config),
         }
     });
@@ -160,7 +168,9 @@ impl Cli {
             Command::Migrate(_)
             | Command::Apply(_)
             | Command::Materialize(_)
+            | Command::Historical(_)
             | Command::Refill(_)
+            | Command::Describe(_)
             | Command::Check(_) => (None, None),
         };
         let named = [

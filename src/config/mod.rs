@@ -2,6 +2,8 @@
 //!
 //! The only place that reads the environment. Imports nothing of ours but `error`.
 
+mod cache;
+mod historical;
 mod layers;
 mod online;
 mod secret;
@@ -17,6 +19,8 @@ use std::{
     time::Duration,
 };
 
+pub use cache::CacheConfig;
+pub use historical::HistoricalConfig;
 pub use layers::Flags;
 pub use online::OnlineConfig;
 pub use secret::Secret;
@@ -47,6 +51,8 @@ pub struct ServerConfig {
     pub requests_in_flight_max: usize,
     /// How long a request may take.
     pub request_max: Duration,
+    /// How long a stream of writes may be without a batch.
+    pub stream_idle_max: Duration,
     /// How often the store is asked whether it answers.
     pub health_interval: Duration,
     /// How long a stop waits for running requests.
@@ -72,6 +78,8 @@ pub struct DatabaseConfig {
     pub statement_max: Duration,
     /// How long one materialization or migration may take.
     pub load_max: Duration,
+    /// How often the store is asked for new definitions.
+    pub catalog_interval: Duration,
 }
 
 /// Where models are, and how they run.
@@ -98,10 +106,12 @@ pub struct LimitsConfig {
     pub entities_max: usize,
     /// Features.
     pub features_max: usize,
-    /// Values: entities times features, rows times inputs.
+    /// Values: entities or rows times features, rows times inputs.
     pub values_max: usize,
     /// Bytes of a definitions file.
     pub definitions_bytes_max: usize,
+    /// Materializations that callers run at once.
+    pub materializations_max: usize,
 }
 
 /// The REST gateway.
@@ -154,8 +164,12 @@ pub struct Config {
     pub server: ServerConfig,
     /// Which database.
     pub database: DatabaseConfig,
+    /// Rows kept in memory.
+    pub cache: CacheConfig,
     /// Which Redis.
     pub online: OnlineConfig,
+    /// How training sets are made.
+    pub historical: HistoricalConfig,
     /// Where models are.
     pub models: ModelsConfig,
     /// How much one request may ask for.
@@ -213,13 +227,16 @@ impl Config {
         let config = Config {
             server: read_server(&mut layers),
             database: read_database(&mut layers),
+            cache: cache::read(&mut layers),
             online: online::read(&mut layers),
+            historical: historical::read(&mut layers),
             models: read_models(&mut layers),
             limits: LimitsConfig {
                 entities_max: count(&mut layers, "limits.entities_max"),
                 features_max: count(&mut layers, "limits.features_max"),
                 values_max: whole(&mut layers, "limits.values_max", 1, VALUES_MAX),
                 definitions_bytes_max: bytes(&mut layers, "limits.definitions_bytes_max"),
+                materializations_max: count(&mut layers, "limits.materializations_max"),
             },
             gateway: GatewayConfig {
                 cors_allowed_origins: layers.list("gateway.cors_allowed_origins"),
@@ -255,6 +272,7 @@ fn read_server(layers: &mut Layers) -> ServerConfig {
         connections_max: count(layers, "server.connections_max"),
         requests_in_flight_max: count(layers, "server.requests_in_flight_max"),
         request_max: millis(layers, "server.request_ms_max", 1),
+        stream_idle_max: millis(layers, "server.stream_idle_ms_max", 1),
         health_interval: millis(layers, "server.health_interval_ms", 100),
         drain_max: millis(layers, "server.drain_ms_max", 0),
         drain_delay: millis(layers, "server.drain_delay_ms", 0),
@@ -286,6 +304,7 @@ fn read_database(layers: &mut Layers) -> DatabaseConfig {
         acquire_max: millis(layers, "database.acquire_ms_max", 1),
         statement_max: millis(layers, "database.statement_ms_max", 1),
         load_max: millis(layers, "database.load_ms_max", 1),
+        catalog_interval: millis(layers, "database.catalog_interval_ms", 50),
     }
 }
 
@@ -313,6 +332,8 @@ const COUNT_MAX: usize = 1_000_000;
 const WORKERS_MAX: usize = 1_024;
 const CONNECTIONS_MAX: usize = 1_000;
 const BYTES_MAX: usize = 1 << 31;
+/// A tebibyte.
+const MEMORY_BYTES_MAX: usize = 1 << 40;
 const VALUES_MAX: usize = 100_000_000;
 /// A week.
 const MILLIS_MAX: u64 = 7 * 86_400_000;

@@ -65,6 +65,11 @@ pub const SETTINGS: &[Setting] = &[
         "How long a request may take where its caller sets no shorter deadline, ms",
     ),
     setting(
+        "server.stream_idle_ms_max",
+        "60000",
+        "How long a stream of writes may be without a batch, ms",
+    ),
+    setting(
         "server.health_interval_ms",
         "5000",
         "How often the store is asked whether it answers; health says NOT_SERVING while it does not, ms",
@@ -115,6 +120,21 @@ pub const SETTINGS: &[Setting] = &[
         "How long one materialization or migration may take, ms",
     ),
     setting(
+        "database.catalog_interval_ms",
+        "1000",
+        "How often the store is asked for definitions that another process has applied, ms",
+    ),
+    setting(
+        "cache.bytes_max",
+        "0",
+        "Rows kept in memory before the store, bytes; 0: none",
+    ),
+    setting(
+        "cache.age_ms_max",
+        "1000",
+        "How long a row is answered from memory: what other servers write is seen after this at the latest, ms",
+    ),
+    setting(
         "online.redis_urls",
         "",
         "The Redis that features are read from, a list: one `redis://` or `rediss://[user:password@]host:port[/db]`, or nodes of a cluster; not set: the database",
@@ -159,6 +179,31 @@ pub const SETTINGS: &[Setting] = &[
         "1000",
         "How often a Redis Cluster is asked whether a node has lost its data, ms; a single Redis is asked with every read",
     ),
+    setting(
+        "historical.program",
+        "",
+        "Where `ferrocast-historical` is, which makes training sets; not set: beside the binary, or on the PATH",
+    ),
+    setting(
+        "historical.memory_bytes_max",
+        "1073741824",
+        "Memory for the rows of one training set, bytes; more go through files",
+    ),
+    setting(
+        "historical.work_dir",
+        "",
+        "Where files go that do not outlive the making of a training set; not set: the system's folder for such",
+    ),
+    setting(
+        "historical.joins_max",
+        "1",
+        "Training sets that a server makes at once; those beyond are refused with RESOURCE_EXHAUSTED",
+    ),
+    setting(
+        "historical.join_ms_max",
+        "3600000",
+        "How long the making of a training set may take, ms",
+    ),
     setting("models.path", "models", "The model repository"),
     setting(
         "models.workers",
@@ -190,12 +235,17 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "limits.values_max",
         "300000",
-        "Values a request: entities times features, rows times inputs",
+        "Values a request: entities or rows times features, rows times inputs",
     ),
     setting(
         "limits.definitions_bytes_max",
         "1048576",
         "Bytes of a definitions file",
+    ),
+    setting(
+        "limits.materializations_max",
+        "2",
+        "Materializations that callers run at once; those beyond are refused with RESOURCE_EXHAUSTED",
     ),
     setting(
         "gateway.cors_allowed_origins",

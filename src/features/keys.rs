@@ -1,8 +1,8 @@
 //! Entities as a caller names them, and the keys of each view that they become.
 
-use super::{EntityKey, FeatureSelection, RawRow, request_faults};
+use super::{EntityKey, FeatureSelection, RawRow, Value, request_faults};
 use crate::{
-    catalog::FeatureView,
+    catalog::{Entity, FeatureView, Field},
     error::{Result, Violations},
 };
 
@@ -27,7 +27,7 @@ pub fn entity_keys(
         let mut keys = Vec::with_capacity(entities.len());
         for (index, entity) in entities.iter().enumerate() {
             let place = || format!("entities[{index}]");
-            keys.extend(entity_key(&selected.view, entity, place, &mut faults));
+            keys.extend(view_key(&selected.view, entity, place, &mut faults));
             if faults.is_full() {
                 break;
             }
@@ -37,34 +37,64 @@ pub fn entity_keys(
     faults.into_result(keys_by_view)
 }
 
+/// The key of one entity by its definition, with `place` in front of what is at fault.
+///
+/// # Errors
+/// `InvalidArgument` naming the join key that is missing, null or of the wrong type, or a name that is none.
+pub fn key_of(entity: &Entity, raw: &RawRow, place: &str) -> Result<EntityKey> {
+    let mut faults = request_faults();
+    for (name, _) in &raw.fields {
+        if !entity.join_keys.iter().any(|key| key.name == *name) {
+            let fault = format!("is no join key of the entity \"{}\"", entity.name);
+            faults.add(format!("{place}.{name}"), fault);
+        }
+    }
+    let missing = || format!("the join key is missing; a {} is found by it", entity.name);
+    let place = || place.to_owned();
+    let values = key_values(&entity.join_keys, raw, place, missing, &mut faults);
+    faults.into_result(values).and_then(EntityKey::new)
+}
+
 /// The key of one entity in one view; none, and a fault, where it is not whole.
-pub(super) fn entity_key(
+pub(super) fn view_key(
     view: &FeatureView,
     entity: &RawRow,
     place: impl Fn() -> String,
     faults: &mut Violations,
 ) -> Option<EntityKey> {
-    let mut values = Vec::with_capacity(view.join_keys.len());
-    for join_key in &view.join_keys {
-        let field = || format!("{}.{}", place(), join_key.name);
-        let raw = entity.get(&join_key.name);
-        match raw.map(|raw| raw.to_value(join_key.value_type)) {
-            Some(Ok(value)) if !value.is_null() => values.push(value),
-            Some(Ok(_)) => faults.add(field(), "a join key cannot be null"),
-            Some(Err(fault)) => faults.add(field(), fault),
-            None => faults.add(
-                field(),
-                format!(
-                    "the join key is missing; the feature view \"{}\" finds a {} by it",
-                    view.name, view.entity
-                ),
-            ),
-        }
-    }
+    let missing = || {
+        format!(
+            "the join key is missing; the feature view \"{}\" finds a {} by it",
+            view.name, view.entity
+        )
+    };
+    let values = key_values(&view.join_keys, entity, place, missing, faults);
     if values.len() < view.join_keys.len() {
         return None;
     }
     EntityKey::new(values).ok()
+}
+
+/// The values of join keys, and a fault for each that has none.
+fn key_values(
+    join_keys: &[Field],
+    raw: &RawRow,
+    place: impl Fn() -> String,
+    missing: impl Fn() -> String,
+    faults: &mut Violations,
+) -> Vec<Value> {
+    let mut values = Vec::with_capacity(join_keys.len());
+    for join_key in join_keys {
+        let field = || format!("{}.{}", place(), join_key.name);
+        let raw = raw.get(&join_key.name);
+        match raw.map(|raw| raw.to_value(join_key.value_type)) {
+            Some(Ok(value)) if !value.is_null() => values.push(value),
+            Some(Ok(_)) => faults.add(field(), "a join key cannot be null"),
+            Some(Err(fault)) => faults.add(field(), fault),
+            None => faults.add(field(), missing()),
+        }
+    }
+    values
 }
 
 fn refuse_unknown_keys(

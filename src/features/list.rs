@@ -190,7 +190,8 @@ impl fmt::Display for ListValue {
     }
 }
 
-fn float_json(value: f64) -> Json {
+/// A float as the JSON mapping of protobuf writes it.
+pub(crate) fn float_json(value: f64) -> Json {
     if value.is_finite() {
         return Json::from(value);
     }

@@ -3,21 +3,34 @@
 //! Knows the catalog, and nothing of SQL, files or the wire: `stores` implement `OnlineStore`, `sources` implement
 //! `RowSource`, `grpc` and `cli` call.
 
+mod cache;
+mod column_statistics;
+mod columns;
+mod digest;
 mod keys;
 mod list;
 mod materialize;
 mod raw;
 mod read;
 mod row;
+mod statistics;
 mod storable;
 mod store;
+mod training_set;
 mod value;
 mod write;
 
-pub use keys::entity_keys;
+pub use cache::{CacheBounds, CachedStore};
+pub use columns::{Cells, KeyColumn, WriteColumn, WriteTarget, column_keys, column_rows};
+pub(crate) use digest::definition_digest;
+pub use keys::{entity_keys, key_of};
 pub use list::ListValue;
-pub(crate) use list::float_name;
-pub use materialize::{MaterializeOutcome, ROW_BATCH_ROWS, RowSource, materialize};
+pub(crate) use list::{float_json, float_name};
+pub use materialize::{
+    LoadDone, LoadPlan, LoadProgress, MaterializeOptions, MaterializeOutcome, Materializer,
+    ProgressSink, QUERY_SOURCE, ROW_BATCH_ROWS, RowSource, SourceFile, Sources, ViewSource,
+    views_to_load,
+};
 pub(crate) use raw::is_exact_whole;
 pub use raw::{RawRow, RawValue, request_faults};
 pub use read::{
@@ -25,10 +38,12 @@ pub use read::{
     check_values, read_features,
 };
 pub use row::{RowTime, StoredRow, WriteRow};
+pub use statistics::{Distribution, FeatureStatistics, QUANTILES, ViewStatistics, view_statistics};
 pub use storable::{KEY_BYTES_MAX, key_fault, value_fault};
 pub use store::{
     LoadInput, Materialization, MaterializationRecord, OnlineStore, RowBatches, RowSink, Scan,
     WriteCounts,
 };
+pub use training_set::{SPINE_TIMESTAMP_FIELD, TrainingSetRequest, TrainingSets};
 pub use value::{EXACT_WHOLE_MAX, EntityKey, Timestamp, Value, widen};
 pub use write::typed_rows;

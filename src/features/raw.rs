@@ -76,10 +76,12 @@ impl RawValue {
                     clippy::cast_possible_truncation,
                     reason = "NaN and infinities stay what they are"
                 )]
-                Ok(match value_type {
-                    ValueType::Float => Value::Float(number as f32),
-                    _ => Value::Double(number),
-                })
+                let value = if value_type == ValueType::Float {
+                    Value::Float(number as f32)
+                } else {
+                    Value::Double(number)
+                };
+                Ok(value)
             }
             (RawValue::Text(text), ValueType::String) => Ok(Value::String(text.clone())),
             (RawValue::Text(text), ValueType::Timestamp) => {

@@ -159,7 +159,7 @@ pub async fn read_features(
         .views
         .iter()
         .zip(keys)
-        .map(|(selected, keys)| store.read(&selected.view, keys));
+        .map(|(selected, keys)| store.read_aged(&selected.view, keys));
     let rows_by_view = future::try_join_all(reads).await?;
 
     let named = selection.references.iter().zip(&selection.value_types);
@@ -171,28 +171,32 @@ pub async fn read_features(
             age_bound: Duration::ZERO,
         })
         .collect();
-    for (selected, rows) in selection.views.iter().zip(rows_by_view) {
-        for (position, feature) in &selected.features {
+    for (selected, (mut rows, age_bound)) in selection.views.iter().zip(rows_by_view) {
+        for (index, (position, feature)) in selected.features.iter().enumerate() {
             let column = columns
                 .get_mut(*position)
                 .ok_or_else(|| Error::internal("a feature selection beyond its columns"))?;
-            column.values = rows
-                .iter()
-                .map(|row| feature_value(&selected.view, row.as_ref(), *feature, freshness))
-                .collect();
+            column.age_bound = age_bound;
+            let later = selected.features.get(index + 1..).unwrap_or_default();
+            let is_last = later.iter().all(|(_, other)| other != feature);
+            let values = rows.iter_mut().map(|row| {
+                feature_value(&selected.view, row.as_mut(), *feature, is_last, freshness)
+            });
+            column.values = values.collect();
         }
     }
     Ok(columns)
 }
 
-/// One feature of one row, its status decided.
+/// One feature of one row, its status decided. The last time that it is asked for, it is taken out of the row.
 fn feature_value(
     view: &FeatureView,
-    row: Option<&StoredRow>,
+    row: Option<&mut StoredRow>,
     feature: usize,
+    is_last: bool,
     freshness: Freshness,
 ) -> FeatureValue {
-    let time = row.and_then(|row| row.feature_time(feature));
+    let time = row.as_ref().and_then(|row| row.feature_time(feature));
     let (Some(row), Some(time)) = (row, time) else {
         return FeatureValue {
             value: Value::Null,
@@ -200,13 +204,17 @@ fn feature_value(
             event_timestamp: None,
         };
     };
-    let value = row.values.get(feature).unwrap_or(&Value::Null);
     let (value, status) = if freshness.is_outside(view, time.event_timestamp) {
         (Value::Null, FeatureStatus::OutsideTtl)
-    } else if value.is_null() {
-        (Value::Null, FeatureStatus::Null)
     } else {
-        (value.clone(), FeatureStatus::Present)
+        match row.values.get_mut(feature) {
+            None | Some(Value::Null) => (Value::Null, FeatureStatus::Null),
+            Some(value) if is_last => (
+                std::mem::replace(value, Value::Null),
+                FeatureStatus::Present,
+            ),
+            Some(value) => (value.clone(), FeatureStatus::Present),
+        }
     };
     FeatureValue {
         value,
@@ -249,14 +257,21 @@ mod tests {
         StoredRow::whole(time, vec![value])
     }
 
+    fn value_of(
+        view: &FeatureView,
+        row: Option<&mut StoredRow>,
+        freshness: Freshness,
+    ) -> FeatureValue {
+        feature_value(view, row, 0, true, freshness)
+    }
+
     #[test]
     fn every_status_has_its_cause() {
         let freshness = Freshness::now();
         let now = freshness.now;
         let view = view("1h");
         let hour = Duration::from_secs(3_600);
-        let status =
-            |row: Option<StoredRow>| feature_value(&view, row.as_ref(), 0, freshness).status;
+        let status = |mut row: Option<StoredRow>| value_of(&view, row.as_mut(), freshness).status;
         assert_eq!(status(None), FeatureStatus::NotFound);
         assert_eq!(
             status(Some(row(hour, Value::Double(1.0), now))),
@@ -266,8 +281,8 @@ mod tests {
             status(Some(row(hour, Value::Null, now))),
             FeatureStatus::Null
         );
-        let too_old = row(hour + Duration::from_micros(1), Value::Double(1.0), now);
-        let outside = feature_value(&view, Some(&too_old), 0, freshness);
+        let mut too_old = row(hour + Duration::from_micros(1), Value::Double(1.0), now);
+        let outside = value_of(&view, Some(&mut too_old), freshness);
         assert_eq!(outside.status, FeatureStatus::OutsideTtl);
         assert_eq!(outside.value, Value::Null);
         assert_eq!(outside.event_timestamp, Some(too_old.event_timestamp));
@@ -277,8 +292,8 @@ mod tests {
     fn without_a_ttl_nothing_is_too_old() {
         let freshness = Freshness::now();
         let age = Duration::from_secs(10_u64.pow(9));
-        let old = row(age, Value::Double(1.0), freshness.now);
-        let value = feature_value(&view("0s"), Some(&old), 0, freshness);
+        let mut old = row(age, Value::Double(1.0), freshness.now);
+        let value = value_of(&view("0s"), Some(&mut old), freshness);
         assert_eq!(value.status, FeatureStatus::Present);
     }
 
@@ -291,8 +306,8 @@ mod tests {
                 now,
                 max_age: Some(max_age),
             };
-            let row = row(age, Value::Double(1.0), now);
-            feature_value(&view(ttl), Some(&row), 0, freshness).status
+            let mut row = row(age, Value::Double(1.0), now);
+            value_of(&view(ttl), Some(&mut row), freshness).status
         };
         assert_eq!(status("0s", hour, hour), FeatureStatus::Present);
         assert_eq!(status("0s", hour * 2, hour), FeatureStatus::OutsideTtl);
@@ -313,12 +328,12 @@ mod tests {
         };
         let mut mixed = StoredRow::partial(time, vec![None]);
         assert_eq!(
-            feature_value(&view("1h"), Some(&mixed), 0, freshness).status,
+            value_of(&view("1h"), Some(&mut mixed), freshness).status,
             FeatureStatus::NotFound
         );
         mixed.merge(&old);
         assert_eq!(mixed.event_timestamp, freshness.now);
-        let value = feature_value(&view("1h"), Some(&mixed), 0, freshness);
+        let value = value_of(&view("1h"), Some(&mut mixed), freshness);
         assert_eq!(value.status, FeatureStatus::OutsideTtl);
         assert_eq!(value.event_timestamp, Some(old.event_timestamp));
     }

@@ -41,16 +41,17 @@ impl StoredRow {
 
     /// A row of one time that says something about the features that are some, and nothing about the others.
     pub fn partial(time: RowTime, cells: Vec<Option<Value>>) -> StoredRow {
+        if cells.iter().all(Option::is_some) {
+            return StoredRow::whole(time, cells.into_iter().flatten().collect());
+        }
         let times = cells.iter().map(|cell| cell.as_ref().map(|_| time));
         let feature_times = Some(times.collect());
         let values = cells.into_iter().map(|cell| cell.unwrap_or(Value::Null));
-        let mut row = StoredRow {
+        StoredRow {
             values: values.collect(),
             feature_times,
             ..StoredRow::whole(time, Vec::new())
-        };
-        row.simplify();
-        row
+        }
     }
 
     /// The row's own time.

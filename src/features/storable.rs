@@ -10,11 +10,20 @@ pub const KEY_BYTES_MAX: usize = 2_000;
 ///
 /// PostgreSQL has no text with a NUL character, and SQLite's own functions cut it off there.
 pub fn value_fault(value: &Value) -> Option<&'static str> {
-    let has_nul = match value {
-        Value::String(text) => text.contains('\0'),
-        Value::List(ListValue::String(texts)) => texts.iter().any(|text| text.contains('\0')),
-        _ => false,
+    let texts: &[String] = match value {
+        Value::String(text) => std::slice::from_ref(text),
+        Value::List(ListValue::String(texts)) => texts,
+        Value::Null
+        | Value::Bool(_)
+        | Value::Int32(_)
+        | Value::Int64(_)
+        | Value::Float(_)
+        | Value::Double(_)
+        | Value::Bytes(_)
+        | Value::Timestamp(_)
+        | Value::List(_) => &[],
     };
+    let has_nul = texts.iter().any(|text| text.contains('\0'));
     has_nul.then_some("text with a NUL character cannot be stored")
 }
 

@@ -1,6 +1,6 @@
 //! What a feature store has to be able to do.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
@@ -84,6 +84,19 @@ pub trait OnlineStore: Send + Sync {
     /// # Errors
     /// `Unavailable` where the database is away.
     async fn read(&self, view: &FeatureView, keys: &[EntityKey]) -> Result<Vec<Option<StoredRow>>>;
+
+    /// As `read`, with how long ago the rows were read from the database, at the most: more than nothing only where a
+    /// cache stands before it.
+    ///
+    /// # Errors
+    /// As `read`.
+    async fn read_aged(
+        &self,
+        view: &FeatureView,
+        keys: &[EntityKey],
+    ) -> Result<(Vec<Option<StoredRow>>, Duration)> {
+        Ok((self.read(view, keys).await?, Duration::ZERO))
+    }
 
     /// Writes rows, all or none. Each is merged into what is stored, feature by feature, as `StoredRow::merge` does; where
     /// the view keeps a history, it is added there, whether late or not.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{
-    EntityKey, RawRow, RawValue, RowTime, StoredRow, Timestamp, Value, WriteRow, keys::entity_key,
+    EntityKey, RawRow, RawValue, RowTime, StoredRow, Timestamp, Value, WriteRow, keys::view_key,
     request_faults,
 };
 use crate::{
@@ -12,10 +12,10 @@ use crate::{
 };
 
 /// The names that a row's event timestamp goes by.
-const EVENT_TIMESTAMP_NAMES: [&str; 2] = ["eventTimestamp", "event_timestamp"];
+pub(super) const EVENT_TIMESTAMP_NAMES: [&str; 2] = ["eventTimestamp", "event_timestamp"];
 
 /// The names that the time at which a row was made goes by.
-const CREATED_AT_NAMES: [&str; 2] = ["createdAt", "created_at"];
+pub(super) const CREATED_AT_NAMES: [&str; 2] = ["createdAt", "created_at"];
 
 /// Checks rows against a view and types them; all of them or none.
 ///
@@ -36,7 +36,7 @@ pub fn typed_rows(view: &FeatureView, rows: &[RawRow], now: Timestamp) -> Result
     let mut typed = Vec::with_capacity(rows.len());
     for (index, row) in rows.iter().enumerate() {
         let place = || format!("rows[{index}]");
-        let key = entity_key(view, row, place, &mut faults);
+        let key = view_key(view, row, place, &mut faults);
         let stored = stored_row(view, &columns, row, now, place, &mut faults);
         typed.extend(key.map(|key: EntityKey| WriteRow { key, row: stored }));
         if faults.is_full() {

@@ -1,14 +1,17 @@
 //! Between the generated types and the domain's: values, rows, timestamps, types.
 
+use std::time::Duration;
+
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use prost_types::{Struct, Value as WireValue, value::Kind};
 
 use super::pb;
 use crate::{
-    catalog::{FeatureView, Field, ScalarType, ValueType},
+    catalog::{ScalarType, ValueType},
     error::{Error, Result},
     features::{
-        EXACT_WHOLE_MAX, FeatureStatus, RawRow, RawValue, Timestamp, Value, float_name, widen,
+        EXACT_WHOLE_MAX, FeatureStatus, ListValue, RawRow, RawValue, Timestamp, Value, WriteCounts,
+        float_name, widen,
     },
 };
 
@@ -17,7 +20,8 @@ pub(super) fn raw_rows(rows: Vec<Struct>) -> Vec<RawRow> {
     rows.into_iter().map(raw_row).collect()
 }
 
-fn raw_row(row: Struct) -> RawRow {
+/// An object as the domain reads it.
+pub(super) fn raw_row(row: Struct) -> RawRow {
     let fields = row
         .fields
         .into_iter()
@@ -41,22 +45,39 @@ fn raw_value(value: WireValue) -> RawValue {
 
 /// A value as JSON would write it: an int64 beyond 2^53 and a float that is no number become strings, as in the JSON
 /// mapping of protobuf.
-pub(super) fn wire_value(value: &Value) -> WireValue {
+pub(super) fn wire_value(value: Value) -> WireValue {
     let kind = match value {
         Value::Null => Kind::NullValue(0),
-        Value::Bool(value) => Kind::BoolValue(*value),
-        Value::Int32(value) => Kind::NumberValue(f64::from(*value)),
-        Value::Int64(value) => int64_kind(*value),
-        Value::Float(value) => double_kind(widen(*value)),
-        Value::Double(value) => double_kind(*value),
-        Value::String(value) => Kind::StringValue(value.clone()),
+        Value::Bool(value) => Kind::BoolValue(value),
+        Value::Int32(value) => Kind::NumberValue(f64::from(value)),
+        Value::Int64(value) => int64_kind(value),
+        Value::Float(value) => double_kind(widen(value)),
+        Value::Double(value) => double_kind(value),
+        Value::String(value) => Kind::StringValue(value),
         Value::Bytes(value) => Kind::StringValue(BASE64.encode(value)),
         Value::Timestamp(value) => Kind::StringValue(value.to_string()),
         Value::List(list) => Kind::ListValue(prost_types::ListValue {
-            values: list.elements().iter().map(wire_value).collect(),
+            values: wire_elements(list),
         }),
     };
     WireValue { kind: Some(kind) }
+}
+
+fn wire_elements(list: ListValue) -> Vec<WireValue> {
+    fn all<T>(values: Vec<T>, value: impl Fn(T) -> Value) -> Vec<WireValue> {
+        let values = values.into_iter().map(value);
+        values.map(wire_value).collect()
+    }
+    match list {
+        ListValue::Bool(values) => all(values, Value::Bool),
+        ListValue::Int32(values) => all(values, Value::Int32),
+        ListValue::Int64(values) => all(values, Value::Int64),
+        ListValue::Float(values) => all(values, Value::Float),
+        ListValue::Double(values) => all(values, Value::Double),
+        ListValue::String(values) => all(values, Value::String),
+        ListValue::Bytes(values) => all(values, Value::Bytes),
+        ListValue::Timestamp(values) => all(values, Value::Timestamp),
+    }
 }
 
 #[expect(
@@ -121,30 +142,16 @@ pub(super) fn wire_type(value_type: ValueType) -> pb::ValueType {
     }
 }
 
-/// A view as the wire describes it.
-pub(super) fn wire_view(view: &FeatureView) -> pb::FeatureView {
-    pb::FeatureView {
-        name: view.name.clone(),
-        project: view.project.clone(),
-        description: view.description.clone(),
-        entity: view.entity.clone(),
-        join_keys: view.join_keys.iter().map(wire_field).collect(),
-        features: view.features.iter().map(wire_field).collect(),
-        ttl: view.ttl.and_then(|ttl| ttl.try_into().ok()),
-        source: view
-            .source
-            .as_ref()
-            .and_then(|source| source.path().map(str::to_owned))
-            .unwrap_or_default(),
-        ..pb::FeatureView::default()
-    }
+/// A length of time as protobuf carries it; none beyond some 10,000 years.
+pub(super) fn wire_duration(duration: Duration) -> Option<prost_types::Duration> {
+    duration.try_into().ok()
 }
 
-fn wire_field(field: &Field) -> pb::Field {
-    pb::Field {
-        name: field.name.clone(),
-        r#type: wire_type(field.value_type).into(),
-        description: field.description.clone(),
+/// What became of rows, as the wire tells it.
+pub(super) fn wire_counts(counts: WriteCounts) -> pb::WriteFeaturesResponse {
+    pb::WriteFeaturesResponse {
+        written: counts.written,
+        late: counts.late,
     }
 }
 
@@ -170,7 +177,7 @@ mod tests {
     use super::*;
 
     fn json(value: Value) -> String {
-        format!("{:?}", wire_value(&value).kind.unwrap())
+        format!("{:?}", wire_value(value).kind.unwrap())
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! The gRPC face: one file a service, each method a few lines. The only place that knows the generated types.
 
+mod column_reader;
 mod convert;
 mod feature_service;
+mod features;
 mod model_service;
 mod prediction_service;
 mod status;
+mod typed_column;
 
 /// The generated messages and services of `ferrocast.v1`.
 #[allow(clippy::all, reason = "generated; the comments are in proto/")]
@@ -13,9 +16,10 @@ pub mod pb {
 }
 
 pub use feature_service::FeatureApi;
+pub use features::{InFlight, Loads, Scans, StreamBounds};
 pub use model_service::ModelApi;
 pub use prediction_service::PredictionApi;
-pub use status::{code, to_status};
+pub use status::{code, message_fault, to_status};
 
 /// The encoded descriptor set of every proto, comments and annotations included.
 pub const DESCRIPTOR_SET: &[u8] =

@@ -126,7 +126,7 @@ fn wire_prediction(
         if let Some(feature) = column.values.get(row) {
             let name = column.reference.to_string();
             wire.features
-                .insert(name.clone(), wire_value(&feature.value));
+                .insert(name.clone(), wire_value(feature.value.clone()));
             wire.feature_statuses
                 .insert(name, wire_status(feature.status).into());
         }

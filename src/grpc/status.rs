@@ -5,6 +5,7 @@ use std::{collections::HashMap, error::Error as _};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use super::pb;
 use crate::error::{Error, ErrorKind};
 
 /// Bounds on what a status carries. It travels in headers, twice: as text and inside the details; clients refuse
@@ -13,6 +14,10 @@ const MESSAGE_BYTES_MAX: usize = 800;
 const VIOLATIONS_MAX: usize = 10;
 const FIELD_BYTES_MAX: usize = 100;
 const DESCRIPTION_BYTES_MAX: usize = 160;
+
+/// The same in a message, which no client's bound on headers holds for.
+const BATCH_MESSAGE_BYTES_MAX: usize = 4_000;
+const BATCH_VIOLATIONS_MAX: usize = 20;
 
 /// Names who speaks in an `ErrorInfo`.
 const ERROR_DOMAIN: &str = "ferrocast";
@@ -37,18 +42,6 @@ pub fn code(kind: ErrorKind) -> Code {
 pub fn to_status(error: &Error) -> Status {
     log(error);
     let kind = error.kind();
-    let message = match kind {
-        ErrorKind::Internal => "an internal error; the server's log has it under the request id",
-        ErrorKind::InvalidArgument
-        | ErrorKind::Unauthenticated
-        | ErrorKind::PermissionDenied
-        | ErrorKind::NotFound
-        | ErrorKind::FailedPrecondition
-        | ErrorKind::Conflict
-        | ErrorKind::Overloaded
-        | ErrorKind::Timeout
-        | ErrorKind::Unavailable => error.message(),
-    };
     let mut details = ErrorDetails::with_error_info(kind.reason(), ERROR_DOMAIN, HashMap::new());
     for violation in error.fields().iter().take(VIOLATIONS_MAX) {
         details.add_bad_request_violation(
@@ -59,7 +52,64 @@ pub fn to_status(error: &Error) -> Status {
     if let Some(delay) = kind.retry_after() {
         details.set_retry_info(Some(delay));
     }
-    Status::with_error_details(code(kind), shortened(message, MESSAGE_BYTES_MAX), details)
+    let message = shortened(said(error), MESSAGE_BYTES_MAX);
+    Status::with_error_details(code(kind), message, details)
+}
+
+/// The error of one batch of a stream, as its acknowledgement carries it.
+pub(super) fn batch_error(error: &Error) -> pb::BatchError {
+    log(error);
+    let violations = error.fields().iter().take(BATCH_VIOLATIONS_MAX);
+    pb::BatchError {
+        code: code(error.kind()).into(),
+        message: shortened(said(error), BATCH_MESSAGE_BYTES_MAX),
+        field_violations: violations
+            .map(|violation| pb::FieldViolation {
+                field: shortened(&violation.field, FIELD_BYTES_MAX),
+                description: shortened(&violation.description, DESCRIPTION_BYTES_MAX),
+            })
+            .collect(),
+    }
+}
+
+/// How prost and tonic begin to say that a message does not decode; our own INTERNAL has a fixed text.
+const UNDECODED: [&str; 3] = [
+    "failed to decode Protobuf message",
+    "Missing request message",
+    "Unexpected EOF decoding stream",
+];
+
+/// What a status of tonic's own says of a request's message, as a wrong argument: it answers INTERNAL to one that does not
+/// decode, and OUT_OF_RANGE to one over the limit. None for any other status.
+pub fn message_fault(status: &Status) -> Option<Error> {
+    let text = status.message();
+    // None of our services answers OUT_OF_RANGE.
+    let said = if status.code() == Code::OutOfRange {
+        format!("the message is over the limit (server.message_bytes_max): {text}")
+    } else if status.code() == Code::Internal
+        && UNDECODED.iter().any(|start| text.starts_with(start))
+    {
+        format!("the message does not decode: {text}")
+    } else {
+        return None;
+    };
+    Some(Error::invalid("", said))
+}
+
+/// What the caller may read of an error.
+fn said(error: &Error) -> &str {
+    match error.kind() {
+        ErrorKind::Internal => "an internal error; the server's log has it under the request id",
+        ErrorKind::InvalidArgument
+        | ErrorKind::Unauthenticated
+        | ErrorKind::PermissionDenied
+        | ErrorKind::NotFound
+        | ErrorKind::FailedPrecondition
+        | ErrorKind::Conflict
+        | ErrorKind::Overloaded
+        | ErrorKind::Timeout
+        | ErrorKind::Unavailable => error.message(),
+    }
 }
 
 /// A text cut at a bound, which shows.

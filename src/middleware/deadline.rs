@@ -1,4 +1,7 @@
 //! Deadlines: the caller's `grpc-timeout`, or the server's own bound, ends a request with DEADLINE_EXCEEDED.
+//!
+//! The server's bound is on the time until the answer begins; the caller's deadline is on all of it, so that it ends a
+//! stream, too.
 
 use std::time::Duration;
 
@@ -8,6 +11,12 @@ use axum::{
     middleware::Next,
     response::Response,
 };
+use futures_util::stream;
+use http::HeaderMap;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use tokio::time::{Instant, timeout_at};
+use tonic::Status;
 
 use crate::{
     error::{Error, ErrorKind},
@@ -30,20 +39,62 @@ pub(super) async fn enforce(
         .get(TIMEOUT_HEADER)
         .and_then(|value| value.to_str().ok())
         .and_then(parse);
-    let limit = asked.map_or(request_max, |asked| {
-        (asked - AHEAD.min(asked / 4)).min(request_max)
+    let began_at = Instant::now();
+    let asked = asked.and_then(|after| {
+        let ends_at = began_at.checked_add(after - AHEAD.min(after / 4))?;
+        Some(Deadline { ends_at, after })
     });
-    match tokio::time::timeout(limit, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => {
-            let shown = asked.unwrap_or(request_max).min(request_max);
-            let error = Error::new(
-                ErrorKind::Timeout,
-                format!("the deadline ran out after {shown:?}"),
-            );
-            to_status(&error).into_http::<Body>()
-        }
+    let longest = began_at.checked_add(request_max).map(|ends_at| Deadline {
+        ends_at,
+        after: request_max,
+    });
+    let Some(first) = asked.into_iter().chain(longest).min_by_key(|d| d.ends_at) else {
+        return next.run(request).await;
+    };
+    match timeout_at(first.ends_at, next.run(request)).await {
+        Ok(response) => match asked {
+            Some(deadline) => ended_at(deadline, response),
+            None => response,
+        },
+        Err(_) => first.status().into_http::<Body>(),
     }
+}
+
+/// When something is to be over.
+#[derive(Debug, Clone, Copy)]
+struct Deadline {
+    ends_at: Instant,
+    after: Duration,
+}
+
+impl Deadline {
+    fn status(self) -> Status {
+        let said = format!("the deadline ran out after {:?}", self.after);
+        to_status(&Error::new(ErrorKind::Timeout, said))
+    }
+}
+
+/// An answer that ends at the deadline, whatever is left of it then.
+fn ended_at(deadline: Deadline, response: Response) -> Response {
+    // A status in the head is all that there is to answer.
+    if Status::from_header_map(response.headers()).is_some() {
+        return response;
+    }
+    response.map(|body| {
+        let frames = stream::unfold(Some(body), move |body| async move {
+            let mut body = body?;
+            match timeout_at(deadline.ends_at, body.frame()).await {
+                Ok(frame) => Some((frame?, Some(body))),
+                Err(_) => {
+                    let mut trailers = HeaderMap::new();
+                    // What does not fit into headers is left out of them.
+                    let _ = deadline.status().add_header(&mut trailers);
+                    Some((Ok(Frame::trailers(trailers)), None))
+                }
+            }
+        });
+        Body::new(StreamBody::new(frames))
+    })
 }
 
 /// Reads a gRPC timeout: up to 8 digits and a unit.

@@ -1,10 +1,11 @@
-//! One line a request, and a span that everything logged on its behalf carries.
+//! One line a request, when its answer is sent or given up, and a span that everything logged on its behalf carries.
 
 use std::time::Instant;
 
-use axum::{extract::Request, middleware::Next, response::Response};
+use axum::{body::Body, extract::Request, middleware::Next, response::Response};
+use http_body_util::BodyExt;
 use tonic::{Code, Status};
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use super::{is_health_check, request_id::RequestId};
 
@@ -13,19 +14,43 @@ pub(super) async fn log(request: Request, next: Next) -> Response {
     let id = request.extensions().get::<RequestId>().cloned();
     let id = id.as_ref().map_or("", RequestId::as_str);
     let span = tracing::info_span!("request", request_id = id, method);
-    let is_quiet = is_health_check(request.uri().path());
-    async move {
-        let began_at = Instant::now();
-        let response = next.run(request).await;
-        if !is_quiet {
-            // Where the status comes in the trailers, the call has been answered.
-            let code = Status::from_header_map(response.headers())
-                .map_or(Code::Ok, |status| status.code());
-            let latency_ms = began_at.elapsed().as_secs_f64() * 1e3;
-            tracing::info!(?code, latency_ms, "answered");
-        }
-        response
+    if is_health_check(request.uri().path()) {
+        return next.run(request).instrument(span).await;
     }
-    .instrument(span)
-    .await
+    let mut line = Line {
+        span: span.clone(),
+        began_at: Instant::now(),
+        code: Code::Cancelled,
+    };
+    let response = next.run(request).instrument(span).await;
+    if let Some(status) = Status::from_header_map(response.headers()) {
+        line.code = status.code();
+        return response;
+    }
+    // The status comes at the end.
+    response.map(|body| {
+        Body::new(body.map_frame(move |frame| {
+            let line: &mut Line = &mut line;
+            if let Some(status) = frame.trailers_ref().and_then(Status::from_header_map) {
+                line.code = status.code();
+            }
+            frame
+        }))
+    })
+}
+
+/// Is written when it is dropped: with the answer's last frame, or with the caller who went away before it.
+struct Line {
+    span: Span,
+    began_at: Instant,
+    code: Code,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let latency_ms = self.began_at.elapsed().as_secs_f64() * 1e3;
+        let code = self.code;
+        self.span
+            .in_scope(|| tracing::info!(?code, latency_ms, "answered"));
+    }
 }

@@ -1,4 +1,6 @@
 //! Load shedding: beyond so many requests at once, the next is refused at once instead of queued.
+//!
+//! A request holds its place until it is answered; what goes on after that, as a stream does, takes the place with it.
 
 use std::sync::Arc;
 
@@ -13,32 +15,38 @@ use tokio::sync::Semaphore;
 use super::is_health_check;
 use crate::{
     error::{Error, ErrorKind},
-    grpc::to_status,
+    grpc::{InFlight, to_status},
 };
 
 pub(super) async fn shed(
     State(permits): State<Arc<Semaphore>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     if is_health_check(request.uri().path()) {
         return next.run(request).await;
     }
-    let Ok(_permit) = permits.try_acquire() else {
+    let Ok(permit) = permits.try_acquire_owned() else {
         let error = Error::new(
             ErrorKind::Overloaded,
             "the server answers as many requests as it may (server.requests_in_flight_max); try again later",
         );
         return to_status(&error).into_http::<Body>();
     };
-    next.run(request).await
+    let place = Arc::new(permit);
+    request
+        .extensions_mut()
+        .insert(InFlight::new(Arc::clone(&place) as _));
+    let response = next.run(request).await;
+    drop(place);
+    response
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use axum::{Router, middleware::from_fn_with_state, routing::post};
-    use tokio::sync::Notify;
+    use tokio::sync::{Mutex, Notify};
     use tonic::{Code, Status};
     use tower::ServiceExt;
 
@@ -77,5 +85,29 @@ mod tests {
         assert_eq!(code(&first.await.unwrap().unwrap()), None);
         go_on.notify_one();
         assert_eq!(code(&call("/slow").await.unwrap()), None);
+    }
+
+    #[tokio::test]
+    async fn what_takes_the_place_with_it_counts_until_it_lets_go() {
+        let kept = Arc::new(Mutex::new(None));
+        let keeps = Arc::clone(&kept);
+        let router = Router::new()
+            .route(
+                "/stream",
+                post(move |mut request: Request| async move {
+                    *keeps.lock().await = request.extensions_mut().remove::<InFlight>();
+                }),
+            )
+            .layer(from_fn_with_state(Arc::new(Semaphore::new(1)), shed));
+        let call = || {
+            let request = Request::post("/stream").body(Body::empty()).unwrap();
+            router.clone().oneshot(request)
+        };
+        let is_shed = |response: Response| Status::from_header_map(response.headers()).is_some();
+
+        assert!(!is_shed(call().await.unwrap()));
+        assert!(is_shed(call().await.unwrap()));
+        kept.lock().await.take();
+        assert!(!is_shed(call().await.unwrap()));
     }
 }

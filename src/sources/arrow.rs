@@ -1,7 +1,7 @@
-//! Arrow columns as values: which types fit which, and each value without loss.
+//! Arrow columns as values: which types fit which, and each value without loss. A column is converted at once.
 
 use arrow_array::{
-    Array, ArrowPrimitiveType, PrimitiveArray,
+    Array, ArrayRef, ArrowPrimitiveType, PrimitiveArray,
     cast::AsArray,
     types::{
         ArrowTimestampType, Date32Type, Date64Type, Float16Type, Float32Type, Float64Type,
@@ -11,7 +11,9 @@ use arrow_array::{
     },
 };
 use arrow_schema::{DataType, TimeUnit};
+use arrow_select::take::{TakeOptions, take};
 
+use super::lists;
 use crate::{
     catalog::ValueType,
     features::{EXACT_WHOLE_MAX, Timestamp, Value},
@@ -27,6 +29,9 @@ pub(super) struct CellFault {
     /// What is wrong with it.
     pub(super) sentence: String,
 }
+
+/// The values of a column of one type; none where there is no value.
+pub(super) type Cells<T> = Result<Vec<Option<T>>, CellFault>;
 
 /// Whether a column can become a type. An integer column can become doubles where each value is exact.
 pub(super) fn fits(data_type: &DataType, value_type: ValueType) -> bool {
@@ -64,7 +69,12 @@ pub(super) fn fits(data_type: &DataType, value_type: ValueType) -> bool {
         ValueType::Timestamp => {
             matches!(data_type, D::Timestamp(_, _) | D::Date32 | D::Date64)
         }
-        ValueType::List(_) => false,
+        ValueType::List(element) => match data_type {
+            D::List(field) | D::LargeList(field) | D::FixedSizeList(field, _) => {
+                fits(field.data_type(), element.value_type())
+            }
+            _ => false,
+        },
     }
 }
 
@@ -76,181 +86,147 @@ pub(super) fn column_values(
     array: &dyn Array,
     value_type: ValueType,
 ) -> Result<Vec<Value>, CellFault> {
-    let cells = converted_cells(array, value_type)?.into_iter().enumerate();
-    cells
-        .map(|(index, cell)| cell.map_err(|sentence| CellFault { index, sentence }))
-        .collect()
-}
-
-/// A value, or why it cannot be one.
-type Converted = Result<Value, String>;
-
-/// A fault stays with its cell here: the values of a dictionary have no row of their own, and some none at all.
-fn converted_cells(array: &dyn Array, value_type: ValueType) -> Result<Vec<Converted>, CellFault> {
-    if let Some(dictionary) = array.as_any_dictionary_opt() {
-        let distinct = converted_cells(dictionary.values().as_ref(), value_type)?;
-        let keys = integers(dictionary.keys())
-            .ok_or_else(|| unfit(array, value_type))?
-            .into_iter();
-        return Ok(keys
-            .map(|key| {
-                key.and_then(|key| usize::try_from(key).ok())
-                    .and_then(|key| distinct.get(key).cloned())
-                    .unwrap_or(Ok(Value::Null))
-            })
-            .collect());
+    if let Some(plain) = plain(array)? {
+        return column_values(plain.as_ref(), value_type);
     }
     if matches!(array.data_type(), DataType::Null) {
-        return Ok(vec![Ok(Value::Null); array.len()]);
+        return Ok(vec![Value::Null; array.len()]);
     }
-    let lossless = match value_type {
-        ValueType::Bool => array
-            .as_boolean_opt()
-            .map(|array| array.iter().map(|cell| cell.map(Value::Bool)).collect()),
-        ValueType::Float => floats(array),
-        ValueType::Double => doubles(array),
-        ValueType::String => strings(array),
-        ValueType::Bytes => bytes(array),
-        ValueType::Int32 | ValueType::Int64 | ValueType::List(_) => None,
-        ValueType::Timestamp => return timestamps(array),
-    };
-    match lossless {
-        Some(cells) => Ok(cells
-            .into_iter()
-            .map(|cell| Ok(cell.unwrap_or(Value::Null)))
-            .collect()),
-        None => from_integers(array, value_type),
+    match value_type {
+        ValueType::Bool => Ok(values(bools(array)?, Value::Bool)),
+        ValueType::Int32 => Ok(values(int32s(array)?, Value::Int32)),
+        ValueType::Int64 => Ok(values(int64s(array)?, Value::Int64)),
+        ValueType::Float => Ok(values(floats(array)?, Value::Float)),
+        ValueType::Double => Ok(values(doubles(array)?, Value::Double)),
+        ValueType::String => Ok(values(strings(array)?, Value::String)),
+        ValueType::Bytes => Ok(values(bytes(array)?, Value::Bytes)),
+        ValueType::Timestamp => Ok(values(timestamps(array)?, Value::Timestamp)),
+        ValueType::List(element) => Ok(values(lists::lists(array, element)?, Value::List)),
     }
 }
 
-type Cells = Vec<Option<Value>>;
+fn values<T>(cells: Vec<Option<T>>, value: impl Fn(T) -> Value) -> Vec<Value> {
+    let cells = cells.into_iter();
+    cells.map(|cell| cell.map_or(Value::Null, &value)).collect()
+}
+
+/// The column without its dictionary, so that a fault is that of the row that uses the value; none where it has none.
+pub(super) fn plain(array: &dyn Array) -> Result<Option<ArrayRef>, CellFault> {
+    let Some(dictionary) = array.as_any_dictionary_opt() else {
+        return Ok(None);
+    };
+    let options = TakeOptions { check_bounds: true };
+    take(
+        dictionary.values().as_ref(),
+        dictionary.keys(),
+        Some(options),
+    )
+    .map(Some)
+    .map_err(|fault| CellFault {
+        index: 0,
+        sentence: format!("a dictionary that cannot be read: {fault}"),
+    })
+}
 
 /// Only where `fits` was not asked.
-fn unfit(array: &dyn Array, value_type: ValueType) -> CellFault {
+pub(super) fn unfit(array: &dyn Array, value_type: ValueType) -> CellFault {
     CellFault {
         index: 0,
         sentence: format!("{} cannot become a {value_type}", array.data_type()),
     }
 }
 
-fn from_integers(array: &dyn Array, value_type: ValueType) -> Result<Vec<Converted>, CellFault> {
-    let integers = integers(array).ok_or_else(|| unfit(array, value_type))?;
-    let convert = |integer| {
-        from_integer(integer, value_type)
-            .ok_or_else(|| format!("{integer} is no {value_type} without loss"))
-    };
-    Ok(integers
-        .into_iter()
-        .map(|cell| cell.map_or(Ok(Value::Null), convert))
-        .collect())
+pub(super) fn bools(array: &dyn Array) -> Cells<bool> {
+    let array = array
+        .as_boolean_opt()
+        .ok_or_else(|| unfit(array, ValueType::Bool))?;
+    Ok(array.iter().collect())
 }
 
-fn from_integer(integer: i128, value_type: ValueType) -> Option<Value> {
-    match value_type {
-        ValueType::Int32 => i32::try_from(integer).ok().map(Value::Int32),
-        ValueType::Int64 => i64::try_from(integer).ok().map(Value::Int64),
-        ValueType::Float => i16::try_from(integer)
-            .map(f32::from)
+pub(super) fn int32s(array: &dyn Array) -> Cells<i32> {
+    match array.as_primitive_opt::<Int32Type>() {
+        Some(array) => Ok(array.iter().collect()),
+        None => integers(array, ValueType::Int32, |integer| {
+            i32::try_from(integer).ok()
+        }),
+    }
+}
+
+pub(super) fn int64s(array: &dyn Array) -> Cells<i64> {
+    match array.as_primitive_opt::<Int64Type>() {
+        Some(array) => Ok(array.iter().collect()),
+        None => integers(array, ValueType::Int64, |integer| {
+            i64::try_from(integer).ok()
+        }),
+    }
+}
+
+pub(super) fn floats(array: &dyn Array) -> Cells<f32> {
+    if let Some(array) = array.as_primitive_opt::<Float32Type>() {
+        return Ok(array.iter().collect());
+    }
+    if let Some(array) = array.as_primitive_opt::<Float16Type>() {
+        let cells = array.iter();
+        return Ok(cells.map(|cell| cell.map(|half| half.to_f32())).collect());
+    }
+    integers(array, ValueType::Float, |integer| {
+        let small = i16::try_from(integer).map(f32::from);
+        small
             .or_else(|_| u16::try_from(integer).map(f32::from))
             .ok()
-            .map(Value::Float),
-        ValueType::Double => exact_double(integer),
-        ValueType::Bool
-        | ValueType::String
-        | ValueType::Bytes
-        | ValueType::Timestamp
-        | ValueType::List(_) => None,
-    }
-}
-
-fn exact_double(integer: i128) -> Option<Value> {
-    let is_exact = integer.unsigned_abs() <= u128::from(EXACT_WHOLE_MAX);
-    #[expect(clippy::cast_precision_loss, reason = "checked in the line before")]
-    is_exact.then_some(Value::Double(integer as f64))
-}
-
-fn integers(array: &dyn Array) -> Option<Vec<Option<i128>>> {
-    fn of<T: ArrowPrimitiveType>(array: &dyn Array) -> Option<Vec<Option<i128>>>
-    where
-        i128: From<T::Native>,
-    {
-        let array: &PrimitiveArray<T> = array.as_primitive_opt()?;
-        Some(array.iter().map(|cell| cell.map(i128::from)).collect())
-    }
-    of::<Int64Type>(array)
-        .or_else(|| of::<Int32Type>(array))
-        .or_else(|| of::<Int16Type>(array))
-        .or_else(|| of::<Int8Type>(array))
-        .or_else(|| of::<UInt64Type>(array))
-        .or_else(|| of::<UInt32Type>(array))
-        .or_else(|| of::<UInt16Type>(array))
-        .or_else(|| of::<UInt8Type>(array))
-}
-
-fn floats(array: &dyn Array) -> Option<Cells> {
-    let of_f32 = array.as_primitive_opt::<Float32Type>().map(|array| {
-        let cells = array.iter().map(|cell| cell.map(Value::Float));
-        cells.collect()
-    });
-    of_f32.or_else(|| {
-        let array = array.as_primitive_opt::<Float16Type>()?;
-        let cells = array.iter();
-        Some(
-            cells
-                .map(|cell| cell.map(|half| Value::Float(half.to_f32())))
-                .collect(),
-        )
     })
 }
 
-fn doubles(array: &dyn Array) -> Option<Cells> {
+pub(super) fn doubles(array: &dyn Array) -> Cells<f64> {
     if let Some(array) = array.as_primitive_opt::<Float64Type>() {
-        return Some(array.iter().map(|cell| cell.map(Value::Double)).collect());
+        return Ok(array.iter().collect());
     }
-    let narrow = floats(array)?.into_iter();
-    Some(
-        narrow
-            .map(|cell| match cell {
-                Some(Value::Float(float)) => Some(Value::Double(f64::from(float))),
-                other => other,
-            })
-            .collect(),
-    )
+    if matches!(array.data_type(), DataType::Float32 | DataType::Float16) {
+        let narrow = floats(array)?.into_iter();
+        return Ok(narrow.map(|cell| cell.map(f64::from)).collect());
+    }
+    integers(array, ValueType::Double, exact_double)
 }
 
-fn strings(array: &dyn Array) -> Option<Cells> {
-    fn of<'a>(cells: impl Iterator<Item = Option<&'a str>>) -> Cells {
-        cells
-            .map(|cell| cell.map(|text| Value::String(text.to_owned())))
-            .collect()
+fn exact_double(integer: i128) -> Option<f64> {
+    let is_exact = integer.unsigned_abs() <= u128::from(EXACT_WHOLE_MAX);
+    #[expect(clippy::cast_precision_loss, reason = "checked in the line before")]
+    is_exact.then_some(integer as f64)
+}
+
+pub(super) fn strings(array: &dyn Array) -> Cells<String> {
+    fn of<'a>(cells: impl Iterator<Item = Option<&'a str>>) -> Cells<String> {
+        Ok(cells.map(|cell| cell.map(str::to_owned)).collect())
     }
     if let Some(array) = array.as_string_opt::<i32>() {
-        return Some(of(array.iter()));
+        return of(array.iter());
     }
     if let Some(array) = array.as_string_opt::<i64>() {
-        return Some(of(array.iter()));
+        return of(array.iter());
     }
-    array.as_string_view_opt().map(|array| of(array.iter()))
+    match array.as_string_view_opt() {
+        Some(array) => of(array.iter()),
+        None => Err(unfit(array, ValueType::String)),
+    }
 }
 
-fn bytes(array: &dyn Array) -> Option<Cells> {
-    fn of<'a>(cells: impl Iterator<Item = Option<&'a [u8]>>) -> Cells {
-        cells
-            .map(|cell| cell.map(|bytes| Value::Bytes(bytes.to_vec())))
-            .collect()
+pub(super) fn bytes(array: &dyn Array) -> Cells<Vec<u8>> {
+    fn of<'a>(cells: impl Iterator<Item = Option<&'a [u8]>>) -> Cells<Vec<u8>> {
+        Ok(cells.map(|cell| cell.map(<[u8]>::to_vec)).collect())
     }
     if let Some(array) = array.as_binary_opt::<i32>() {
-        return Some(of(array.iter()));
+        return of(array.iter());
     }
     if let Some(array) = array.as_binary_opt::<i64>() {
-        return Some(of(array.iter()));
+        return of(array.iter());
     }
     if let Some(array) = array.as_binary_view_opt() {
-        return Some(of(array.iter()));
+        return of(array.iter());
     }
-    array
-        .as_fixed_size_binary_opt()
-        .map(|array| of(array.iter()))
+    match array.as_fixed_size_binary_opt() {
+        Some(array) => of(array.iter()),
+        None => Err(unfit(array, ValueType::Bytes)),
+    }
 }
 
 /// A time without a zone is UTC; nanoseconds below a microsecond are cut; a date is its midnight.
@@ -258,52 +234,103 @@ fn bytes(array: &dyn Array) -> Option<Cells> {
     clippy::wildcard_enum_match_arm,
     reason = "arrow has some forty types; three hold times"
 )]
-fn timestamps(array: &dyn Array) -> Result<Vec<Converted>, CellFault> {
-    let micros = match array.data_type() {
+pub(super) fn timestamps(array: &dyn Array) -> Cells<Timestamp> {
+    match array.data_type() {
         DataType::Timestamp(TimeUnit::Second, _) => {
-            scaled::<TimestampSecondType>(array, |t| t.checked_mul(1_000_000))
+            of_unit::<TimestampSecondType>(array, |time| time.checked_mul(1_000_000))
         }
         DataType::Timestamp(TimeUnit::Millisecond, _) => {
-            scaled::<TimestampMillisecondType>(array, |t| t.checked_mul(1_000))
+            of_unit::<TimestampMillisecondType>(array, |time| time.checked_mul(1_000))
         }
         DataType::Timestamp(TimeUnit::Microsecond, _) => {
-            scaled::<TimestampMicrosecondType>(array, Some)
+            of_unit::<TimestampMicrosecondType>(array, Some)
         }
         DataType::Timestamp(TimeUnit::Nanosecond, _) => {
-            scaled::<TimestampNanosecondType>(array, |t| Some(t.div_euclid(1_000)))
+            of_unit::<TimestampNanosecondType>(array, |time| Some(time.div_euclid(1_000)))
         }
-        DataType::Date32 => array.as_primitive_opt::<Date32Type>().map(|array| {
-            let days = array.iter();
-            days.map(|day| day.map(|day| i64::from(day).checked_mul(DAY_MICROS)))
-                .collect()
-        }),
-        DataType::Date64 => array.as_primitive_opt::<Date64Type>().map(|array| {
-            let times = array.iter();
-            times
-                .map(|time| time.map(|ms| ms.checked_mul(1_000)))
-                .collect()
-        }),
-        _ => None,
-    };
-    let micros: Vec<Option<Option<i64>>> =
-        micros.ok_or_else(|| unfit(array, ValueType::Timestamp))?;
-    let convert = |micros: Option<i64>| {
-        let timestamp = micros.and_then(Timestamp::from_micros);
-        let timestamp = timestamp.map(Value::Timestamp);
-        timestamp.ok_or_else(|| "a time outside the years 1 to 9999".to_owned())
-    };
-    Ok(micros
-        .into_iter()
-        .map(|cell| cell.map_or(Ok(Value::Null), convert))
-        .collect())
+        DataType::Date32 => {
+            let to_micros = |day| i64::from(day).checked_mul(DAY_MICROS);
+            checked::<Date32Type, _>(array, |day| time(to_micros(day)), outside_years)
+        }
+        DataType::Date64 => checked::<Date64Type, _>(
+            array,
+            |millis| time(millis.checked_mul(1_000)),
+            outside_years,
+        ),
+        _ => Err(unfit(array, ValueType::Timestamp)),
+    }
 }
 
-fn scaled<T: ArrowTimestampType>(
+fn of_unit<T: ArrowTimestampType>(
     array: &dyn Array,
-    scale: impl Fn(i64) -> Option<i64>,
-) -> Option<Vec<Option<Option<i64>>>> {
-    let array = array.as_primitive_opt::<T>()?;
-    Some(array.iter().map(|cell| cell.map(&scale)).collect())
+    to_micros: impl Fn(i64) -> Option<i64>,
+) -> Cells<Timestamp> {
+    checked::<T, _>(array, |given| time(to_micros(given)), outside_years)
+}
+
+fn time(micros: Option<i64>) -> Option<Timestamp> {
+    micros.and_then(Timestamp::from_micros)
+}
+
+fn outside_years<T>(_: T) -> String {
+    "a time outside the years 1 to 9999".to_owned()
+}
+
+/// Integers of any width, each converted or a fault.
+fn integers<V>(
+    array: &dyn Array,
+    value_type: ValueType,
+    convert: impl Fn(i128) -> Option<V>,
+) -> Cells<V> {
+    fn of<T: ArrowPrimitiveType, V>(
+        array: &dyn Array,
+        value_type: ValueType,
+        convert: impl Fn(i128) -> Option<V>,
+    ) -> Cells<V>
+    where
+        i128: From<T::Native>,
+        T::Native: std::fmt::Display,
+    {
+        let lossy = |given: T::Native| format!("{given} is no {value_type} without loss");
+        checked::<T, V>(array, |given| convert(i128::from(given)), lossy)
+    }
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "arrow has some forty types; eight are integers"
+    )]
+    match array.data_type() {
+        DataType::Int8 => of::<Int8Type, V>(array, value_type, convert),
+        DataType::Int16 => of::<Int16Type, V>(array, value_type, convert),
+        DataType::Int32 => of::<Int32Type, V>(array, value_type, convert),
+        DataType::Int64 => of::<Int64Type, V>(array, value_type, convert),
+        DataType::UInt8 => of::<UInt8Type, V>(array, value_type, convert),
+        DataType::UInt16 => of::<UInt16Type, V>(array, value_type, convert),
+        DataType::UInt32 => of::<UInt32Type, V>(array, value_type, convert),
+        DataType::UInt64 => of::<UInt64Type, V>(array, value_type, convert),
+        _ => Err(unfit(array, value_type)),
+    }
+}
+
+/// The cells of a column that a conversion accepts, or its first fault.
+fn checked<T: ArrowPrimitiveType, V>(
+    array: &dyn Array,
+    convert: impl Fn(T::Native) -> Option<V>,
+    sentence: impl Fn(T::Native) -> String,
+) -> Cells<V> {
+    let array: &PrimitiveArray<T> = array.as_primitive_opt().ok_or_else(|| CellFault {
+        index: 0,
+        sentence: format!("{} is not what its type says", array.data_type()),
+    })?;
+    let cells = array.iter().enumerate();
+    cells
+        .map(|(index, cell)| match cell {
+            None => Ok(None),
+            Some(given) => convert(given).map(Some).ok_or_else(|| CellFault {
+                index,
+                sentence: sentence(given),
+            }),
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -1,10 +1,14 @@
-//! CSV: a header line, one row a line, RFC 4180 quoting. An empty cell is a missing value, quoted or not.
+//! CSV: a header line, one row a line, RFC 4180 quoting. An empty cell is a missing value, quoted or not; a list is a
+//! JSON array.
 
 use std::{fs::File, io::BufReader};
 
 use csv::{Reader, StringRecord};
 
-use super::layout::{Layout, Wanted};
+use super::{
+    BATCH_BYTES_WANTED,
+    layout::{Layout, Wanted},
+};
 use crate::{
     error::Result,
     features::{ROW_BATCH_ROWS, RowSource, Value, WriteRow},
@@ -54,27 +58,28 @@ impl CsvSource {
         })
     }
 
-    fn next_row(&mut self) -> Result<Option<WriteRow>> {
+    /// Reads a row into the columns; says whether there was one.
+    fn read_row(&mut self, columns: &mut [Vec<Value>]) -> Result<bool> {
         let row = self.rows_read + 1;
         let is_there = self.reader.read_record(&mut self.record).map_err(|fault| {
             self.layout
                 .fault(format!("row {row} cannot be read: {fault}"))
         })?;
         if !is_there {
-            return Ok(None);
+            return Ok(false);
         }
         self.rows_read = row;
-        let mut values = Vec::with_capacity(self.positions.len());
-        for (wanted, position) in self.layout.columns().iter().zip(&self.positions) {
+        let places = self.layout.columns().iter().zip(&self.positions);
+        for ((wanted, position), column) in places.zip(columns) {
             let text = self.record.get(*position).unwrap_or_default();
             let value = parse(text, wanted).map_err(|fault| {
                 let line = self.record.position().map_or(0, csv::Position::line);
                 let fault = format!("{fault} (line {line})");
                 self.layout.cell_fault(row, &wanted.name, fault)
             })?;
-            values.push(value);
+            column.push(value);
         }
-        self.layout.row(row, values.into_iter()).map(Some)
+        Ok(true)
     }
 }
 
@@ -91,13 +96,16 @@ impl RowSource for CsvSource {
     }
 
     fn next_batch(&mut self) -> Result<Option<Vec<WriteRow>>> {
-        let mut rows = Vec::new();
-        while rows.len() < ROW_BATCH_ROWS {
-            match self.next_row()? {
-                Some(row) => rows.push(row),
-                None => break,
-            }
+        let first_row = self.rows_read + 1;
+        let mut columns = vec![Vec::new(); self.positions.len()];
+        let (mut rows, mut bytes) = (0, 0);
+        while rows < ROW_BATCH_ROWS && bytes < BATCH_BYTES_WANTED && self.read_row(&mut columns)? {
+            rows += 1;
+            bytes += self.record.as_slice().len();
         }
-        Ok((!rows.is_empty()).then_some(rows))
+        if rows == 0 {
+            return Ok(None);
+        }
+        self.layout.rows(first_row, columns).map(Some)
     }
 }

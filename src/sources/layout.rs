@@ -1,9 +1,7 @@
 //! Which columns of a file become which parts of a row.
 
-use std::path::Path;
-
 use crate::{
-    catalog::{FeatureView, ValueType},
+    catalog::{FeatureView, ScalarType, ValueType},
     error::{Error, Result, Violation},
     features::{EntityKey, RowTime, StoredRow, Timestamp, Value, WriteRow, key_fault, value_fault},
 };
@@ -20,6 +18,16 @@ pub(super) struct Wanted {
     pub(super) value_type: ValueType,
 }
 
+impl Wanted {
+    /// Whether its values can hold what no store can keep.
+    fn holds_text(&self) -> bool {
+        matches!(
+            self.value_type,
+            ValueType::String | ValueType::List(ScalarType::String)
+        )
+    }
+}
+
 /// The columns that make a row: join keys, event timestamp, creation time where it is named, features.
 pub(super) struct Layout {
     file: String,
@@ -30,8 +38,8 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// The layout of a view's source.
-    pub(super) fn new(path: &Path, view: &FeatureView, now: Timestamp) -> Self {
+    /// The layout of a view's source; `file` is how faults name it.
+    pub(super) fn new(file: String, view: &FeatureView, now: Timestamp) -> Self {
         let source = view.source.as_ref();
         let event = source.map_or(EVENT_TIMESTAMP, |source| source.timestamp_field.as_str());
         let created = source.and_then(|source| source.created_timestamp_field.as_deref());
@@ -50,7 +58,7 @@ impl Layout {
         }));
         columns.extend(fields(&view.features));
         Layout {
-            file: path.display().to_string(),
+            file,
             now,
             columns,
             key_count: view.join_keys.len(),
@@ -58,57 +66,68 @@ impl Layout {
         }
     }
 
-    /// The columns, in the order in which `row` wants their values.
+    /// The columns, in the order in which `rows` wants their values.
     pub(super) fn columns(&self) -> &[Wanted] {
         &self.columns
     }
 
-    /// Makes a row of one value a column. `row` counts the rows of data from 1.
+    /// Makes rows of columns, which stand in the order of `columns()` and are all as long as each other. `first_row` is
+    /// the number of the first one in the file; rows of data are counted from 1.
     ///
     /// # Errors
     /// `InvalidArgument`, with the place, where a key or time has no value, or for what no store can keep: a store would
     /// know no more than the row's number.
-    pub(super) fn row(
-        &self,
-        row: u64,
-        mut values: impl Iterator<Item = Value>,
-    ) -> Result<WriteRow> {
+    pub(super) fn rows(&self, first_row: u64, columns: Vec<Vec<Value>>) -> Result<Vec<WriteRow>> {
+        let row_count = columns.first().map_or(0, Vec::len);
         let required = self.key_count + 1 + usize::from(self.has_created);
-        let mut cells = Vec::with_capacity(self.columns.len());
-        for (position, column) in self.columns.iter().enumerate() {
-            let value = values.next().unwrap_or(Value::Null);
-            if value.is_null() && position < required {
+        for (position, (wanted, values)) in self.columns.iter().zip(&columns).enumerate() {
+            if position < required
+                && let Some(index) = values.iter().position(Value::is_null)
+            {
                 let fault = "no value, and every row needs one";
-                return Err(self.cell_fault(row, &column.name, fault));
+                return Err(self.cell_fault(row_number(first_row, index), &wanted.name, fault));
             }
-            if let Some(fault) = value_fault(&value) {
-                return Err(self.cell_fault(row, &column.name, fault));
-            }
-            cells.push(value);
+            self.check_storable(first_row, wanted, values)?;
         }
-        let mut cells = cells.into_iter();
-        let key = EntityKey::new(cells.by_ref().take(self.key_count).collect())?;
-        if let Some((position, fault)) = key_fault(&key) {
-            let name = self.columns.get(position).map_or("", |key| &key.name);
-            return Err(self.cell_fault(row, name, fault));
-        }
-        let mut next_time = || time(cells.next().unwrap_or(Value::Null));
-        let event_timestamp = next_time()?;
-        let created_at = if self.has_created {
-            next_time()?
+        let mut columns = columns.into_iter().map(Vec::into_iter);
+        let mut keys: Vec<_> = columns.by_ref().take(self.key_count).collect();
+        let mut event_times = columns.next().unwrap_or_default();
+        let mut created_times = if self.has_created {
+            columns.next()
         } else {
-            self.now
+            None
         };
-        Ok(WriteRow {
-            key,
-            row: StoredRow::whole(
-                RowTime {
-                    event_timestamp,
-                    created_at,
+        let mut features: Vec<_> = columns.collect();
+        let mut rows = Vec::with_capacity(row_count);
+        for index in 0..row_count {
+            let key = EntityKey::new(next_of_each(&mut keys))?;
+            if let Some((position, fault)) = key_fault(&key) {
+                let name = self.columns.get(position).map_or("", |key| &key.name);
+                return Err(self.cell_fault(row_number(first_row, index), name, fault));
+            }
+            let time = RowTime {
+                event_timestamp: time(event_times.next())?,
+                created_at: match &mut created_times {
+                    Some(times) => time(times.next())?,
+                    None => self.now,
                 },
-                cells.collect(),
-            ),
-        })
+            };
+            let row = StoredRow::whole(time, next_of_each(&mut features));
+            rows.push(WriteRow { key, row });
+        }
+        Ok(rows)
+    }
+
+    fn check_storable(&self, first_row: u64, wanted: &Wanted, values: &[Value]) -> Result<()> {
+        if !wanted.holds_text() {
+            return Ok(());
+        }
+        for (index, value) in values.iter().enumerate() {
+            if let Some(fault) = value_fault(value) {
+                return Err(self.cell_fault(row_number(first_row, index), &wanted.name, fault));
+            }
+        }
+        Ok(())
     }
 
     /// A fault of the file as a whole, or of a row of it.
@@ -137,9 +156,18 @@ impl Layout {
     }
 }
 
-fn time(value: Value) -> Result<Timestamp> {
-    if let Value::Timestamp(time) = value {
+fn row_number(first_row: u64, index: usize) -> u64 {
+    first_row + u64::try_from(index).unwrap_or_default()
+}
+
+fn next_of_each(columns: &mut [std::vec::IntoIter<Value>]) -> Vec<Value> {
+    let cells = columns.iter_mut().map(Iterator::next);
+    cells.map(|cell| cell.unwrap_or(Value::Null)).collect()
+}
+
+fn time(value: Option<Value>) -> Result<Timestamp> {
+    if let Some(Value::Timestamp(time)) = value {
         return Ok(time);
     }
-    Err(Error::internal(format!("a time that is {value}")))
+    Err(Error::internal("a time that is none"))
 }

@@ -3,18 +3,22 @@
 use std::fs::File;
 
 use arrow_schema::SchemaRef;
-use parquet::arrow::{
-    ProjectionMask,
-    arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder},
+use parquet::{
+    arrow::{
+        ProjectionMask,
+        arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder},
+    },
+    file::metadata::{ParquetMetaData, RowGroupMetaData},
 };
 
 use super::{
+    BATCH_BYTES_WANTED,
     arrow::{CellFault, column_values, fits},
     layout::Layout,
 };
 use crate::{
     error::{Error, Result},
-    features::{ROW_BATCH_ROWS, RowSource, Value, WriteRow},
+    features::{ROW_BATCH_ROWS, RowSource, WriteRow},
 };
 
 /// An open Parquet file.
@@ -35,10 +39,11 @@ impl ParquetSource {
         })?;
         let indices = find_columns(builder.schema(), &layout)?;
         let rows = builder.metadata().file_metadata().num_rows();
+        let batch_rows = batch_rows(builder.metadata());
         let mask = ProjectionMask::roots(builder.parquet_schema(), indices);
         let reader = builder
             .with_projection(mask)
-            .with_batch_size(ROW_BATCH_ROWS)
+            .with_batch_size(batch_rows)
             .build()
             .map_err(|fault| damaged(&layout, 1, fault))?;
         Ok(ParquetSource {
@@ -48,6 +53,15 @@ impl ParquetSource {
             rows_read: 0,
         })
     }
+}
+
+/// Rows to read at once: fewer where they are wide, as rows with embeddings are.
+fn batch_rows(metadata: &ParquetMetaData) -> usize {
+    let bytes = |group: &RowGroupMetaData| usize::try_from(group.total_byte_size()).ok();
+    let total: usize = metadata.row_groups().iter().filter_map(bytes).sum();
+    let rows = usize::try_from(metadata.file_metadata().num_rows()).unwrap_or_default();
+    let row_bytes = total / rows.max(1);
+    (BATCH_BYTES_WANTED / row_bytes.max(1)).clamp(1, ROW_BATCH_ROWS)
 }
 
 fn find_columns(schema: &SchemaRef, layout: &Layout) -> Result<Vec<usize>> {
@@ -100,7 +114,7 @@ impl RowSource for ParquetSource {
             None => return Ok(None),
             Some(batch) => batch.map_err(|fault| damaged(&self.layout, first_row, fault))?,
         };
-        let mut columns: Vec<std::vec::IntoIter<Value>> = Vec::new();
+        let mut columns = Vec::with_capacity(self.layout.columns().len());
         for wanted in self.layout.columns() {
             let array = batch
                 .column_by_name(&wanted.name)
@@ -111,16 +125,9 @@ impl RowSource for ParquetSource {
                     self.layout.cell_fault(row, &wanted.name, sentence)
                 },
             )?;
-            columns.push(values.into_iter());
+            columns.push(values);
         }
-        let mut rows = Vec::with_capacity(batch.num_rows());
-        for _ in 0..batch.num_rows() {
-            self.rows_read += 1;
-            let values = columns
-                .iter_mut()
-                .map(|column| column.next().unwrap_or(Value::Null));
-            rows.push(self.layout.row(self.rows_read, values)?);
-        }
-        Ok(Some(rows))
+        self.rows_read += u64::try_from(batch.num_rows()).unwrap_or_default();
+        self.layout.rows(first_row, columns).map(Some)
     }
 }

@@ -12,6 +12,7 @@ use crate::{fixtures::*, for_every_sql_store};
 
 for_every_sql_store!(
     the_newest_row_of_somebody_elses_table,
+    when_a_row_was_made_may_be_missing,
     columns_of_the_same_names,
     a_view_of_sql_serves_too,
     somebody_elses_table_is_read_only,
@@ -76,6 +77,22 @@ async fn the_newest_row_of_somebody_elses_table(fixture: Fixture) {
     let text = Value::String("new".to_owned());
     assert_eq!(found.values, [Value::Null, text]);
     assert!(found.is_whole());
+}
+
+async fn when_a_row_was_made_may_be_missing(fixture: Fixture) {
+    accounts(&fixture).await;
+    let (second, third) = (fixture.sql_time(at(2)), fixture.sql_time(at(3)));
+    fixture
+        .execute(&format!(
+            "INSERT INTO accounts VALUES (2, {second}, NULL, 9, 'sometime'), (4, {third}, NULL, 4, 'sometime')"
+        ))
+        .await;
+    let view = view(&fixture, ACCOUNTS).await;
+    let found = fixture.store.read(&view, &[id(2), id(4)]).await.unwrap();
+    let sometime = row(3, 0, 4.0, "sometime");
+    assert_eq!(found, [Some(row(2, 3, 6.0, "made later")), Some(sometime)]);
+    let newest = shown(&fixture, &view, Scan::default()).await;
+    assert_eq!(newest.len(), 3);
 }
 
 async fn columns_of_the_same_names(fixture: Fixture) {
@@ -174,7 +191,7 @@ async fn what_a_table_lacks_is_named(fixture: Fixture) {
     accounts(&fixture).await;
     let misspelt = r#"name = "accounts", timestamp_field = "seen", created_timestamp_field = "maid", columns = { id = "account", x = "balanse" }"#;
     for (table, words) in [
-        (r#"name = "acounts""#, vec!["acounts", "there is no such"]),
+        (r#"name = "acounts""#, vec!["acounts"]),
         (
             r#"name = "accounts""#,
             vec!["accounts", "id", "x", "event_timestamp"],

@@ -5,10 +5,7 @@ use std::sync::Arc;
 use crate::{fixtures::*, for_every_store};
 use ferrocast::{
     error::{Error, ErrorKind, Result},
-    features::{
-        Materialization, MaterializeOutcome, OnlineStore, RowSource, Timestamp, Value, WriteCounts,
-        WriteRow, materialize,
-    },
+    features::{Materialization, OnlineStore, Timestamp, Value, WriteCounts, WriteRow},
 };
 
 for_every_store!(
@@ -17,7 +14,6 @@ for_every_store!(
     a_source_that_goes_away_undoes_all,
     a_bad_row_is_named_by_its_number,
     a_load_beside_writers,
-    materialize_loads_once,
     an_empty_load,
     what_was_loaded_is_noted,
     the_watermark_never_goes_back,
@@ -147,35 +143,6 @@ async fn a_load_beside_writers(fixture: Fixture) {
     for entity in [0, 100, 199] {
         assert_eq!(stored_x(&fixture, entity).await, Some(Value::Double(1.0)));
     }
-}
-
-struct Batches(Vec<Vec<WriteRow>>);
-
-impl RowSource for Batches {
-    fn row_count(&self) -> Option<u64> {
-        None
-    }
-
-    fn next_batch(&mut self) -> Result<Option<Vec<WriteRow>>> {
-        Ok(self.0.pop())
-    }
-}
-
-async fn materialize_loads_once(fixture: Fixture) {
-    let view = numbers(&fixture).await;
-    let source = || -> Box<dyn RowSource> {
-        let batches = (0..20).map(|batch| vec![number(batch, 1, 1, 1.0); 100]);
-        Box::new(Batches(batches.collect()))
-    };
-    let store = fixture.store.as_ref();
-    let first = materialize(store, &view, source(), &note("d"), false, |_| {}).await;
-    let loaded = counts(20, 1_980);
-    assert_eq!(first.unwrap(), MaterializeOutcome::Loaded(loaded));
-    let second = materialize(store, &view, source(), &note("d"), false, |_| {}).await;
-    assert_eq!(second.unwrap(), MaterializeOutcome::Unchanged);
-    let forced = materialize(store, &view, source(), &note("d"), true, |_| {}).await;
-    let late = counts(0, 2_000);
-    assert_eq!(forced.unwrap(), MaterializeOutcome::Loaded(late));
 }
 
 async fn an_empty_load(fixture: Fixture) {

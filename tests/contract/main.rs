@@ -11,6 +11,7 @@
     clippy::print_stderr
 )]
 
+mod cache;
 mod cancel;
 mod catalog;
 mod changes;

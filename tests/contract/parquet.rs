@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use arrow_array::{
-    ArrayRef, BinaryArray, BooleanArray, Date32Array, DictionaryArray, Float32Array, Float64Array,
-    Int8Array, Int32Array, Int64Array, LargeStringArray, NullArray, StringArray, StringViewArray,
+    Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, DictionaryArray, FixedSizeListArray,
+    Float32Array, Float64Array, Int8Array, Int32Array, Int64Array, LargeListArray,
+    LargeStringArray, ListArray, NullArray, StringArray, StringViewArray,
     TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray, UInt64Array,
-    types::Int32Type,
+    types::{Int32Type, Int64Type},
 };
-use ferrocast::features::Value;
+use arrow_buffer::{NullBuffer, OffsetBuffer};
+use arrow_schema::{DataType, Field};
+use ferrocast::features::{ListValue, Value};
 
 use crate::{
     fixtures::*,
@@ -288,4 +291,193 @@ fn a_cut_off_parquet_file_is_a_fault_and_no_panic() {
     }
     std::fs::write(&path, bytes).unwrap();
     fault(&path, &x, &["damaged"]);
+}
+
+/// Lists of every kind of Arrow's: whole, and cut out of longer ones.
+#[test]
+fn lists_of_every_form_become_values() {
+    type Rows = Vec<Option<Vec<Option<i64>>>>;
+    let given: Rows = vec![
+        Some(vec![Some(9), Some(9)]),
+        Some(vec![Some(1), Some(2)]),
+        None,
+        Some(vec![Some(-3), Some(1 << 53)]),
+        Some(vec![Some(9), Some(9)]),
+    ];
+    let list = ListArray::from_iter_primitive::<Int64Type, _, _>(given.clone());
+    let large = LargeListArray::from_iter_primitive::<Int64Type, _, _>(given.clone());
+    let fixed = FixedSizeListArray::from_iter_primitive::<Int64Type, _, _>(given, 2);
+    let expected = [
+        Value::List(ListValue::Int64(vec![1, 2])),
+        Value::Null,
+        Value::List(ListValue::Int64(vec![-3, 1 << 53])),
+    ];
+    let folder = Folder::new();
+    let cut = |array: &dyn Array| array.slice(1, 3);
+    for array in [cut(&list), cut(&large), cut(&fixed)] {
+        let path = folder.parquet(with_keys(3, vec![("x", array)]));
+        let rows = rows(&path, &view(&[("x", "list<int64>")], false)).unwrap();
+        let values: Vec<Value> = rows
+            .into_iter()
+            .map(|row| row.row.values[0].clone())
+            .collect();
+        assert_eq!(values, expected);
+    }
+    // The same integers are exact as doubles.
+    let path = folder.parquet(with_keys(3, vec![("x", cut(&list))]));
+    let doubles = rows(&path, &view(&[("x", "list<double>")], false)).unwrap();
+    let last = Value::List(ListValue::Double(vec![-3.0, 9_007_199_254_740_992.0]));
+    assert_eq!(doubles[2].row.values[0], last);
+}
+
+/// A column of lists, each row's elements a part of `elements`.
+fn list_column(lengths: &[usize], elements: ArrayRef) -> ArrayRef {
+    let offsets = OffsetBuffer::from_lengths(lengths.iter().copied());
+    let field = Field::new("item", elements.data_type().clone(), true);
+    Arc::new(ListArray::new(Arc::new(field), offsets, elements, None))
+}
+
+fn with_keys(
+    count: i64,
+    mut columns: Vec<(&'static str, ArrayRef)>,
+) -> Vec<(&'static str, ArrayRef)> {
+    let ids = Arc::new(Int64Array::from_iter_values(0..count));
+    let times = Arc::new(TimestampMicrosecondArray::from_iter_values(0..count));
+    columns.extend([("id", ids as ArrayRef), ("t", times as ArrayRef)]);
+    columns
+}
+
+#[test]
+fn elements_of_every_type_become_values_to_the_bit() {
+    let coded: DictionaryArray<Int32Type> = ["a", "", "a"].into_iter().collect();
+    let elements: Vec<(&str, &str, ArrayRef)> = vec![
+        (
+            "b",
+            "list<bool>",
+            Arc::new(BooleanArray::from(vec![true, false, true])),
+        ),
+        (
+            "i",
+            "list<int32>",
+            Arc::new(Int32Array::from(vec![i32::MIN, 0, i32::MAX])),
+        ),
+        (
+            "l",
+            "list<int64>",
+            Arc::new(Int64Array::from(vec![i64::MIN, 0, i64::MAX])),
+        ),
+        (
+            "f",
+            "list<float>",
+            Arc::new(Float32Array::from(vec![0.1, -0.0, f32::INFINITY])),
+        ),
+        (
+            "d",
+            "list<double>",
+            Arc::new(Float64Array::from(vec![0.1, -0.0, f64::NEG_INFINITY])),
+        ),
+        ("s", "list<string>", Arc::new(coded)),
+        (
+            "y",
+            "list<bytes>",
+            Arc::new(BinaryArray::from(vec![b"\0".as_slice(), b"", b"ab"])),
+        ),
+        (
+            "w",
+            "list<timestamp>",
+            Arc::new(Date32Array::from(vec![0, 1, 2])),
+        ),
+    ];
+    let expected = [
+        ListValue::Bool(vec![true, false]),
+        ListValue::Int32(vec![i32::MIN, 0]),
+        ListValue::Int64(vec![i64::MIN, 0]),
+        ListValue::Float(vec![0.1, -0.0]),
+        ListValue::Double(vec![0.1, -0.0]),
+        ListValue::String(vec!["a".to_owned(), String::new()]),
+        ListValue::Bytes(vec![vec![0], Vec::new()]),
+        ListValue::Timestamp(vec![at(0), at(86_400_000_000)]),
+    ];
+    let features: Vec<(&str, &str)> = elements.iter().map(|(name, of, _)| (*name, *of)).collect();
+    let columns = elements
+        .iter()
+        .map(|(name, _, array)| (*name, list_column(&[2, 0, 1], Arc::clone(array))));
+    let folder = Folder::new();
+    let path = folder.parquet(with_keys(3, columns.collect()));
+    let rows = rows(&path, &view(&features, false)).unwrap();
+    for (index, list) in expected.iter().enumerate() {
+        let Value::List(found) = &rows[0].row.values[index] else {
+            panic!("{:?}", rows[0].row.values[index]);
+        };
+        assert!(found.is_same(list), "{found} {list}");
+        let empty = Value::List(ListValue::empty(list.element_type()));
+        assert_eq!(rows[1].row.values[index], empty);
+    }
+}
+
+#[test]
+fn an_elements_fault_names_row_column_and_element() {
+    let folder = Folder::new();
+    let file = |elements: ArrayRef| {
+        folder.parquet(with_keys(3, vec![("x", list_column(&[2, 0, 2], elements))]))
+    };
+    let doubles = view(&[("x", "list<double>")], false);
+    let holes = file(Arc::new(Float64Array::from(vec![
+        Some(1.0),
+        Some(2.0),
+        Some(3.0),
+        None,
+    ])));
+    fault(
+        &holes,
+        &doubles,
+        &["row 3", "\"x\"", "element 1", "cannot be null"],
+    );
+    let lossy = file(Arc::new(Int64Array::from(vec![1, 2, (1 << 53) + 1, 3])));
+    fault(
+        &lossy,
+        &doubles,
+        &["row 3", "\"x\"", "element 0", "9007199254740993"],
+    );
+    let texts = view(&[("x", "list<string>")], false);
+    let nul = file(Arc::new(StringArray::from(vec!["a", "b", "c", "d\0"])));
+    fault(&nul, &texts, &["row 3", "\"x\"", "NUL"]);
+    fault(
+        &nul,
+        &doubles,
+        &["\"x\"", "expected a list<double>", "Utf8"],
+    );
+    let untyped = file(Arc::new(NullArray::new(4)));
+    fault(&untyped, &texts, &["row 1", "element 0", "cannot be null"]);
+}
+
+#[test]
+fn what_stands_below_a_null_list_is_no_fault() {
+    let folder = Folder::new();
+    let elements = Int64Array::from(vec![1, 2, (1 << 53) + 1, 3]);
+    let field = Arc::new(Field::new("item", DataType::Int64, true));
+    let nulls = NullBuffer::from(vec![true, false]);
+    let fixed = FixedSizeListArray::new(field, 2, Arc::new(elements), Some(nulls));
+    let path = folder.parquet(with_keys(2, vec![("x", Arc::new(fixed))]));
+    let rows = rows(&path, &view(&[("x", "list<double>")], false)).unwrap();
+    assert_eq!(rows[1].row.values, [Value::Null]);
+}
+
+#[test]
+fn rows_that_are_wide_come_in_smaller_batches() {
+    let folder = Folder::new();
+    let (count, width) = (600, 4_096);
+    let numbers = (0..count * width).map(|number| f64::from(number).sin());
+    let elements = Float64Array::from_iter_values(numbers);
+    let lengths = vec![usize::try_from(width).unwrap(); usize::try_from(count).unwrap()];
+    let column = list_column(&lengths, Arc::new(elements));
+    let path = folder.parquet(with_keys(i64::from(count), vec![("x", column)]));
+    let mut source = source(&path, &view(&[("x", "list<double>")], false)).unwrap();
+    let first = source.next_batch().unwrap().unwrap();
+    assert!(first.len() < 300, "{}", first.len());
+    let mut total = first.len();
+    while let Some(batch) = source.next_batch().unwrap() {
+        total += batch.len();
+    }
+    assert_eq!(total, 600);
 }

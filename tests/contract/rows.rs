@@ -202,14 +202,15 @@ async fn ten_thousand_rows(fixture: Fixture) {
 }
 
 async fn a_wide_view(fixture: Fixture) {
+    // As many doubles are more than a page of PostgreSQL holds.
     let features: Vec<String> = (0..1_000)
-        .map(|index| format!(r#"{{ name = "f{index}", type = "double" }}"#))
+        .map(|index| format!(r#"{{ name = "f{index}", type = "float" }}"#))
         .collect();
     let view = fixture
         .apply(&one_view("wide", ID, &features.join(", ")))
         .await
         .remove(0);
-    let values = (0_i32..1_000).map(|x| Value::Double(x.into())).collect();
+    let values = (0_i16..1_000).map(|x| Value::Float(x.into())).collect();
     let row = write_row(id(1), 1, 1, values);
     fixture.store.write(&view, vec![row.clone()]).await.unwrap();
     let found = fixture.store.read(&view, &[id(1)]).await.unwrap();

@@ -6,7 +6,7 @@ use ferrocast::{
     catalog::CatalogStore,
     config::Secret,
     error::{Error, ErrorKind},
-    features::OnlineStore,
+    features::{ListValue, OnlineStore, Value},
     stores::{DatabaseOptions, open},
 };
 
@@ -84,7 +84,10 @@ async fn names_that_differ_in_case_alone_are_told() {
             "the column fv_applicant.y from fv_applicant.Y",
         ),
     ] {
-        let plan = fixture.plan(&one_view(view, ID, features)).await;
+        // Of another project, so that what is there stays.
+        let text = one_view(view, ID, features);
+        let project = if view == "applicant" { "demo" } else { "other" };
+        let plan = fixture.plan(&text.replace("demo", project)).await;
         let error = fixture.store.apply_plan(&plan).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error:?}");
         for words in [words, "upper and lower case"] {
@@ -196,4 +199,87 @@ async fn an_acknowledged_write_survives_the_end_of_the_process() {
     let store = open(&options(&copy)).await.unwrap();
     store.check_schema().await.unwrap();
     assert!(store.read(&view, &[id(1)]).await.unwrap()[0].is_some());
+}
+
+#[tokio::test]
+async fn a_migration_that_was_stopped_before_the_views_tables_goes_on() {
+    let fixture = sqlite().await;
+    let view = numbers(&fixture).await;
+    fixture.write(&view, vec![number(1, 1, 1, 1.0)]).await;
+    fixture
+        .execute("ALTER TABLE fv_numbers DROP COLUMN _feature_times; ALTER TABLE fv_numbers DROP COLUMN _generation")
+        .await;
+    let error = fixture.store.read(&view, &[id(1)]).await.unwrap_err();
+    assert!(error.message().contains("ferrocast migrate"), "{error}");
+    assert_eq!(fixture.store.migrate().await.unwrap(), Vec::<String>::new());
+    let found = fixture.row(&view, id(1)).await;
+    assert_eq!(found, Some(number(1, 1, 1, 1.0).row));
+}
+
+#[tokio::test]
+async fn lists_by_plain_sql_are_json_arrays() {
+    let fixture = sqlite().await;
+    let list = r#"{ name = "l", type = "list<int32>" }"#;
+    let view = fixture.apply(&one_view("lists", ID, list)).await.remove(0);
+    let path = fixture.url.strip_prefix("sqlite:").unwrap();
+    let connection = rusqlite::Connection::open(path).unwrap();
+    let insert = |value: &str| {
+        connection.execute_batch(&format!(
+            "INSERT OR REPLACE INTO fv_lists (id, event_timestamp, created_at, l) VALUES (1, 1, 1, {value})"
+        ))
+    };
+    for bad in ["'1, 2'", "'{}'", "'1'", "'null'", "''", "7"] {
+        assert!(insert(bad).is_err(), "{bad}");
+    }
+    for (text, expected) in [
+        ("NULL", Value::Null),
+        ("'[]'", Value::List(ListValue::Int32(Vec::new()))),
+        ("' [1, -2]'", Value::List(ListValue::Int32(vec![1, -2]))),
+    ] {
+        insert(text).unwrap();
+        let found = fixture.row(&view, id(1)).await.unwrap();
+        assert_eq!(found.values, [expected]);
+    }
+    // An array of something else is told with the column.
+    insert("'[1, 2.5]'").unwrap();
+    let error = fixture.store.read(&view, &[id(1)]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::FailedPrecondition);
+    assert!(error.message().contains("fv_lists.l"), "{error}");
+}
+
+#[tokio::test]
+async fn a_column_that_the_operator_holds_on_to_stays() {
+    let fixture = sqlite().await;
+    let two = one_view("numbers", ID, &format!("{X}, {Y}"));
+    fixture.apply(&two).await;
+    fixture.execute("CREATE INDEX mine ON fv_numbers (y)").await;
+    let error = fixture.try_apply(&one_view("numbers", ID, X)).await;
+    let error = error.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error:?}");
+    for words in ["fv_numbers.y", "mine"] {
+        assert!(error.message().contains(words), "{error}");
+    }
+    assert_eq!(fixture.store.catalog_revision().await.unwrap(), 1);
+    fixture.execute("DROP INDEX mine").await;
+    fixture.apply(&one_view("numbers", ID, X)).await;
+}
+
+#[tokio::test]
+async fn times_that_somebody_has_written_by_hand_are_told() {
+    let fixture = sqlite().await;
+    let view = numbers(&fixture).await;
+    fixture.write(&view, vec![number(1, 1, 1, 1.0)]).await;
+    for (column, value) in [("_feature_times", "'yesterday'"), ("_generation", "-1")] {
+        fixture
+            .execute(&format!("UPDATE fv_numbers SET {column} = {value}"))
+            .await;
+        let error = fixture.store.read(&view, &[id(1)]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error:?}");
+        assert!(error.message().contains(column), "{error}");
+        fixture
+            .execute(&format!("UPDATE fv_numbers SET {column} = NULL"))
+            .await;
+    }
+    let found = fixture.row(&view, id(1)).await;
+    assert_eq!(found, Some(number(1, 1, 1, 1.0).row));
 }

@@ -44,6 +44,29 @@ const CASES: &str = r#"
 /v1/featureViews/applicant:write {"rows": [{"loan_id": "x", "anual_inc": 1}]} -> 400 INVALID_ARGUMENT rows[0].anual_inc
 /v1/featureViews/applicant:write {"rows": [{"loan_id": "x", "delinq_2yrs": 1.5}]} -> 400 INVALID_ARGUMENT rows[0].delinq_2yrs
 /v1/featureViews/applicant:write {"rows": [{"loan_id": "x", "eventTimestamp": "now"}]} -> 400 INVALID_ARGUMENT rows[0].eventTimestamp
+/v1/features:get {"features": ["applicant:annual_inc"], "featureService": "x", "entities": [{"loan_id": "x"}]} -> 400 INVALID_ARGUMENT featureService
+/v1/features:get {"featureService": "nope", "entities": [{"loan_id": "x"}]} -> 404 NOT_FOUND nope
+/v1/features:get {"features": ["applicant:annual_inc"], "entities": [{"loan_id": "x"}], "maxAge": "-1s"} -> 400 INVALID_ARGUMENT maxAge
+/v1/features:get {"features": ["applicant:annual_inc"], "entities": [{"loan_id": "x"}], "maxAge": "1h"} -> 400 INVALID_ARGUMENT maxAge
+/v1/features:get {"features": ["applicant:annual_inc"], "entities": [{"loan_id": "x"}], "format": 9} -> 400 INVALID_ARGUMENT format
+/v1/features:get {"features": ["applicant:annual_inc"], "entities": [{"loan_id": "x"}], "format": "CSV"} -> 400 INVALID_ARGUMENT format
+/v1/features:get {"features": ["applicant:annual_inc"], "entityColumns": [{"name": "loan_id"}]} -> 400 INVALID_ARGUMENT entityColumns[0]
+/v1/features:get {"features": ["applicant:annual_inc"], "entityColumns": [{"name": "id", "strings": ["x"]}]} -> 400 INVALID_ARGUMENT entityColumns[0].name
+/v1/features:get {"features": ["applicant:annual_inc"], "entityColumns": [{"name": "loan_id", "int64s": [1]}]} -> 400 INVALID_ARGUMENT entityColumns[0].int64s
+/v1/features:get {"features": ["applicant:annual_inc"], "entityColumns": [{"name": "loan_id", "type": "INT64", "int64s": [1]}]} -> 400 INVALID_ARGUMENT entityColumns[0].type
+/v1/features:get {"features": ["applicant:annual_inc"], "entityColumns": [{"name": "loan_id", "strings": ["x"], "nullRows": [0]}]} -> 400 INVALID_ARGUMENT entityColumns[0].nullRows
+/v1/features:get {"features": ["applicant:annual_inc"], "entityColumns": [{"name": "loan_id", "strings": ["x"]}], "entities": [{}]} -> 400 INVALID_ARGUMENT entityColumns
+/v1/featureViews/applicant:write {"rows": [{"loan_id": "x"}]} -> 400 INVALID_ARGUMENT rows[0]
+/v1/featureViews/applicant:write {"rows": [{"loan_id": "a\u0000b", "annual_inc": 1}]} -> 400 INVALID_ARGUMENT rows[0].loan_id
+/v1/featureViews/applicant:write {"rows": [{"loan_id": "x", "annual_inc": 1}], "columns": [{"name": "loan_id"}]} -> 400 INVALID_ARGUMENT columns
+/v1/featureViews/applicant:write {"columns": [{"name": "loan_id", "strings": ["x"]}]} -> 400 INVALID_ARGUMENT columns
+/v1/featureViews/applicant:write {"columns": [{"name": "loan_id", "strings": ["x"]}, {"name": "annual_inc", "doubles": [1, 2]}]} -> 400 INVALID_ARGUMENT columns[1].doubles
+/v1/featureViews/applicant:write {"columns": [{"name": "loan_id", "strings": ["x"]}, {"name": "annual_inc", "doubles": [1], "nullRows": [1]}]} -> 400 INVALID_ARGUMENT columns[1].nullRows[0]
+/v1/featureViews/applicant:write {"columns": [{"name": "loan_id", "strings": ["x"]}, {"name": "anual_inc", "doubles": [1]}]} -> 400 INVALID_ARGUMENT columns[1].name
+/v1/entities/nope:delete {"key": {"loan_id": "x"}} -> 404 NOT_FOUND nope
+/v1/entities/loan:delete {} -> 400 INVALID_ARGUMENT key.loan_id
+/v1/entities/loan:delete {"key": {"loan_id": 7}} -> 400 INVALID_ARGUMENT key.loan_id
+/v1/entities/loan:delete {"key": {"loan_id": "x", "user": "y"}} -> 400 INVALID_ARGUMENT key.user
 /v1/definitions:apply {"definitions": "project = "} -> 400 INVALID_ARGUMENT definitions
 /v1/nothing:here {} -> 404 NOT_FOUND /v1/nothing:here
 "#;
@@ -186,6 +209,24 @@ async fn more_values_than_one_request_may_have() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn more_values_than_one_write_may_have() {
+    let running = Running::with(&[("limits.values_max", "40")]).await;
+    let row = |id: usize| json!({"loan_id": id.to_string(), "annual_inc": 1});
+    let rows: Vec<Json> = (0..10).map(row).collect();
+    let ids: Vec<String> = (0..10).map(|id| id.to_string()).collect();
+    let columns = json!([
+        {"name": "loan_id", "strings": ids},
+        {"name": "annual_inc", "doubles": vec![1; 10]},
+    ]);
+    for body in [json!({ "rows": rows }), json!({ "columns": columns })] {
+        let (status, answer) = running.post(WRITE, body).await;
+        assert_eq!(status, 400, "{answer}");
+        let message = answer["message"].as_str().unwrap();
+        assert!(message.contains("limits.values_max"), "{message}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_grpc_message_over_the_limit_is_a_wrong_argument() {
     let running = Running::with(&[("server.message_bytes_max", "1000")]).await;
     let request = pb::PredictByEntityRequest {
@@ -246,6 +287,7 @@ async fn a_deadline_that_runs_out_is_not_a_cancellation() {
         entities: (0..10_000)
             .map(|i| object(&json!({"loan_id": i.to_string()})))
             .collect(),
+        ..Default::default()
     };
     let mut client = running.features().await;
     let late = client.get_online_features(request).await.unwrap_err();

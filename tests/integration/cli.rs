@@ -89,6 +89,94 @@ fn apply_and_materialize_once() {
 }
 
 #[test]
+fn materialize_goes_on_from_the_newest_rows() {
+    let project = Project::new(GOOD);
+    project.run(&["apply"]);
+    let (_, stdout, _) = project.run(&["materialize", "--incremental"]);
+    assert!(stdout.contains("2 rows written, 1 late"), "{stdout}");
+    let grown = format!("{GOOD}3,2025-12-31T00:00:00Z,1,x\n4,2026-01-03T00:00:00Z,2,y\n");
+    fs::write(project.dir.path().join("models/demo/users.csv"), grown).unwrap();
+    let (_, stdout, _) = project.run(&["materialize", "--incremental"]);
+    // Of the newest time before, and newer.
+    assert!(stdout.contains("2 rows written, 0 late"), "{stdout}");
+    let (_, stdout, _) = project.run(&["materialize"]);
+    assert!(stdout.contains("from users.csv"), "{stdout}");
+    let (_, stdout, _) = project.run(&["describe", "profile"]);
+    assert!(stdout.contains("4 rows"), "{stdout}");
+}
+
+#[test]
+fn materialize_takes_another_file_or_a_folder_of_them() {
+    let project = Project::new(GOOD);
+    project.run(&["apply"]);
+    let folder = project.dir.path().join("more");
+    fs::create_dir_all(folder.join("deep")).unwrap();
+    for (name, user) in [("deep/b.csv", 2), ("a.CSV", 1), ("deep/c.csv.tmp", 3)] {
+        let text = format!("user_id,event_timestamp,age,city\n{user},2026-01-01T00:00:00Z,3,x\n");
+        fs::write(folder.join(name), text).unwrap();
+    }
+    std::os::unix::fs::symlink(&folder, folder.join("deep/again")).unwrap();
+    let from = folder.display().to_string();
+    let (code, stdout, stderr) = project.run(&["materialize", "profile", "--from", &from]);
+    assert_eq!(code, 0, "{stderr}");
+    let lines: Vec<&str> = stdout.lines().collect();
+    assert_eq!(lines.len(), 2, "{stdout}");
+    assert!(lines[0].ends_with("/a.CSV") && lines[1].ends_with("/deep/b.csv"));
+    let (_, stdout, _) = project.run(&["materialize", "profile", "--from", &from]);
+    assert_eq!(stdout.matches("loaded already").count(), 2, "{stdout}");
+    let (code, _, stderr) = project.run(&["materialize", "--from", &from]);
+    assert_eq!(code, 64, "{stderr}");
+}
+
+#[test]
+fn what_was_not_applied_is_not_loaded() {
+    let project = Project::new(GOOD);
+    project.run(&["apply"]);
+    let other = DEFINITIONS.replace("users.csv", "others.csv");
+    let path = project.dir.path().join("models/demo/features.toml");
+    fs::write(&path, other).unwrap();
+    let (code, _, stderr) = project.run(&["materialize"]);
+    assert_eq!(code, 1);
+    assert!(
+        stderr.contains("profile") && stderr.contains("ferrocast apply"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn describe_shows_definition_loads_and_statistics() {
+    let project = Project::new(GOOD);
+    let (code, _, stderr) = project.run(&["describe", "profile"]);
+    assert_eq!(code, 1);
+    assert!(stderr.contains("ferrocast apply"), "{stderr}");
+    assert!(!project.dir.path().join("store.db").exists());
+    project.run(&["apply"]);
+    let (_, stdout, _) = project.run(&["describe", "profile"]);
+    assert!(stdout.contains("0 rows"), "{stdout}");
+    project.run(&["materialize"]);
+    let (_, stdout, _) = project.run(&["describe", "profile"]);
+    for part in [
+        "user (user_id int64)",
+        "users.csv: 2 rows written, 1 late",
+        "2 rows, from 2026-01-01T00:00:00Z to 2026-01-02T00:00:00Z",
+        "string (length)",
+    ] {
+        assert!(stdout.contains(part), "{part} in {stdout}");
+    }
+    let (_, stdout, _) = project.run(&["describe", "profile", "--json"]);
+    let described: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(described["statistics"]["rows"], 2);
+    assert_eq!(
+        described["statistics"]["features"][0]["distribution"]["max"],
+        41.0
+    );
+    assert_eq!(described["materializations"][0]["source"], "users.csv");
+    let (code, _, stderr) = project.run(&["describe", "nobody"]);
+    assert_eq!(code, 1);
+    assert!(stderr.contains("profile"), "{stderr}");
+}
+
+#[test]
 fn a_bad_file_names_row_and_column_and_loads_nothing() {
     for (csv, named) in [
         (
@@ -166,7 +254,14 @@ fn configuration_faults_come_at_once_with_exit_64() {
 
 #[test]
 fn every_command_helps_with_examples() {
-    for command in ["serve", "migrate", "apply", "materialize", "check"] {
+    for command in [
+        "serve",
+        "migrate",
+        "apply",
+        "materialize",
+        "describe",
+        "check",
+    ] {
         let done = ferrocast(&[command, "--help"]);
         assert!(done.status.success());
         let help = text(&done.stdout);
@@ -198,6 +293,21 @@ fn check_opens_the_sources() {
     let (code, _, stderr) = project.run(&["check"]);
     assert_ne!(code, 0);
     assert!(stderr.contains("users.csv"), "{stderr}");
+
+    // Every file of a folder is opened.
+    let folder = project.dir.path().join("models/demo/users");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("good.csv"), GOOD).unwrap();
+    fs::write(folder.join("worse.csv"), "user_id,event_timestamp,city\n").unwrap();
+    let definitions = DEFINITIONS.replace("users.csv", "users/");
+    let path = project.dir.path().join("models/demo/features.toml");
+    fs::write(path, definitions).unwrap();
+    let (code, _, stderr) = project.run(&["check"]);
+    assert_ne!(code, 0);
+    assert!(
+        stderr.contains("users/worse.csv") && stderr.contains("age"),
+        "{stderr}"
+    );
 }
 
 #[test]

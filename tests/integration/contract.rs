@@ -86,7 +86,13 @@ async fn get_write_and_get_again() {
     let column = &answer["columns"][0];
     assert_eq!(
         keys(column),
-        ["eventTimestamps", "feature", "statuses", "values"]
+        [
+            "ageBound",
+            "eventTimestamps",
+            "feature",
+            "statuses",
+            "values"
+        ]
     );
     assert_eq!(column["feature"], "applicant:annual_inc");
     assert_eq!(column["statuses"], json!(["PRESENT"]));

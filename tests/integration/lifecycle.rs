@@ -1,8 +1,8 @@
 //! Start and stop: what cannot start says why; what stops answers what it has begun.
 
 use std::{
-    io::{BufRead, BufReader, Read},
-    process::{Child, Stdio},
+    io::{BufRead, BufReader},
+    process::Stdio,
     time::Duration,
 };
 
@@ -13,6 +13,7 @@ use tonic_reflection::pb::{v1, v1alpha};
 
 use crate::{
     postgres::Postgres,
+    serving::Serving,
     support::{Running, command, config, ferrocast, fill, filled_sqlite, loan, sqlite_url, text},
 };
 
@@ -133,67 +134,6 @@ async fn an_old_schema_is_refused_where_it_may_not_be_changed() {
     assert!(migrated.status.success(), "{}", text(&migrated.stderr));
     let running = Running::on(&url, &settings, tempfile::tempdir().unwrap()).await;
     assert!(running.server.stop().await);
-}
-
-/// The binary, serving; killed by process id if the test ends early.
-struct Serving {
-    child: Child,
-    stdout: BufReader<std::process::ChildStdout>,
-}
-
-impl Serving {
-    fn start(url: &str) -> Serving {
-        let mut child = command(&[
-            "serve",
-            "--database-url",
-            url,
-            "--grpc-addr",
-            "127.0.0.1:0",
-            "--http-addr",
-            "127.0.0.1:0",
-            "--set",
-            "telemetry.log_format=json",
-        ])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        Serving { child, stdout }
-    }
-
-    /// The gRPC address in the banner, and the banner up to its last line.
-    fn banner(&mut self) -> (String, String) {
-        let mut banner = String::new();
-        while !banner.contains("/docs") {
-            assert_ne!(self.stdout.read_line(&mut banner).unwrap(), 0, "{banner}");
-        }
-        let line = banner.lines().find(|line| line.contains("gRPC")).unwrap();
-        let address = line.split_whitespace().nth(1).unwrap().to_owned();
-        (address, banner)
-    }
-
-    fn signal(&self, name: &str) {
-        let done = std::process::Command::new("kill")
-            .args([&format!("-{name}"), &self.child.id().to_string()])
-            .status();
-        assert!(done.unwrap().success());
-    }
-
-    /// The exit code and the log, once it has ended.
-    fn end(&mut self) -> (Option<i32>, String) {
-        let mut logs = String::new();
-        let mut stderr = self.child.stderr.take().unwrap();
-        stderr.read_to_string(&mut logs).unwrap();
-        (self.child.wait().unwrap().code(), logs)
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

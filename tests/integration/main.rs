@@ -12,13 +12,19 @@
 
 mod bad_input;
 mod cli;
+mod column_faults;
+mod columns;
 mod contract;
 mod documents;
 mod features;
+mod kill;
 mod lifecycle;
+mod materialize;
 mod models;
 mod rest;
 mod scores;
+mod serving;
+mod stream;
 mod support;
 
 #[path = "../support/guard.rs"]

@@ -79,3 +79,123 @@ async fn an_older_url_leads_to_the_route_that_the_configuration_names() {
         "https://app.example.com"
     );
 }
+
+const EMBEDDINGS: &str = r#"
+    project = "rest"
+    [[entities]]
+    name = "item"
+    join_keys = [{ name = "item_id", type = "int64" }]
+    [[feature_views]]
+    name = "item_vectors"
+    entity = "item"
+    features = [
+        { name = "embedding", type = "list<float>" },
+        { name = "seen", type = "timestamp" },
+        { name = "digest", type = "bytes" },
+        { name = "score", type = "double" },
+    ]
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn typed_columns_go_there_and_back_as_json() {
+    let running = Running::start().await;
+    let applied = running
+        .post(
+            "/v1/definitions:apply",
+            json!({ "definitions": EMBEDDINGS }),
+        )
+        .await;
+    assert_eq!(applied.1["changes"][0]["action"], "CREATE");
+    let columns = json!([
+        {"name": "item_id", "type": "INT64", "int64s": ["9007199254740993", 2, "3"]},
+        {"name": "embedding", "floats": [0.1, "NaN", -0.0], "lengths": [2, 1, 0]},
+        {"name": "seen", "timestamps": ["-1", 0, 0], "nullRows": [1, 2]},
+        {"name": "digest", "bytes": ["AP8=", "", ""], "absentRows": [1, 2]},
+        {"name": "score", "doubles": ["Infinity", "-Infinity", 5e-324]},
+    ]);
+    let path = "/v1/featureViews/item_vectors:write";
+    let (status, answer) = running.post(path, json!({ "columns": columns })).await;
+    assert_eq!(
+        (status, &answer),
+        (200, &json!({"written": "3", "late": "0"}))
+    );
+
+    let read = json!({
+        "features": [
+            "item_vectors:embedding", "item_vectors:seen",
+            "item_vectors:digest", "item_vectors:score",
+        ],
+        "entityColumns": [{"name": "item_id", "int64s": ["9007199254740993", "2", "3"]}],
+        "maxAge": "30.5s",
+        "format": "PACKED",
+    });
+    let (status, answer) = running.post("/v1/features:get", read.clone()).await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(
+        (&answer["columns"], &answer["rows"]),
+        (&json!([]), &json!([]))
+    );
+    let packed = |index: usize| &answer["packedColumns"][index];
+    assert_eq!(packed(0)["values"]["type"], "FLOAT_LIST");
+    assert_eq!(packed(0)["values"]["floats"], json!([0.1, "NaN", -0.0]));
+    assert_eq!(packed(0)["values"]["lengths"], json!([2, 1, 0]));
+    assert_eq!(packed(1)["values"]["timestamps"], json!(["-1", "0", "0"]));
+    assert_eq!(packed(1)["statuses"], json!(["PRESENT", "NULL", "NULL"]));
+    assert_eq!(packed(2)["values"]["bytes"], json!(["AP8=", "", ""]));
+    assert_eq!(
+        packed(2)["statuses"],
+        json!(["PRESENT", "NOT_FOUND", "NOT_FOUND"])
+    );
+    assert_eq!(packed(2)["eventTimestamps"][1], "0");
+    assert_eq!(
+        packed(3)["values"]["doubles"],
+        json!(["Infinity", "-Infinity", 5e-324])
+    );
+    assert_eq!(packed(3)["ageBound"], "0s");
+
+    let mut rows = read;
+    rows["format"] = json!("ROWS");
+    let (_, answer) = running.post("/v1/features:get", rows).await;
+    let row = &answer["rows"][0];
+    assert_eq!(row["entity"], json!({"item_id": "9007199254740993"}));
+    assert_eq!(row["values"]["item_vectors:embedding"], json!([0.1, "NaN"]));
+    assert_eq!(
+        row["values"]["item_vectors:seen"],
+        "1969-12-31T23:59:59.999999Z"
+    );
+    assert_eq!(
+        answer["rows"][1]["statuses"]["item_vectors:digest"],
+        "NOT_FOUND"
+    );
+    assert_eq!(
+        answer["rows"][1]["eventTimestamps"]
+            .as_object()
+            .unwrap()
+            .len(),
+        3
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_rpc_has_a_route_but_the_stream_both_ways() {
+    let running = Running::start().await;
+    let (_, document) = running.get("/openapi.json").await;
+    let operations: Vec<&str> = document["paths"]
+        .as_object()
+        .unwrap()
+        .values()
+        .flat_map(|path| path.as_object().unwrap().values())
+        .filter_map(|operation| operation["operationId"].as_str())
+        .collect();
+    let pool = prost_reflect::DescriptorPool::decode(ferrocast::grpc::DESCRIPTOR_SET).unwrap();
+    let mut without = Vec::new();
+    for rpc in pool
+        .services()
+        .flat_map(|service| service.methods().collect::<Vec<_>>())
+    {
+        if !operations.iter().any(|id| id.contains(rpc.name())) {
+            without.push(rpc.name().to_owned());
+        }
+    }
+    assert_eq!(without, ["StreamWriteFeatures"]);
+}

@@ -12,11 +12,12 @@ use ferrocast::{
     app::{self, Server},
     config::{Config, Flags},
     grpc::pb::{
-        feature_service_client::FeatureServiceClient, model_service_client::ModelServiceClient,
+        self, feature_service_client::FeatureServiceClient,
+        model_service_client::ModelServiceClient,
         prediction_service_client::PredictionServiceClient,
     },
 };
-use prost_types::{Struct, Value, value::Kind};
+use prost_types::{ListValue, Struct, Value, value::Kind};
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 use tonic::transport::Channel;
@@ -122,7 +123,7 @@ pub fn config(url: &str, settings: &[(&str, &str)]) -> Config {
 pub struct Running {
     pub server: Server,
     pub http: reqwest::Client,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Running {
@@ -140,8 +141,13 @@ impl Running {
         Running {
             server: Server::start(&config(url, settings)).await.unwrap(),
             http: reqwest::Client::new(),
-            _dir: dir,
+            dir,
         }
+    }
+
+    /// The embedded store's file.
+    pub fn store_file(&self) -> PathBuf {
+        self.dir.path().join("store.db")
     }
 
     pub async fn channel(&self) -> Channel {
@@ -194,24 +200,37 @@ async fn answer(request: reqwest::RequestBuilder) -> (u16, Json) {
     (status, json)
 }
 
-/// An object of strings, numbers and nulls as gRPC carries it.
+/// An object as gRPC carries it.
 pub fn object(fields: &Json) -> Struct {
-    let fields = fields
-        .as_object()
-        .unwrap()
-        .iter()
-        .map(|(name, value)| {
-            let kind = match value {
-                Json::Null => Kind::NullValue(0),
-                Json::Bool(value) => Kind::BoolValue(*value),
-                Json::Number(value) => Kind::NumberValue(value.as_f64().unwrap()),
-                Json::String(value) => Kind::StringValue(value.clone()),
-                Json::Array(_) | Json::Object(_) => panic!("nested values are not needed here"),
-            };
-            (name.clone(), Value { kind: Some(kind) })
-        })
-        .collect();
-    Struct { fields }
+    let fields = fields.as_object().unwrap().iter();
+    Struct {
+        fields: fields
+            .map(|(name, json)| (name.clone(), value(json)))
+            .collect(),
+    }
+}
+
+/// A JSON value as gRPC carries it.
+pub fn value(json: &Json) -> Value {
+    let kind = match json {
+        Json::Null => Kind::NullValue(0),
+        Json::Bool(value) => Kind::BoolValue(*value),
+        Json::Number(value) => Kind::NumberValue(value.as_f64().unwrap()),
+        Json::String(value) => Kind::StringValue(value.clone()),
+        Json::Array(elements) => Kind::ListValue(ListValue {
+            values: elements.iter().map(value).collect(),
+        }),
+        Json::Object(_) => Kind::StructValue(object(json)),
+    };
+    Value { kind: Some(kind) }
+}
+
+/// Definitions to apply.
+pub fn apply(definitions: &str) -> pb::ApplyDefinitionsRequest {
+    pb::ApplyDefinitionsRequest {
+        definitions: definitions.into(),
+        ..Default::default()
+    }
 }
 
 pub fn loan(id: &str) -> Struct {

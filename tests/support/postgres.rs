@@ -51,7 +51,7 @@ const PORTS_TRIED_MAX: usize = 10;
 /// is gone. The waiting runs a program each time, so that the shell notices the end of its child.
 const GUARD: &str = r#"
 pid=
-halt() { [ -n "$pid" ] && kill -QUIT "$pid" 2>/dev/null && wait "$pid"; pid=; }
+halt() { [ -n "$pid" ] && kill "-${1:-QUIT}" "$pid" 2>/dev/null && wait "$pid"; pid=; }
 is_ready() {
     status="$DIR/data/postmaster.pid"
     [ "$(sed -n 1p "$status" 2>/dev/null)" = "$pid" ] && sed -n 8p "$status" 2>/dev/null | grep -q ready
@@ -69,6 +69,7 @@ start() {
 while read -r order port; do
     case "$order" in
         stop) halt; echo stopped ;;
+        kill) halt KILL; echo stopped ;;
         start) start "$port" ;;
     esac
 done
@@ -149,9 +150,20 @@ impl Postgres {
         assert_eq!(self.guard.order("stop"), "stopped", "{}", self.log());
     }
 
+    /// Kills the server with a signal that it cannot handle.
+    pub fn kill(&self) {
+        assert_eq!(self.order("kill"), "stopped", "{}", self.log());
+    }
+
     /// Starts the server again, on the same port and with the same data.
+    ///
+    /// After a kill its children hold on to the shared memory for a moment.
     pub fn start_again(&self) {
-        assert!(self.start_server(), "{}", self.log());
+        let give_up_at = Instant::now() + START_WAIT_MAX;
+        while !self.start_server() {
+            assert!(Instant::now() < give_up_at, "{}", self.log());
+            std::thread::sleep(POLL_INTERVAL);
+        }
     }
 
     /// Whether our server came up: its port may be somebody else's by now.

@@ -5,18 +5,15 @@ use rusqlite::{Row, Transaction};
 use super::{fault::Fault, values::to_value};
 use crate::{
     catalog::{FeatureView, Field, Origin, Source, ValueType},
-    error::{Error, Result, Violations},
+    error::{Error, Result},
     features::{EntityKey, ROW_BATCH_ROWS, RowTime, StoredRow, Timestamp, Value, WriteRow},
     stores::table::quoted,
 };
 
-/// Faults that one answer lists.
-const FAULTS_MAX: usize = 20;
-
 /// Runs the query of a view's source and hands its rows on in batches.
 ///
 /// # Errors
-/// `FailedPrecondition` where the query cannot be run, or does not have the columns; `InvalidArgument` with row and
+/// `FailedPrecondition` where the query cannot be run, or naming the columns that it lacks; `InvalidArgument` with row and
 /// column of a value that does not fit. Also what `sink` answers.
 pub(super) fn read(
     transaction: &Transaction<'_>,
@@ -57,8 +54,8 @@ fn query_of(view: &FeatureView) -> Result<(&Source, &str)> {
     let source = view.source.as_ref();
     match source.map(|source| (source, &source.origin)) {
         Some((source, Origin::Query(query))) => Ok((source, query)),
-        Some((_, Origin::Path(_))) | None => Err(Error::failed_precondition(format!(
-            "the source of the feature view \"{}\" is no SQL query",
+        Some((_, Origin::Path(_))) | None => Err(Error::internal(format!(
+            "a load by a query of the feature view \"{}\", whose source is none",
             view.name
         ))),
     }
@@ -83,14 +80,14 @@ struct Columns<'a> {
 
 impl<'a> Columns<'a> {
     fn find(view: &'a FeatureView, source: &'a Source, names: &[&str]) -> Result<Columns<'a>> {
-        let mut faults = Violations::bounded(FAULTS_MAX);
+        let mut faults = Vec::new();
         let mut column = |name: &'a str, value_type| {
             let mut found = names.iter().enumerate().filter(|(_, own)| **own == name);
             let index = found.next().map(|(index, _)| index);
             if index.is_none() {
-                faults.add(name, "the query has no such column");
+                faults.push(format!("the query has no column \"{name}\""));
             } else if found.next().is_some() {
-                faults.add(name, "the query has the column twice");
+                faults.push(format!("the query has the column \"{name}\" twice"));
             }
             Column {
                 index: index.unwrap_or_default(),
@@ -113,10 +110,14 @@ impl<'a> Columns<'a> {
             created_at: created.map(|name| column(name, ValueType::Timestamp)),
             now: Timestamp::now(),
         };
-        let found = faults.into_result(columns);
-        found.map_err(|fault| {
-            fault.within(&format!("the query of the feature view \"{}\"", view.name))
-        })
+        if faults.is_empty() {
+            return Ok(columns);
+        }
+        Err(Error::failed_precondition(format!(
+            "feature view \"{}\": {}",
+            view.name,
+            faults.join("; ")
+        )))
     }
 
     fn read(&self, row: &Row<'_>, number: u64) -> Result<WriteRow, Fault> {

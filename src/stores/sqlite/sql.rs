@@ -2,7 +2,7 @@
 
 use crate::{
     catalog::{ExistingTable, FeatureView, Field},
-    features::Scan,
+    features::{Scan, Timestamp},
     stores::{
         statements::Statements,
         table::{
@@ -90,24 +90,23 @@ pub(super) fn scan(view: &FeatureView, scan: Scan) -> String {
         .iter()
         .map(|key| format!("{key} IS NOT NULL"))
         .collect();
+    let (keys, row) = (keys.join(", "), existing_row(view, table));
     let rows = format!(
-        "SELECT {keys}, {row}, row_number() OVER (PARTITION BY {keys} {order}) AS \"row number\" FROM {name} \
-         WHERE {time} IS NOT NULL AND {named} AND {since}",
-        keys = keys.join(", "),
-        row = existing_row(view, table),
-        order = newest_first(table),
-        name = existing_name(table),
-        time = quoted(&table.timestamp_field),
-        named = named.join(" AND "),
-        since = since(&table.timestamp_field, scan),
+        "FROM {} WHERE {} IS NOT NULL AND {} AND {}",
+        existing_name(table),
+        quoted(&table.timestamp_field),
+        named.join(" AND "),
+        since(&table.timestamp_field, scan),
     );
-    // All its rows are the history that somebody else keeps.
-    let newest = if scan.history {
-        "true"
-    } else {
-        "\"row number\" = 1"
-    };
-    format!("SELECT * FROM ({rows}) WHERE {newest}")
+    if scan.history {
+        // All its rows are the history that somebody else keeps.
+        return format!("SELECT {keys}, {row} {rows}");
+    }
+    let order = newest_first(table);
+    format!(
+        "SELECT * FROM (SELECT {keys}, {row}, row_number() OVER (PARTITION BY {keys} {order}) AS \"row number\" {rows}) \
+         WHERE \"row number\" = 1"
+    )
 }
 
 fn since(time: &str, scan: Scan) -> String {
@@ -118,27 +117,24 @@ fn since(time: &str, scan: Scan) -> String {
 }
 
 fn newest_first(table: &ExistingTable) -> String {
-    format!(
-        "ORDER BY {} DESC, {} DESC",
-        quoted(&table.timestamp_field),
-        quoted(created_field(table))
-    )
+    let created = table.created_timestamp_field.as_deref();
+    // A row that does not say when it was made is the oldest of equals.
+    let times = [table.timestamp_field.as_str()].into_iter().chain(created);
+    let order: Vec<String> = times.map(|name| format!("{} DESC", quoted(name))).collect();
+    format!("ORDER BY {}", order.join(", "))
 }
 
-/// The row is as old as its event, where nothing tells when it was made.
-fn created_field(table: &ExistingTable) -> &str {
-    let created = table.created_timestamp_field.as_ref();
-    created.unwrap_or(&table.timestamp_field)
-}
-
-/// Rows of somebody else say something about every feature, of whatever generation.
+/// Rows of somebody else say something about every feature, of whatever generation. Where nothing can tell when they were
+/// made, they are as old as their event.
 fn existing_row(view: &FeatureView, table: &ExistingTable) -> String {
+    let time = quoted(&table.timestamp_field);
+    let created = match &table.created_timestamp_field {
+        Some(name) => format!("ifnull({}, {})", quoted(name), Timestamp::EPOCH.micros()),
+        None => time.clone(),
+    };
     let features = view.features.iter().map(|field| table.column(&field.name));
-    let times = [table.timestamp_field.as_str(), created_field(table)];
-    format!(
-        "{}, NULL, NULL",
-        quoted_list(times.into_iter().chain(features))
-    )
+    let features = quoted_list(features);
+    format!("{time}, {created}, {features}, NULL, NULL")
 }
 
 /// The name of somebody else's table, with its schema where it has one.

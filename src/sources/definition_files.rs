@@ -12,23 +12,30 @@ use crate::{
 };
 
 const FILE_NAME: &str = "features.toml";
+
 /// A definitions file, read and valid in itself.
-pub(super) struct DefinitionFile {
+#[derive(Debug)]
+pub struct DefinitionFile {
     /// The file.
-    pub(super) path: PathBuf,
+    pub path: PathBuf,
     /// What it defines.
-    pub(super) definitions: Definitions,
+    pub definitions: Definitions,
 }
 
 impl DefinitionFile {
     /// The folder that the file's sources are relative to.
-    pub(super) fn folder(&self) -> &Path {
+    pub fn folder(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new("."))
     }
 }
 
-/// Reads the named files, or those of a repository where none is named, sorted. A folder means the file in it.
-pub(super) fn read_all(named: &[PathBuf], config: &Config) -> Result<Vec<DefinitionFile>> {
+/// Reads the named files, or those of the configuration's repository where none is named, sorted. A folder means the
+/// file in it.
+///
+/// # Errors
+/// `FailedPrecondition` for a file that cannot be read or is too long, or a repository without any; `InvalidArgument`
+/// with every fault of a file.
+pub fn read_definitions(named: &[PathBuf], config: &Config) -> Result<Vec<DefinitionFile>> {
     let paths = if named.is_empty() {
         in_repository(&config.models.path)?
     } else {
@@ -50,7 +57,7 @@ pub(super) fn read_all(named: &[PathBuf], config: &Config) -> Result<Vec<Definit
         .collect()
 }
 
-fn in_repository(models: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn in_repository(models: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(models)
         .and_then(Iterator::collect::<std::io::Result<Vec<_>>>)
         .map_err(|fault| cannot_read(models, &fault))?;
@@ -69,7 +76,7 @@ fn in_repository(models: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn read(path: PathBuf, bytes_max: usize) -> Result<DefinitionFile> {
+pub(super) fn read(path: PathBuf, bytes_max: usize) -> Result<DefinitionFile> {
     let length = fs::metadata(&path)
         .map_err(|fault| cannot_read(&path, &fault))?
         .len();

@@ -1,0 +1,58 @@
+//! What a point-in-time join means, in the plainest Rust: for each row of the spine, look at every row of the history.
+
+use crate::cells::Cell;
+
+/// A row of the history.
+#[derive(Debug, Clone)]
+pub struct HistoryRow {
+    pub key: Vec<Cell>,
+    pub time: i64,
+    pub created: Option<i64>,
+    /// The features that it did not give.
+    pub missing: Vec<usize>,
+    pub values: Vec<Cell>,
+}
+
+/// A row of the spine, as one view sees it.
+#[derive(Debug, Clone)]
+pub struct SpineRow {
+    pub key: Vec<Cell>,
+    pub time: i64,
+}
+
+/// A view, with its rows in the order of the files.
+#[derive(Debug)]
+pub struct View {
+    pub ttl: Option<i64>,
+    pub feature_count: usize,
+    pub rows: Vec<HistoryRow>,
+}
+
+impl View {
+    /// The values that the spine's row has to get.
+    pub fn values(&self, spine: &SpineRow) -> Vec<Cell> {
+        let has_key = spine.key.iter().all(|cell| !cell.is_null());
+        let counts = |row: &&HistoryRow| has_key && row.time <= spine.time && row.key == spine.key;
+        let known: Vec<&HistoryRow> = self.rows.iter().filter(counts).collect();
+        let features = 0..self.feature_count;
+        features
+            .map(|feature| self.value(spine, &known, feature))
+            .collect()
+    }
+
+    fn value(&self, spine: &SpineRow, known: &[&HistoryRow], feature: usize) -> Cell {
+        let mut best: Option<&HistoryRow> = None;
+        for row in known.iter().filter(|row| !row.missing.contains(&feature)) {
+            let is_newer = |best: &HistoryRow| (row.time, row.created) >= (best.time, best.created);
+            if best.is_none_or(is_newer) {
+                best = Some(row);
+            }
+        }
+        match best {
+            Some(row) if self.ttl.is_none_or(|ttl| spine.time - row.time <= ttl) => {
+                row.values[feature].clone()
+            }
+            _ => Cell::Null,
+        }
+    }
+}

@@ -1,0 +1,168 @@
+"""The servers that a load test needs, started on free loopback ports and ended by process id.
+
+Standard library only. PostgreSQL runs with its defaults but for the memory that it may use: what a commit
+acknowledges is on the disk.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS_MAX = 60.0
+
+
+class LoadTestError(Exception):
+    """Something that a load test needs is not there, or broke off."""
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        return int(held.getsockname()[1])
+
+
+def ferrocast_binary() -> Path:
+    """The release build of the server."""
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    binary = target / "release" / "ferrocast"
+    if not binary.is_file():
+        raise LoadTestError(f"{binary} is not there; `make build` makes it")
+    return binary
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """This process's environment without settings of somebody else's server."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("FERROCAST_") and name != "DATABASE_URL"
+    }
+    return kept | settings
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder that everybody may enter, taken away at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="ferrocast-load-"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _programs(name: str, folders: str) -> Path:
+    found = shutil.which(name)
+    if found:
+        return Path(found).parent
+    candidates = sorted(Path("/").glob(folders), key=lambda path: path.as_posix())
+    for folder in reversed(candidates):
+        if (folder / name).is_file():
+            return folder
+    raise LoadTestError(f"{name} is not installed")
+
+
+def _wait(what: str, is_up: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
+    give_up_at = time.monotonic() + START_SECONDS_MAX
+    while not is_up():
+        if process.poll() is not None or time.monotonic() > give_up_at:
+            raise LoadTestError(f"{what} did not come up:\n{log.read_text(errors='replace')[-4000:]}")
+        time.sleep(0.05)
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as caller:
+        caller.settimeout(0.5)
+        return caller.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def postgres(folder: Path) -> Iterator[str]:
+    """A PostgreSQL of its own; gives the URL of an empty database."""
+    subprocess.run([ROOT / "scripts" / "postgres.sh"], check=True)
+    programs = _programs("initdb", "usr/lib/postgresql/*/bin")
+    data, log = folder / "postgres", folder / "postgres.log"
+    data.mkdir()
+    owner: int | None = None
+    if os.getuid() == 0:
+        # PostgreSQL refuses to run as root.
+        owner = pwd.getpwnam("postgres").pw_uid
+        os.chown(data, owner, -1)
+    initdb = [str(programs / "initdb"), "-D", str(data), "-U", "postgres"]
+    initdb += ["--auth=trust", "--locale=C", "-E", "UTF8"]
+    subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, cwd=data, user=owner)
+    port = free_port()
+    command = [
+        str(programs / "postgres"),
+        *("-D", str(data), "-p", str(port), "-k", ""),
+        *("-c", "listen_addresses=127.0.0.1"),
+        *("-c", "shared_buffers=512MB", "-c", "max_wal_size=4GB", "-c", "max_connections=200"),
+    ]
+    with log.open("wb") as output:
+        server = subprocess.Popen(command, stdout=output, stderr=output, cwd=data, user=owner)
+    try:
+        ready = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
+        _wait("PostgreSQL", lambda: subprocess.run(ready).returncode == 0, server, log)
+        yield f"postgres://postgres@127.0.0.1:{port}/postgres"
+    finally:
+        _end(server)
+
+
+@contextmanager
+def redis(folder: Path) -> Iterator[str]:
+    """A Redis of its own that keeps nothing on the disk; gives its URL."""
+    program = _programs("redis-server", "usr/bin") / "redis-server"
+    port, log = free_port(), folder / "redis.log"
+    command = [str(program), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    with log.open("wb") as output:
+        server = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder)
+    try:
+        _wait("Redis", lambda: _answers(port), server, log)
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        _end(server)
+
+
+@contextmanager
+def ferrocast(folder: Path, models: Path, settings: dict[str, str]) -> Iterator[str]:
+    """The server; gives its gRPC address."""
+    port, log = free_port(), folder / "ferrocast.log"
+    address = f"127.0.0.1:{port}"
+    command = [str(ferrocast_binary()), "serve", "--models", str(models), "--grpc-addr", address]
+    command += ["--set", "server.http_addr=off"]
+    for name, value in settings.items():
+        command += ["--set", f"{name}={value}"]
+    with log.open("wb") as output:
+        server = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder, env=environment())
+    try:
+        _wait("ferrocast", lambda: "Ferrocast is up" in log.read_text(errors="replace"), server, log)
+        yield address
+    finally:
+        _end(server)
+
+
+def run_ferrocast(*arguments: str | Path, cwd: Path) -> None:
+    """Runs a command of the server to its end."""
+    done = subprocess.run([ferrocast_binary(), *arguments], cwd=cwd, env=environment(), capture_output=True)
+    if done.returncode != 0:
+        raise LoadTestError(done.stderr.decode(errors="replace"))

@@ -1,0 +1,303 @@
+//! `ferrocast describe`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::{Value as Json, json};
+
+use super::{output, table};
+use crate::{
+    app,
+    catalog::{CatalogStore, FeatureView, Field, Origin, ValueType},
+    config::Config,
+    error::{Error, Result},
+    features::{
+        Distribution, FeatureStatistics, MaterializationRecord, OnlineStore, QUANTILES, Timestamp,
+        Value, ViewStatistics, float_json, view_statistics,
+    },
+};
+
+/// Show a feature view: its definition, what was loaded into it, and what its rows are like.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ferrocast describe applicant
+  ferrocast describe applicant --json | jq .statistics.features[0]")]
+pub(super) struct Describe {
+    /// The feature view.
+    view: String,
+    /// As JSON, in the form of GET /v1/featureViews/{view}?statistics=true.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(config: &Config, command: &Describe) -> Result<ExitCode> {
+    if app::embedded_store_is_missing(config) {
+        return Err(Error::failed_precondition(
+            "there is no store yet; `ferrocast apply` makes it",
+        ));
+    }
+    let store = app::open_store(config).await?;
+    store.check_schema().await?;
+    let catalog = store.load_catalog().await?;
+    let view = catalog.view(&command.view)?;
+    let records = store.materializations(&view.name).await?;
+    let statistics = view_statistics(store.as_ref(), view, Timestamp::now()).await?;
+    if command.json {
+        let described = json_of(view, &records, &statistics);
+        output::line(&format!("{described:#}"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    describe_view(view);
+    describe_loads(&records);
+    describe_rows(&statistics);
+    for line in table::lines(&feature_table(view, &statistics)) {
+        output::line(&line);
+    }
+    describe_frequent(&statistics);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe_view(view: &FeatureView) {
+    let keys: Vec<String> = view.join_keys.iter().map(shown_field).collect();
+    let lines = [
+        (view.name.as_str(), view.description.clone()),
+        ("  project", view.project.clone()),
+        ("  entity", format!("{} ({})", view.entity, keys.join(", "))),
+        (
+            "  ttl",
+            view.ttl.map_or("none".to_owned(), |ttl| format!("{ttl:?}")),
+        ),
+        ("  source", origin(view).unwrap_or("none").to_owned()),
+        (
+            "  table",
+            view.table.as_ref().map_or_else(String::new, |table| {
+                format!("{}, which somebody else fills", table.name)
+            }),
+        ),
+        (
+            "  history",
+            if view.history {
+                "every row is kept"
+            } else {
+                ""
+            }
+            .to_owned(),
+        ),
+    ];
+    for (name, text) in lines.iter().filter(|(_, text)| !text.is_empty()) {
+        output::line(&format!("{name:<10} {text}"));
+    }
+}
+
+fn shown_field(field: &Field) -> String {
+    format!("{} {}", field.name, field.value_type)
+}
+
+fn origin(view: &FeatureView) -> Option<&str> {
+    view.source.as_ref().map(|source| match &source.origin {
+        Origin::Path(path) => path.as_str(),
+        Origin::Query(query) => query.as_str(),
+    })
+}
+
+fn describe_loads(records: &[MaterializationRecord]) {
+    /// A folder may have thousands of files.
+    const SHOWN_MAX: usize = 10;
+    let mut newest: Vec<&MaterializationRecord> = records.iter().collect();
+    newest.sort_by_key(|record| std::cmp::Reverse(record.finished_at));
+    for record in newest.iter().take(SHOWN_MAX) {
+        let watermark = record
+            .watermark
+            .map_or_else(String::new, |newest| format!(", up to {newest}"));
+        output::line(&format!(
+            "  loaded   {}: {} rows written, {} late{watermark}, on {}",
+            record.note.source, record.counts.written, record.counts.late, record.finished_at
+        ));
+    }
+    if let Some(more) = newest.len().checked_sub(SHOWN_MAX).filter(|more| *more > 0) {
+        output::line(&format!("  loaded   and from {more} more sources"));
+    }
+}
+
+fn describe_rows(statistics: &ViewStatistics) {
+    let span = match (statistics.oldest, statistics.newest) {
+        (Some(oldest), Some(newest)) => format!(", from {oldest} to {newest}"),
+        _ => String::new(),
+    };
+    output::line(&format!(
+        "\n{} rows{span}; {} outside the TTL\n",
+        statistics.rows, statistics.outside_ttl
+    ));
+}
+
+fn feature_table(view: &FeatureView, statistics: &ViewStatistics) -> Vec<Vec<String>> {
+    let header = [
+        "feature",
+        "type",
+        "missing",
+        "distinct",
+        "min",
+        "median",
+        "max",
+        "mean",
+        "sd",
+        "1 % to 99 %",
+    ];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    for (field, feature) in view.features.iter().zip(&statistics.features) {
+        let mut row = vec![
+            feature.name.clone(),
+            shown_type(field.value_type),
+            format!("{:.1} %", feature.missing_share(statistics.rows) * 100.0),
+            feature.distinct.to_string(),
+        ];
+        if let Some(distribution) = &feature.distribution {
+            let shown = |number: f64| table::measured(number, field.value_type);
+            let deviation = distribution.standard_deviation;
+            row.extend([
+                shown(distribution.min),
+                shown(quantile(distribution, 0.5)),
+                shown(distribution.max),
+                shown(distribution.mean),
+                table::number(deviation),
+                table::strip(&distribution.quantiles),
+            ]);
+        }
+        rows.push(row);
+    }
+    rows
+}
+
+/// What is measured of texts, bytes and lists is their length.
+fn shown_type(value_type: ValueType) -> String {
+    match value_type {
+        ValueType::String | ValueType::Bytes | ValueType::List(_) => {
+            format!("{value_type} (length)")
+        }
+        ValueType::Bool
+        | ValueType::Int32
+        | ValueType::Int64
+        | ValueType::Float
+        | ValueType::Double
+        | ValueType::Timestamp => value_type.to_string(),
+    }
+}
+
+fn quantile(distribution: &Distribution, rank: f64) -> f64 {
+    let mut known = QUANTILES.iter().zip(&distribution.quantiles);
+    known
+        .find(|(of, _)| **of == rank)
+        .map_or(f64::NAN, |(_, value)| *value)
+}
+
+fn describe_frequent(statistics: &ViewStatistics) {
+    for feature in &statistics.features {
+        if feature.not_finite > 0 {
+            output::line(&format!(
+                "\n{}: {} values are NaN or infinite",
+                feature.name, feature.not_finite
+            ));
+        }
+        // Values of which each is there once tell nothing.
+        let is_telling = feature.frequent.iter().any(|(_, count)| *count > 1);
+        if !is_telling {
+            continue;
+        }
+        let shown: Vec<String> = feature
+            .frequent
+            .iter()
+            .map(|(value, count)| format!("{} ({count})", table::value(value)))
+            .collect();
+        output::line(&format!("\n{}: mostly {}", feature.name, shown.join(", ")));
+    }
+}
+
+/// The view as the REST answer has it.
+fn json_of(
+    view: &FeatureView,
+    records: &[MaterializationRecord],
+    statistics: &ViewStatistics,
+) -> Json {
+    let fields = |fields: &[Field]| -> Vec<Json> {
+        let fields = fields.iter().map(|field| {
+            json!({ "name": field.name, "type": field.value_type.name(), "description": field.description })
+        });
+        fields.collect()
+    };
+    let loads: Vec<Json> = records
+        .iter()
+        .map(|record| {
+            json!({
+                "source": record.note.source,
+                "result": { "written": record.counts.written, "late": record.counts.late },
+                "watermark": record.watermark.map(|time| time.to_string()),
+                "finishedAt": record.finished_at.to_string(),
+            })
+        })
+        .collect();
+    let features = statistics.features.iter();
+    let features: Vec<Json> = features
+        .map(|feature| feature_json(feature, statistics.rows))
+        .collect();
+    json!({
+        "name": view.name,
+        "project": view.project,
+        "description": view.description,
+        "entity": view.entity,
+        "joinKeys": fields(&view.join_keys),
+        "features": fields(&view.features),
+        "ttl": view.ttl.map(|ttl| format!("{}s", ttl.as_secs_f64())),
+        "source": origin(view),
+        "history": view.history,
+        "table": view.table.as_ref().map(|table| &table.name),
+        "materializations": loads,
+        "statistics": {
+            "rows": statistics.rows,
+            "oldestEventTimestamp": statistics.oldest.map(|time| time.to_string()),
+            "newestEventTimestamp": statistics.newest.map(|time| time.to_string()),
+            "outsideTtl": statistics.outside_ttl,
+            "features": features,
+        },
+    })
+}
+
+fn feature_json(feature: &FeatureStatistics, rows: u64) -> Json {
+    let distribution = feature.distribution.as_ref().map(|distribution| {
+        let quantiles = distribution.quantiles.iter().map(|q| float_json(*q));
+        json!({
+            "min": float_json(distribution.min),
+            "max": float_json(distribution.max),
+            "mean": float_json(distribution.mean),
+            "standardDeviation": float_json(distribution.standard_deviation),
+            "quantiles": quantiles.collect::<Vec<_>>(),
+        })
+    });
+    let frequent = feature
+        .frequent
+        .iter()
+        .map(|(value, count)| json!({ "value": frequent_json(value), "count": count }));
+    json!({
+        "name": feature.name,
+        "nullShare": feature.missing_share(rows),
+        "distinct": feature.distinct,
+        "distribution": distribution,
+        "frequent": frequent.collect::<Vec<_>>(),
+        "notFinite": feature.not_finite,
+    })
+}
+
+fn frequent_json(value: &Value) -> Json {
+    match value {
+        Value::Bool(value) => json!(value),
+        Value::Int32(value) => json!(value),
+        Value::Int64(value) => json!(value),
+        Value::String(text) => json!(text),
+        Value::Null
+        | Value::Float(_)
+        | Value::Double(_)
+        | Value::Bytes(_)
+        | Value::Timestamp(_)
+        | Value::List(_) => json!(value.to_string()),
+    }
+}

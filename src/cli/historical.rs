@@ -1,0 +1,105 @@
+//! `ferrocast historical`.
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::output;
+use crate::{
+    app,
+    catalog::{Catalog, CatalogStore, FeatureRef},
+    config::Config,
+    error::{Error, Result},
+    features::{FeatureSelection, SPINE_TIMESTAMP_FIELD, TrainingSetRequest},
+    training_sets::JoinProgress,
+};
+
+/// Make a training set: join labels with the values that features had at their times.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ferrocast historical --spine labels.parquet --features applicant:annual_inc,loan_terms:term --out train.parquet
+  ferrocast historical --spine labels.parquet --feature-service credit_risk --out train.parquet
+
+The spine is a Parquet file with the join keys of the views, a time, and any other columns, which are kept.
+No value is from after a row's time, or older than its view's TTL allows.")]
+pub(super) struct Historical {
+    /// A Parquet file with a row a label.
+    #[arg(long, value_name = "FILE")]
+    spine: PathBuf,
+    /// Features as view:feature, with commas between.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        required_unless_present = "feature_service"
+    )]
+    features: Vec<String>,
+    /// A feature service, as name or name@version, in place of features.
+    #[arg(long, value_name = "NAME", conflicts_with = "features")]
+    feature_service: Option<String>,
+    /// The Parquet file to write.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// The spine's column with the time of each row.
+    #[arg(long, value_name = "COLUMN", default_value = SPINE_TIMESTAMP_FIELD)]
+    timestamp_field: String,
+    /// Name the columns view__feature, and not by the feature alone.
+    #[arg(long)]
+    full_feature_names: bool,
+}
+
+pub(super) async fn run(config: &Config, command: &Historical) -> Result<ExitCode> {
+    let store = app::open_store(config).await?;
+    app::prepare_schema(&store, &config.database).await?;
+    let catalog = store.load_catalog().await?;
+    let request = TrainingSetRequest {
+        selection: FeatureSelection::resolve(&catalog, references(&catalog, command)?)?,
+        timestamp_field: command.timestamp_field.clone(),
+        full_feature_names: command.full_feature_names,
+    };
+    let maker = app::training_sets(config, Arc::clone(&store));
+    let bar = progress_bar();
+    let made = maker
+        .write(&request, &command.spine, &command.out, |step| {
+            show(&bar, step)
+        })
+        .await;
+    bar.finish_and_clear();
+    made?;
+    output::line(&format!("{} is written", command.out.display()));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn references(catalog: &Catalog, command: &Historical) -> Result<Vec<FeatureRef>> {
+    if let Some(service) = &command.feature_service {
+        return Ok(catalog.service(service)?.features.clone());
+    }
+    let named = command.features.iter().map(|name| {
+        FeatureRef::parse(name).ok_or_else(|| {
+            Error::invalid(
+                "--features",
+                format!("\"{name}\" is not of the form view:feature"),
+            )
+        })
+    });
+    named.collect()
+}
+
+fn show(bar: &ProgressBar, step: &JoinProgress) {
+    bar.set_length(step.of);
+    bar.set_position(step.done);
+    bar.set_message(match &step.view {
+        Some(view) => format!("{} {view}", step.phase),
+        None => step.phase.clone(),
+    });
+}
+
+/// A bar on a terminal, nothing elsewhere.
+fn progress_bar() -> ProgressBar {
+    let bar = ProgressBar::no_length();
+    if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len}") {
+        bar.set_style(style);
+    }
+    bar
+}

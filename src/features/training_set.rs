@@ -1,0 +1,39 @@
+//! Training sets: what is asked for, and who can make one.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::FeatureSelection;
+use crate::error::Result;
+
+/// The column of a spine with the time of each row, where a request names none.
+pub const SPINE_TIMESTAMP_FIELD: &str = "event_timestamp";
+
+/// Which features are joined to a spine, and how.
+#[derive(Debug, Clone)]
+pub struct TrainingSetRequest {
+    /// The features, in the order of their columns.
+    pub selection: FeatureSelection,
+    /// The spine's column with the time of each row.
+    pub timestamp_field: String,
+    /// Whether columns are called `view__feature`, and not by the feature alone.
+    pub full_feature_names: bool,
+}
+
+/// Joins the rows of a spine with the values that features had at their times.
+#[async_trait]
+pub trait TrainingSets: Send + Sync {
+    /// Joins a spine, a Parquet file as a whole, and sends the training set as an Arrow IPC stream. A receiver that goes
+    /// away ends the join.
+    ///
+    /// # Errors
+    /// `InvalidArgument` naming the spine's row and column at fault; `FailedPrecondition` for a view without history;
+    /// `Overloaded` where as many are being made as may be.
+    async fn stream(
+        &self,
+        request: &TrainingSetRequest,
+        spine: Bytes,
+        sink: mpsc::Sender<Bytes>,
+    ) -> Result<()>;
+}

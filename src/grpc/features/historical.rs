@@ -1,0 +1,75 @@
+//! FeatureService.GetHistoricalFeatures: a training set as a stream of Arrow IPC.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use tokio::sync::mpsc;
+use tokio_stream::{StreamExt, wrappers::ReceiverStream};
+use tonic::Status;
+
+use crate::{
+    error::{Error, Result},
+    features::{FeatureSelection, SPINE_TIMESTAMP_FIELD, TrainingSetRequest},
+    grpc::{FeatureApi, pb, to_status},
+};
+
+/// Parts of an answer that may wait for a slow caller; the join waits with them.
+const PARTS_WAITING_MAX: usize = 4;
+
+/// The parts of a training set, and the error that ends it early.
+pub(in crate::grpc) type TrainingSetStream =
+    BoxStream<'static, Result<pb::GetHistoricalFeaturesResponse, Status>>;
+
+impl FeatureApi {
+    /// Begins a join.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown feature or service, `InvalidArgument` without a spine; what goes wrong later ends the
+    /// stream.
+    pub(in crate::grpc) fn historical(
+        &self,
+        request: pb::GetHistoricalFeaturesRequest,
+    ) -> Result<TrainingSetStream> {
+        let catalog = self.catalog.snapshot();
+        let asked = self.asked_features(&catalog, &request.features, &request.feature_service)?;
+        if request.spine.is_empty() {
+            let fault = "is empty; a Parquet file is expected";
+            return Err(Error::invalid("spine", fault));
+        }
+        let asked = TrainingSetRequest {
+            selection: FeatureSelection::resolve(&catalog, asked.references)?,
+            timestamp_field: if request.timestamp_field.is_empty() {
+                SPINE_TIMESTAMP_FIELD.to_owned()
+            } else {
+                request.timestamp_field
+            },
+            full_feature_names: request.full_feature_names,
+        };
+        Ok(self.joined(asked, Bytes::from(request.spine)))
+    }
+
+    fn joined(&self, asked: TrainingSetRequest, spine: Bytes) -> TrainingSetStream {
+        let training_sets = Arc::clone(&self.training_sets);
+        let (sink, parts) = mpsc::channel::<Bytes>(PARTS_WAITING_MAX);
+        let (failure, failed) = mpsc::channel(1);
+        tokio::spawn(async move {
+            let closed = sink.clone();
+            let joined = tokio::select! {
+                joined = training_sets.stream(&asked, spine, sink) => joined,
+                // The caller has gone away: the join ends with this task.
+                () = closed.closed() => return,
+            };
+            if let Err(fault) = joined {
+                // Nobody listens where the caller is gone.
+                let _ = failure.send(Err(to_status(&fault))).await;
+            }
+        });
+        let parts = ReceiverStream::new(parts).map(|part| {
+            Ok(pb::GetHistoricalFeaturesResponse {
+                arrow_ipc: part.into(),
+            })
+        });
+        Box::pin(parts.chain(ReceiverStream::new(failed)))
+    }
+}

@@ -1,0 +1,69 @@
+//! The binary as a process of its own.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::{Child, Stdio},
+};
+
+use crate::support::command;
+
+/// The binary, serving; killed by process id if the test ends early.
+pub struct Serving {
+    child: Child,
+    stdout: BufReader<std::process::ChildStdout>,
+}
+
+impl Serving {
+    pub fn start(url: &str) -> Serving {
+        let mut child = command(&[
+            "serve",
+            "--database-url",
+            url,
+            "--grpc-addr",
+            "127.0.0.1:0",
+            "--http-addr",
+            "127.0.0.1:0",
+            "--set",
+            "telemetry.log_format=json",
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Serving { child, stdout }
+    }
+
+    /// The gRPC address in the banner, and the banner up to its last line.
+    pub fn banner(&mut self) -> (String, String) {
+        let mut banner = String::new();
+        while !banner.contains("/docs") {
+            assert_ne!(self.stdout.read_line(&mut banner).unwrap(), 0, "{banner}");
+        }
+        let line = banner.lines().find(|line| line.contains("gRPC")).unwrap();
+        let address = line.split_whitespace().nth(1).unwrap().to_owned();
+        (address, banner)
+    }
+
+    pub fn signal(&self, name: &str) {
+        let done = std::process::Command::new("kill")
+            .args([&format!("-{name}"), &self.child.id().to_string()])
+            .status();
+        assert!(done.unwrap().success());
+    }
+
+    /// The exit code and the log, once it has ended.
+    pub fn end(&mut self) -> (Option<i32>, String) {
+        let mut logs = String::new();
+        let mut stderr = self.child.stderr.take().unwrap();
+        stderr.read_to_string(&mut logs).unwrap();
+        (self.child.wait().unwrap().code(), logs)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
