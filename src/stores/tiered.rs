@@ -104,7 +104,10 @@ impl TieredStore {
                 .map(|name| catalog.view(name))
                 .collect::<Result<Vec<_>>>()?,
         };
-        let token = self.redis.begin_refill().await?;
+        let token = match is_whole {
+            true => Some(self.redis.begin_refill().await?),
+            false => None,
+        };
         if refill.flush {
             self.redis.mark_unfilled().await?;
             self.redis.remove_everything().await?;
@@ -113,9 +116,9 @@ impl TieredStore {
             let told = |rows| progress(view, rows);
             self.fill(view, Scan::default(), &told).await?;
         }
-        match is_whole {
-            true => self.redis.end_refill(&token).await,
-            false => Ok(()),
+        match token {
+            Some(token) => self.redis.end_refill(&token).await,
+            None => Ok(()),
         }
     }
 

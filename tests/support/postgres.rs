@@ -152,7 +152,7 @@ impl Postgres {
 
     /// Kills the server with a signal that it cannot handle.
     pub fn kill(&self) {
-        assert_eq!(self.order("kill"), "stopped", "{}", self.log());
+        assert_eq!(self.guard.order("kill"), "stopped", "{}", self.log());
     }
 
     /// Starts the server again, on the same port and with the same data.
@@ -229,7 +229,7 @@ impl Postgres {
 }
 
 /// The folder with `postgres` and `initdb`: the one on the PATH, or Debian's newest.
-fn find_programs() -> PathBuf {
+pub fn find_programs() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let has_both = |dir: &PathBuf| dir.join("postgres").exists() && dir.join("initdb").exists();
     let mut debian: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")

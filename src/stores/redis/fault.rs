@@ -63,7 +63,11 @@ fn describe(place: &str, error: RedisError) -> Error {
     let kind = error.kind();
     let server = format!("Redis at {place}");
     if kind == Kind::Io {
-        // Of the network: nothing of what was sent is in it.
+        // Of the network or of TLS: nothing of what was sent is in it.
+        let words = error.to_string();
+        if words.contains("certificate") {
+            return Error::failed_precondition(format!("no TLS with {server}: {words}"));
+        }
         return Error::unavailable(format!("{server} is away: {error}")).with_source(error);
     }
     if kind == Kind::ClusterConnectionNotFound || kind == Kind::Client {
