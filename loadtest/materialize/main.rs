@@ -252,8 +252,7 @@ impl Bench<'_> {
     }
 
     fn psql(&self, command: &str) {
-        let program = postgres::find_programs().join("psql");
-        let done = Command::new(program)
+        let done = Command::new("psql")
             .args([
                 "--no-psqlrc",
                 "--quiet",
@@ -265,7 +264,7 @@ impl Bench<'_> {
             ])
             .env("PGPASSWORD", self.server.password())
             .output()
-            .unwrap();
+            .expect("psql on the PATH");
         assert!(
             done.status.success(),
             "{}",

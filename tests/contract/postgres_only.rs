@@ -636,12 +636,14 @@ async fn a_load_into_an_empty_table_meets_somebody_elses_first_row() {
         )
         .await
         .unwrap();
-    let rows = (1..=4).map(|entity| number(entity, 1_000_000, 0, 1.0)).collect();
+    let rows = (1..=4)
+        .map(|entity| number(entity, 1_000_000, 0, 1.0))
+        .collect();
     let loading = {
         let (store, view) = (Arc::clone(&fixture.store), Arc::clone(&view));
-        tokio::spawn(async move {
-            load(&store, &view, vec![Some(Ok(rows)), None], &note("x")).await
-        })
+        tokio::spawn(
+            async move { load(&store, &view, vec![Some(Ok(rows)), None], &note("x")).await },
+        )
     };
     let watcher = client(&fixture).await;
     crate::cancel::await_lock_waits(&watcher, 1).await;
@@ -683,7 +685,10 @@ async fn two_projects_are_applied_at_once() {
     }
     let catalog = fixture.store.load_catalog().await.unwrap();
     assert_eq!(catalog.views.keys().collect::<Vec<_>>(), ["v0", "v1"]);
-    assert_eq!(catalog.revision, fixture.store.catalog_revision().await.unwrap());
+    assert_eq!(
+        catalog.revision,
+        fixture.store.catalog_revision().await.unwrap()
+    );
     for view in catalog.views.values() {
         fixture.write(view, vec![number(1, 1, 1, 1.0)]).await;
         assert_eq!(fixture.history(view).await.len(), 1);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use deadpool_postgres::Transaction;
+use tokio_postgres::IsolationLevel;
 
 use super::{
     fault::Fault,
@@ -33,7 +34,11 @@ pub(super) async fn delete(
         let mut lease = database.lease().await?;
         let client = lease.client()?;
         let work = Box::pin(async {
-            let transaction = client.transaction().await?;
+            let transaction = client
+                .build_transaction()
+                .isolation_level(IsolationLevel::ReadCommitted)
+                .start()
+                .await?;
             let mut count = 0;
             for view in &views {
                 let of_view = delete_from(&transaction, view, key).await;

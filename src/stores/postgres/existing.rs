@@ -20,7 +20,7 @@ use super::{
 use crate::{
     catalog::{ExistingTable, FeatureView, ValueType},
     error::{Error, Result},
-    features::{EntityKey, StoredRow},
+    features::{EntityKey, RowSink, Scan, StoredRow},
     stores::table::quoted,
 };
 
@@ -41,28 +41,26 @@ pub(super) struct TableSql {
     scan_all: String,
 }
 
-impl TableSql {
-    /// The SQL that goes through the newest row of each entity, or through all rows, which are the table's history.
-    pub(super) fn scan(&self, history: bool) -> String {
-        if history {
-            self.scan_all.clone()
-        } else {
-            self.scan.clone()
-        }
-    }
-}
-
 impl ExistingTables {
     /// The SQL of a view on an existing table; looks at the table where that was not done yet.
-    pub(super) async fn sql(
+    async fn sql(
         &self,
         database: &Database,
         view: &FeatureView,
         table: &ExistingTable,
     ) -> Result<Arc<TableSql>> {
-        if let Some(known) = self.known(view) {
-            return Ok(known);
+        match self.known(view) {
+            Some(known) => Ok(known),
+            None => self.look_again(database, view, table).await,
         }
+    }
+
+    async fn look_again(
+        &self,
+        database: &Database,
+        view: &FeatureView,
+        table: &ExistingTable,
+    ) -> Result<Arc<TableSql>> {
         let mut lease = database.lease().await?;
         let looked = Box::pin(look_at(lease.client()?, view, table));
         let found = database.bounded(looked).await;
@@ -70,6 +68,26 @@ impl ExistingTables {
         let sql = Arc::new(found.map_err(|fault| fault.at(database.target()))?);
         self.keep(Arc::clone(&sql));
         Ok(sql)
+    }
+
+    /// Goes through the rows: the newest of each entity, or all of them, which are the table's history.
+    pub(super) async fn scan(
+        &self,
+        database: &Database,
+        view: &FeatureView,
+        table: &ExistingTable,
+        scan: Scan,
+        sink: RowSink,
+    ) -> Result<()> {
+        // That is long enough to look at the table each time.
+        let sql = self.look_again(database, view, table).await?;
+        let text = if scan.history {
+            &sql.scan_all
+        } else {
+            &sql.scan
+        };
+        let done = super::scan::scan(database, view, text, scan.since, sink).await;
+        done.map_err(|fault| fault.at_table(database.target(), table))
     }
 
     /// Reads rows in the order of the keys.
@@ -84,8 +102,7 @@ impl ExistingTables {
         match rows::read(database, view, &sql.read, keys).await {
             Err(fault) if fault.is_of_schema() => {
                 // Looked at again, a table that does not fit any more is told with all that is wrong.
-                self.forget(view);
-                let sql = self.sql(database, view, table).await?;
+                let sql = self.look_again(database, view, table).await?;
                 let read = rows::read(database, view, &sql.read, keys).await;
                 read.map_err(|fault| fault.at_table(database.target(), table))
             }
@@ -103,11 +120,6 @@ impl ExistingTables {
         let name = sql.view.name.clone();
         let mut known = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
         known.insert(name, sql);
-    }
-
-    fn forget(&self, view: &FeatureView) {
-        let mut known = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
-        known.remove(&view.name);
     }
 }
 

@@ -2,7 +2,7 @@
 //! view's table.
 
 use deadpool_postgres::Transaction;
-use tokio_postgres::Row;
+use tokio_postgres::{IsolationLevel, Row};
 
 use super::{
     fault::Fault,
@@ -49,7 +49,11 @@ pub(super) async fn load(
     let mut lease = database.lease().await?;
     let client = lease.client()?;
     let work = Box::pin(async {
-        let mut transaction = client.transaction().await?;
+        let mut transaction = client
+            .build_transaction()
+            .isolation_level(IsolationLevel::ReadCommitted)
+            .start()
+            .await?;
         let setup = format!(
             "SET LOCAL statement_timeout = {bound_ms}; {}",
             stage::create(view)

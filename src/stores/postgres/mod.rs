@@ -188,16 +188,23 @@ impl OnlineStore for PostgresStore {
     }
 
     async fn scan(&self, view: &FeatureView, scan: Scan, sink: RowSink) -> Result<()> {
-        let sql = match &view.table {
-            Some(table) => {
-                let known = self.existing.sql(&self.database, view, table).await?;
-                known.scan(scan.history)
-            }
-            None if scan.history && !view.history => return Err(no_history(view)),
-            None if scan.history => sql::scan(view, &history_name(view)),
-            None => sql::scan(view, &table_name(view)),
+        if let Some(table) = &view.table {
+            return self
+                .existing
+                .scan(&self.database, view, table, scan, sink)
+                .await;
+        }
+        if scan.history && !view.history {
+            return Err(no_history(view));
+        }
+        let table = if scan.history {
+            history_name(view)
+        } else {
+            table_name(view)
         };
-        scan::scan(&self.database, view, &sql, scan.since, sink).await
+        let sql = sql::scan(view, &table);
+        let done = scan::scan(&self.database, view, &sql, scan.since, sink).await;
+        done.map_err(|fault| fault.at_view(self.database.target(), view))
     }
 
     async fn ping(&self) -> Result<()> {

@@ -11,7 +11,6 @@ use super::{
 };
 use crate::{
     catalog::FeatureView,
-    error::Result,
     features::{EntityKey, RowSink, Timestamp, Value, WriteRow},
 };
 
@@ -25,7 +24,7 @@ pub(super) async fn scan(
     sql: &str,
     since: Option<Timestamp>,
     sink: RowSink,
-) -> Result<()> {
+) -> Result<(), Fault> {
     let mut lease = database.lease().await?;
     let client = lease.client()?;
     let work = Box::pin(async {
@@ -40,8 +39,7 @@ pub(super) async fn scan(
         Ok::<_, Fault>(())
     });
     let done = database.bounded_as_load(work).await;
-    let done = lease.settle(done);
-    done.map_err(|fault| fault.at_view(database.target(), view))
+    lease.settle(done)
 }
 
 async fn send_rows(

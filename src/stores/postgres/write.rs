@@ -129,8 +129,9 @@ impl Batch<'_> {
         upsert: &Statement,
         remember: &[Statement],
     ) -> Result<u64, tokio_postgres::Error> {
-        // Each future sends when it is first polled, in this order.
-        let begin = client.batch_execute("BEGIN");
+        // Each future sends when it is first polled, in this order. Each statement has to see what was committed while
+        // the one before waited for a lock.
+        let begin = client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED");
         let values = parameters(&self.columns);
         let write = client.execute(upsert, &values);
         let given = parameters(&self.given);
