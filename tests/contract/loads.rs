@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{fixtures::*, for_every_store};
 use ferrocast::{
     error::{Error, ErrorKind, Result},
-    features::{Materialization, OnlineStore, Timestamp, Value, WriteCounts, WriteRow},
+    features::{Materialization, OnlineStore, Timestamp, Value, WriteCounts},
 };
 
 for_every_store!(

@@ -9,13 +9,14 @@ use ferrocast::{
     catalog::FeatureView,
     error::{Error, ErrorKind, Result},
     features::{OnlineStore, Value},
-    stores::{OnlineOptions, Refill},
+    stores::{DatabaseOptions, OnlineOptions, Refill, open_with_redis},
 };
 
 use crate::{
     fixtures::*,
     redis_only::{prefix, refill, reopened, rows_of, sixty_numbers, x},
     redis_server::{Redis, RedisCluster},
+    tls::Authority,
 };
 
 /// Longer than anything takes on a busy machine.
@@ -147,6 +148,59 @@ async fn a_node_that_dies_takes_its_own_entities_with_it_and_comes_back() {
         cluster.await_wholeness();
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_replica_takes_over_with_all_that_the_node_had() {
+    let cluster = RedisCluster::start();
+    let replica = cluster.add_replica();
+    let fixture = redis_with(impatient(cluster.urls())).await;
+    let view = sixty_numbers(&fixture).await;
+    let node = &cluster.nodes[0];
+    cluster.await_replica(&replica);
+    assert!(!rows_of(node, prefix(&fixture), "numbers").is_empty());
+    node.stop();
+    let keys: Vec<_> = (0..60).map(id).collect();
+    let found = until_it_works(async || fixture.store.read(&view, &keys).await).await;
+    assert!(found.iter().all(Option::is_some));
+    let rows: Vec<_> = (0..60).map(|entity| number(entity, 2, 2, 2.0)).collect();
+    until_it_works(async || fixture.store.write(&view, rows.clone()).await).await;
+    let found = fixture.store.read(&view, &keys).await.unwrap();
+    let two = Some(Value::Double(2.0));
+    assert!(found.into_iter().all(|row| x(row) == two));
+}
+
+#[tokio::test]
+async fn a_certificate_has_to_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
+    let (certificate, key) = ours.sign(&["localhost"], "server");
+    let server = Redis::start_tls(&file("server.crt", &certificate), &file("server.key", &key));
+    let (ours, theirs) = (
+        file("ours.crt", &ours.pem()),
+        file("theirs.crt", &theirs.pem()),
+    );
+    let mut options = online([server.tls_url("localhost")]);
+    options.ca_file = Some(ours.clone());
+    let fixture = redis_with(options.clone()).await;
+    let view = sixty_numbers(&fixture).await;
+    assert!(fixture.row(&view, id(1)).await.is_some());
+    let database = DatabaseOptions::new(fixture.url.as_str().into());
+    for (host, authorities) in [("localhost", theirs), ("127.0.0.1", ours)] {
+        let mut options = online([server.tls_url(host)]);
+        options.ca_file = Some(authorities);
+        let refused = open_with_redis(&database, &options).await.err().unwrap();
+        assert_eq!(refused.kind(), ErrorKind::FailedPrecondition, "{refused:?}");
+        assert!(refused.message().contains("certificate"), "{refused}");
+    }
+    options.ca_file = Some(folder.path().join("missing.crt"));
+    let missing = open_with_redis(&database, &options).await.err().unwrap();
+    assert!(missing.message().contains("missing.crt"), "{missing}");
 }
 
 #[tokio::test]

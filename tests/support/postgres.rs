@@ -152,7 +152,7 @@ impl Postgres {
 
     /// Kills the server with a signal that it cannot handle.
     pub fn kill(&self) {
-        assert_eq!(self.order("kill"), "stopped", "{}", self.log());
+        assert_eq!(self.guard.order("kill"), "stopped", "{}", self.log());
     }
 
     /// Starts the server again, on the same port and with the same data.
