@@ -313,8 +313,15 @@ async fn the_command_refills() {
         printed.contains("no feature view is called \"nothing\""),
         "{printed}"
     );
+    assert!(!printed.contains("maxmemory-policy"), "{printed}");
+    let mut evict = redis::cmd("CONFIG");
+    server.run(evict.arg("SET").arg("maxmemory-policy").arg("allkeys-lru"));
     let (code, printed) = run(&["refill", "--flush"]);
     assert_eq!(code, Some(0), "{printed}");
+    assert!(
+        printed.contains("set maxmemory-policy to noeviction"),
+        "{printed}"
+    );
     server.stop();
     let (code, printed) = run(&["refill"]);
     assert_eq!(code, Some(1), "{printed}");
