@@ -170,6 +170,63 @@ async fn a_replica_takes_over_with_all_that_the_node_had() {
     assert!(found.into_iter().all(|row| x(row) == two));
 }
 
+/// Slots move from node to node while a cluster grows: keys are where they were, on their way, and elsewhere.
+#[tokio::test]
+async fn rows_are_found_while_their_slot_moves() {
+    let cluster = RedisCluster::start();
+    let fixture = redis_with(online(cluster.urls())).await;
+    let view = sixty_numbers(&fixture).await;
+    let name = format!("{}:numbers:{{i1}}", prefix(&fixture));
+    let is_here = |node: &&Redis| rows_of(node, prefix(&fixture), "numbers").contains(&name);
+    let from = cluster.nodes.iter().find(is_here).unwrap();
+    let to = cluster.nodes.iter().find(|node| !is_here(node)).unwrap();
+    let node_id = |node: &Redis| {
+        let id = node.run(redis::cmd("CLUSTER").arg("MYID"));
+        redis::from_redis_value::<String>(id).unwrap()
+    };
+    let slot = from.run(redis::cmd("CLUSTER").arg("KEYSLOT").arg(&name));
+    let slot: u16 = redis::from_redis_value(slot).unwrap();
+    let set_slot = |node: &Redis, state: &str, other: &Redis| {
+        let mut command = redis::cmd("CLUSTER");
+        command.arg("SETSLOT").arg(slot).arg(state);
+        node.run(command.arg(node_id(other)));
+    };
+    let keys: Vec<_> = (0..60).map(id).collect();
+    let mut version = 1;
+    let mut check = async || {
+        version += 1;
+        let found = fixture.store.read(&view, &keys).await.unwrap();
+        assert!(found.iter().all(Option::is_some), "step {version}");
+        let value = version as f64;
+        let rows = (0..60).map(|entity| number(entity, version, 1, value));
+        fixture.write(&view, rows.collect()).await;
+        let found = fixture.store.read(&view, &keys).await.unwrap();
+        let expected = Some(Value::Double(value));
+        assert!(
+            found.into_iter().all(|row| x(row) == expected),
+            "step {version}"
+        );
+    };
+    check().await;
+    set_slot(to, "IMPORTING", from);
+    set_slot(from, "MIGRATING", to);
+    check().await;
+    let mut migrate = redis::cmd("MIGRATE");
+    migrate
+        .arg("127.0.0.1")
+        .arg(to.port())
+        .arg(&name)
+        .arg(0)
+        .arg(60_000);
+    from.run(migrate.arg("AUTH").arg(to.password()));
+    check().await;
+    for node in [to, from].into_iter().chain(&cluster.nodes) {
+        set_slot(node, "NODE", to);
+    }
+    check().await;
+    check().await;
+}
+
 #[tokio::test]
 async fn a_certificate_has_to_hold() {
     let folder = tempfile::tempdir().unwrap();
