@@ -22,7 +22,11 @@ run: build ## Serves models/ on gRPC 50051 and REST 8080, from an embedded store
 	@exec $(BIN) serve $(ARGS)
 
 build: runtime ## Builds the server.
-	@$(CARGO) build --release --locked --workspace
+	@$(CARGO) build --release --locked -p ferrocast -p ferrocast-gateway
+
+historical: ## Builds ferrocast-historical, which makes training sets; takes some minutes more.
+	@$(CARGO) build --profile historical --locked -p ferrocast-historical
+	@cp $(or $(CARGO_TARGET_DIR),target)/historical/ferrocast-historical $(dir $(BIN))
 
 runtime: ## Brings ONNX Runtime.
 	@scripts/onnxruntime.sh

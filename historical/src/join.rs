@@ -238,13 +238,21 @@ impl Blocks {
     }
 }
 
+/// The features' columns as the plan orders them.
+fn in_order<T: Clone>(order: &[usize], features: Vec<T>) -> Vec<T> {
+    let places = order.iter();
+    places
+        .filter_map(|place| features.get(*place).cloned())
+        .collect()
+}
+
 /// The spine as it is, with the features of all views beside it.
 fn write(plan: &Plan, spine: &Spine<'_>, budget: &Budget, runs: &[Runs]) -> Result<()> {
     let spine_schema = spine.schema();
     let mut fields: Vec<Arc<Field>> = spine_schema.fields().iter().cloned().collect();
-    for view in &plan.views {
-        fields.extend(feature_fields(view).map(Arc::new));
-    }
+    let features = plan.views.iter().flat_map(feature_fields);
+    let order = plan.column_order();
+    fields.extend(in_order(&order, features.map(Arc::new).collect()));
     let schema = Arc::new(Schema::new_with_metadata(
         fields,
         spine_schema.metadata().clone(),
@@ -270,9 +278,11 @@ fn write(plan: &Plan, spine: &Spine<'_>, budget: &Budget, runs: &[Runs]) -> Resu
                 ));
             }
             let mut columns = batch.rows.slice(done, count).columns().to_vec();
+            let mut features = Vec::with_capacity(order.len());
             for merger in &mut mergers {
-                columns.extend(merger.take(first..end)?.features()?);
+                features.extend(merger.take(first..end)?.features()?);
             }
+            columns.extend(in_order(&order, features));
             output.write(&RecordBatch::try_new(Arc::clone(&schema), columns)?)?;
             progress.add(count);
             done += count;

@@ -31,6 +31,9 @@ pub(crate) struct Plan {
     pub(crate) spine: SpinePlan,
     /// The views whose features are joined, in the order of their columns.
     pub(crate) views: Vec<ViewPlan>,
+    /// The features' output columns in their order, all of them; empty: view by view.
+    #[serde(default)]
+    pub(crate) columns: Vec<String>,
     /// Where the training set goes.
     pub(crate) out: OutPlan,
     /// Memory for rows. The process itself takes some tens of megabytes beside it.
@@ -172,7 +175,29 @@ impl Plan {
             view.add_faults(index, &mut faults);
         }
         self.add_output_faults(&mut faults);
+        self.add_column_faults(&mut faults);
         faults
+    }
+
+    /// For each feature's output column, in their order, its place among the features view by view.
+    pub(crate) fn column_order(&self) -> Vec<usize> {
+        let outputs = self.views.iter().flat_map(|view| &view.features);
+        let outputs: Vec<&str> = outputs.map(|feature| feature.output.as_str()).collect();
+        if self.columns.is_empty() {
+            return (0..outputs.len()).collect();
+        }
+        let place = |name: &String| outputs.iter().position(|output| output == name);
+        self.columns.iter().filter_map(place).collect()
+    }
+
+    fn add_column_faults(&self, faults: &mut Vec<String>) {
+        let features = self.views.iter().flat_map(|view| &view.features);
+        let outputs: HashSet<&str> = features.map(|feature| feature.output.as_str()).collect();
+        let columns: HashSet<&str> = self.columns.iter().map(String::as_str).collect();
+        let is_whole = columns == outputs && columns.len() == self.columns.len();
+        if !self.columns.is_empty() && !is_whole {
+            faults.push("columns: give the output of every feature once, or nothing".to_owned());
+        }
     }
 
     fn add_output_faults(&self, faults: &mut Vec<String>) {

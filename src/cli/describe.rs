@@ -26,7 +26,7 @@ Examples:
 pub(super) struct Describe {
     /// The feature view.
     view: String,
-    /// As JSON, in the form of GET /v1/featureViews/{view}?statistics=true.
+    /// As JSON, with the names that GET /v1/featureViews/{view}?statistics=true has.
     #[arg(long)]
     json: bool,
 }
@@ -213,7 +213,7 @@ fn describe_frequent(statistics: &ViewStatistics) {
     }
 }
 
-/// The view as the REST answer has it.
+/// The view, with the names that the REST answer has.
 fn json_of(
     view: &FeatureView,
     records: &[MaterializationRecord],

@@ -285,6 +285,7 @@ fn broken(fault: datasketches::error::Error) -> Error {
 mod tests {
     #![allow(
         clippy::unwrap_used,
+        clippy::panic,
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss

@@ -44,15 +44,18 @@ pub(super) struct ColumnReader {
 type Fault = (String, String);
 
 impl ColumnReader {
-    /// For the columns in a field of a request.
+    /// For the columns in a field of a request, which can be about `columns_max` things.
     ///
     /// # Errors
-    /// `InvalidArgument`, naming the first column, where it has no row or more than `rows_max`.
+    /// `InvalidArgument`, naming the field, where there are more columns than that; naming the first column, where it has
+    /// no row or more than `rows_max`.
     pub(super) fn new(
         list: &'static str,
         columns: &[pb::TypedColumn],
+        columns_max: usize,
         rows_max: usize,
     ) -> Result<ColumnReader> {
+        check_count(list, columns.len(), columns_max)?;
         let row_count = columns.first().map_or(0, claimed_rows);
         check_count(&format!("{list}[0]"), row_count, rows_max)?;
         Ok(ColumnReader {

@@ -90,7 +90,7 @@ impl FeatureService for FeatureApi {
         &self,
         request: Request<pb::GetHistoricalFeaturesRequest>,
     ) -> Result<Response<Self::GetHistoricalFeaturesStream>, Status> {
-        answered(self.historical(request.into_inner()))
+        answered(self.historical(request))
     }
 
     type GetHistoricalFeaturesStream = TrainingSetStream;

@@ -69,12 +69,13 @@ pub(super) fn fits(data_type: &DataType, value_type: ValueType) -> bool {
         ValueType::Timestamp => {
             matches!(data_type, D::Timestamp(_, _) | D::Date32 | D::Date64)
         }
-        ValueType::List(element) => match data_type {
-            D::List(field) | D::LargeList(field) | D::FixedSizeList(field, _) => {
-                fits(field.data_type(), element.value_type())
-            }
-            _ => false,
-        },
+        ValueType::List(element) => {
+            let (D::List(field) | D::LargeList(field) | D::FixedSizeList(field, _)) = data_type
+            else {
+                return false;
+            };
+            fits(field.data_type(), element.value_type())
+        }
     }
 }
 

@@ -124,6 +124,7 @@ impl TrainingSetMaker {
                     timestamp_field: request.timestamp_field.clone(),
                 },
                 views,
+                columns: outputs,
                 out,
                 memory_bytes_max: self.options.memory_bytes_max,
                 work_dir: work.path().to_owned(),

@@ -22,6 +22,8 @@ pub(super) const MISSING: &str = "_missing";
 pub(super) struct JoinPlan {
     pub(super) spine: SpinePlan,
     pub(super) views: Vec<ViewPlan>,
+    /// The features' columns in the order of the request.
+    pub(super) columns: Vec<String>,
     pub(super) out: OutPlan,
     pub(super) memory_bytes_max: u64,
     pub(super) work_dir: PathBuf,

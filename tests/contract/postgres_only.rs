@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ferrocast::{
-    catalog::{CatalogStore, FeatureView},
+    catalog::{CatalogStore, Definitions, FeatureView, apply_definitions},
     error::{Error, ErrorKind},
     features::{ListValue, LoadInput, OnlineStore, Scan, StoredRow, Value},
 };
@@ -622,4 +622,70 @@ async fn late_rows_of_a_load_fill_what_partial_writes_left() {
         );
     }
     assert!(fixture.row(&view, id(2_500)).await.unwrap().is_whole());
+}
+
+#[tokio::test]
+async fn a_load_into_an_empty_table_meets_somebody_elses_first_row() {
+    let fixture = postgres().await;
+    let view = numbers(&fixture).await;
+    let writer = client(&fixture).await;
+    writer
+        .batch_execute(
+            "BEGIN; INSERT INTO fv_numbers (id, event_timestamp, created_at, x) VALUES \
+             (2, to_timestamp(5), 'epoch', 5), (3, 'epoch', 'epoch', 3)",
+        )
+        .await
+        .unwrap();
+    let rows = (1..=4).map(|entity| number(entity, 1_000_000, 0, 1.0)).collect();
+    let loading = {
+        let (store, view) = (Arc::clone(&fixture.store), Arc::clone(&view));
+        tokio::spawn(async move {
+            load(&store, &view, vec![Some(Ok(rows)), None], &note("x")).await
+        })
+    };
+    let watcher = client(&fixture).await;
+    crate::cancel::await_lock_waits(&watcher, 1).await;
+    writer.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(loading.await.unwrap().unwrap(), counts(3, 1));
+    let found = fixture.row(&view, id(2)).await.unwrap();
+    assert_eq!(found.values, [Value::Double(5.0)]);
+    let found = fixture.row(&view, id(3)).await.unwrap();
+    assert_eq!(found.event_timestamp, at(1_000_000));
+}
+
+#[tokio::test]
+async fn two_projects_are_applied_at_once() {
+    let fixture = postgres().await;
+    let mut tasks = JoinSet::new();
+    for project in 0..2 {
+        let store = fixture.another().await;
+        tasks.spawn(async move {
+            let text = format!(
+                "project = \"p{project}\"\n[[entities]]\nname = \"e{project}\"\njoin_keys = [{ID}]\n\
+                 [[feature_views]]\nname = \"v{project}\"\nentity = \"e{project}\"\nhistory = true\nfeatures = [{X}]"
+            );
+            let with = Definitions::parse(&text).unwrap();
+            let without = Definitions::parse(&format!("project = \"p{project}\"")).unwrap();
+            for _ in 0..5 {
+                for definitions in [&with, &without, &with] {
+                    // Told of five conflicts in a row, whoever applies does so again.
+                    while let Err(error) =
+                        apply_definitions(store.as_ref(), definitions, LOSSY).await
+                    {
+                        assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+                    }
+                }
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    let catalog = fixture.store.load_catalog().await.unwrap();
+    assert_eq!(catalog.views.keys().collect::<Vec<_>>(), ["v0", "v1"]);
+    assert_eq!(catalog.revision, fixture.store.catalog_revision().await.unwrap());
+    for view in catalog.views.values() {
+        fixture.write(view, vec![number(1, 1, 1, 1.0)]).await;
+        assert_eq!(fixture.history(view).await.len(), 1);
+    }
 }

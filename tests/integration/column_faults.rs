@@ -131,6 +131,11 @@ async fn a_column_that_does_not_fit_is_named() {
         (|w| drop(w.columns.remove(1)), "columns", "part"),
         (|w| w.columns.truncate(2), "columns", "feature"),
         (
+            |w| w.columns = vec![w.columns[0].clone(); 23],
+            "columns",
+            "23 are more than the 22",
+        ),
+        (
             |w| {
                 let twice = w.columns[3].clone();
                 w.columns.push(twice);
@@ -191,7 +196,7 @@ async fn many_faults_are_told_and_not_all() {
         .unwrap();
     let mut write = as_columns();
     write.columns.truncate(2);
-    let odd = (0..500).map(|i| TypedColumn {
+    let odd = (0..15).map(|i| TypedColumn {
         name: format!("odd{i}"),
         ..Default::default()
     });
@@ -232,6 +237,10 @@ async fn key_columns_that_do_not_fit_are_named() {
         (
             |r| r.entity_columns[1] = r.entity_columns[0].clone(),
             "entityColumns[1].name",
+        ),
+        (
+            |r| r.entity_columns.push(TypedColumn::default()),
+            "entityColumns",
         ),
         (|r| r.entities = vec![Struct::default()], "entityColumns"),
         (|r| r.feature_service = "x".into(), "featureService"),

@@ -4,6 +4,7 @@ use ferrocast::grpc::pb::{self, AnswerFormat, TypedColumn, ValueType};
 use prost::Message;
 use serde_json::{Value as Json, json};
 
+use crate::postgres::Postgres;
 use crate::support::{Running, apply, object, value};
 
 /// A type, its values in three rows as a packed column, and the same as JSON writes them.
@@ -247,7 +248,12 @@ pub fn read(format: AnswerFormat) -> pb::GetOnlineFeaturesRequest {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_type_goes_there_and_back_in_every_form() {
-    let running = Running::start().await;
+    every_type_on(Running::start().await).await;
+    let url = Postgres::shared().fresh_database().await;
+    every_type_on(Running::on(&url, &[], tempfile::tempdir().unwrap()).await).await;
+}
+
+async fn every_type_on(running: Running) {
     let mut client = running.features().await;
     client
         .apply_definitions(apply(&definitions()))

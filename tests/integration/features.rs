@@ -341,6 +341,15 @@ async fn an_entity_is_deleted_everywhere_but_in_somebody_elses_table() {
     assert_eq!(values(1), &json!([null, null]));
     assert_eq!(values(2), &json!([12.5, null]));
 
+    // What cannot be stored is not there, neither to be read nor to be deleted.
+    let key = json!({"city": "a\u{0}b"});
+    let path = "/v1/entities/city:delete";
+    let (status, answer) = running.post(path, json!({ "key": key })).await;
+    assert_eq!((status, &answer["views"]), (200, &json!("0")));
+    let request = json!({"features": ["weather:rain"], "entities": [key]});
+    let answer = running.read(request).await;
+    assert_eq!(answer["columns"][0]["statuses"], json!(["NOT_FOUND"]));
+
     // However old, what is written afterwards makes it anew.
     let old = json!({"shop_id": 1, "items": 1, "eventTimestamp": "1999-01-01T00:00:00Z"});
     assert_eq!(running.write("stock", old).await["written"], "1");

@@ -7,7 +7,7 @@ use std::{
 };
 
 use ferrocast::{app::Server, error::ErrorKind, grpc::pb};
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_reflection::pb::{v1, v1alpha};
 
@@ -151,7 +151,7 @@ async fn the_binary_serves_logs_and_stops_at_a_signal() {
         .connect()
         .await
         .unwrap();
-    let mut client = pb::prediction_service_client::PredictionServiceClient::new(channel);
+    let mut client = pb::prediction_service_client::PredictionServiceClient::new(channel.clone());
     let mut request = tonic::Request::new(pb::PredictByEntityRequest {
         model: "credit_risk".into(),
         entities: vec![loan("LC00001")],
@@ -165,19 +165,30 @@ async fn the_binary_serves_logs_and_stops_at_a_signal() {
         answer.metadata().get("x-request-id").unwrap(),
         "find-me-in-the-log"
     );
+    let mut client = pb::feature_service_client::FeatureServiceClient::new(channel);
+    let mut stream = tonic::Request::new(tokio_stream::pending());
+    stream
+        .metadata_mut()
+        .insert("x-request-id", "a-stream".parse().unwrap());
+    let mut acks = client.stream_write_features(stream).await.unwrap();
 
     serving.signal("TERM");
+    let end = acks.get_mut().message().await.unwrap_err();
+    assert_eq!(end.code(), tonic::Code::Unavailable, "{end:?}");
     let (code, logs) = tokio::task::block_in_place(|| serving.end());
     assert_eq!(code, Some(0), "{logs}");
     let lines: Vec<serde_json::Value> = logs
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    let answered = lines
-        .iter()
-        .find(|line| line["span"]["request_id"] == "find-me-in-the-log")
-        .unwrap();
-    assert_eq!(answered["code"], "Ok");
+    // A stream is told with what it ended with.
+    for (id, code) in [("find-me-in-the-log", "Ok"), ("a-stream", "Unavailable")] {
+        let is_answer =
+            |line: &&Json| line["span"]["request_id"] == id && line["message"] == "answered";
+        let answered: Vec<&Json> = lines.iter().filter(is_answer).collect();
+        assert_eq!(answered.len(), 1, "{logs}");
+        assert_eq!(answered[0]["code"], code);
+    }
     assert!(
         lines.iter().any(|line| line["message"] == "stopped"),
         "{logs}"

@@ -17,6 +17,7 @@ mod columns;
 mod contract;
 mod documents;
 mod features;
+mod historical;
 mod kill;
 mod lifecycle;
 mod materialize;

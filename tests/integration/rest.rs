@@ -199,3 +199,37 @@ async fn every_rpc_has_a_route_but_the_stream_both_ways() {
     }
     assert_eq!(without, ["StreamWriteFeatures"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_is_told_line_by_line() {
+    let running = Running::start().await;
+    let request = running
+        .http
+        .post(running.url("/v1/featureViews:materialize"))
+        .json(&json!({"views": ["applicant"], "force": true}));
+    let response = request.send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["content-type"], "application/x-ndjson");
+    let text = response.text().await.unwrap();
+    let lines: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let last = lines.last().unwrap();
+    assert_eq!(last["isDone"], true, "{text}");
+    assert_eq!(last["rowsRead"], "9857");
+    assert_eq!(last["result"], json!({"written": "0", "late": "9857"}));
+    assert!(last["watermark"].is_string());
+
+    // What is wrong before the first message has the status of its own.
+    let unknown = json!({"views": ["nope"]});
+    let (status, answer) = running.post("/v1/featureViews:materialize", unknown).await;
+    assert_eq!((status, &answer["status"]), (404, &json!("NOT_FOUND")));
+
+    let (_, view) = running
+        .get("/v1/featureViews/applicant?statistics=true")
+        .await;
+    assert_eq!(view["statistics"]["rows"], "9857");
+    let (_, view) = running.get("/v1/featureViews/applicant").await;
+    assert_eq!(view["statistics"], serde_json::Value::Null);
+}

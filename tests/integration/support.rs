@@ -67,6 +67,18 @@ fn library() -> PathBuf {
         .expect("ONNX Runtime; `make runtime` brings it")
 }
 
+/// `ferrocast-historical`, which the same `cargo test --workspace` builds beside this binary.
+pub fn historical_program() -> PathBuf {
+    let folder = Path::new(env!("CARGO_BIN_EXE_ferrocast")).parent().unwrap();
+    let program = folder.join("ferrocast-historical");
+    assert!(
+        program.is_file(),
+        "{} is not there; `cargo build -p ferrocast-historical` makes it",
+        program.display()
+    );
+    program
+}
+
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }

@@ -229,7 +229,7 @@ impl Postgres {
 }
 
 /// The folder with `postgres` and `initdb`: the one on the PATH, or Debian's newest.
-fn find_programs() -> PathBuf {
+pub fn find_programs() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let has_both = |dir: &PathBuf| dir.join("postgres").exists() && dir.join("initdb").exists();
     let mut debian: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")

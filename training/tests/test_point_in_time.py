@@ -83,7 +83,7 @@ def spine(prices: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "ticker": tickers.to_numpy(),
-            "at": rows["closed_at"].to_numpy() + pd.to_timedelta(wander, unit="us"),
+            "at": rows["closed_at"].reset_index(drop=True) + pd.to_timedelta(wander, unit="us"),
             "label": chosen.integers(0, 2, SPINE_ROWS),
         }
     )
@@ -93,7 +93,6 @@ def expected(spine: pd.DataFrame, prices: pd.DataFrame) -> pd.DataFrame:
     """What pandas makes of it, in the spine's order."""
     left = spine.assign(row=np.arange(len(spine))).sort_values("at", kind="stable")
     right = prices.sort_values("closed_at", kind="stable")
-    left["at"] = left["at"].dt.tz_localize("UTC") if left["at"].dt.tz is None else left["at"]
 
     def newest(columns: list[str], tolerance: pd.Timedelta | None) -> pd.DataFrame:
         history = right[["ticker", "closed_at", *columns]]
@@ -116,7 +115,7 @@ def test_the_join_is_that_of_pandas(tmp_path: Path, prices: pd.DataFrame, spine:
     for ticker, part in stored.groupby("ticker"):
         part[["ticker", "closed_at", "adj_close"]].to_parquet(models / "adjusted" / f"{ticker}.parquet")
     labels, out = tmp_path / "labels.parquet", tmp_path / "train.parquet"
-    spine.assign(at=spine["at"].astype("datetime64[us]")).to_parquet(labels)
+    spine.assign(at=spine["at"].astype("datetime64[us, UTC]")).to_parquet(labels)
     run(tmp_path, "apply")
     features = "daily:close,daily:volume,adjusted:adj_close"
     asked = ["--spine", str(labels), "--timestamp-field", "at", "--features", features]

@@ -6,8 +6,10 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use tokio::sync::mpsc;
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
-use tonic::Status;
+use tonic::{Request, Status};
+use tracing::Instrument;
 
+use super::stream::InFlight;
 use crate::{
     error::{Error, Result},
     features::{FeatureSelection, SPINE_TIMESTAMP_FIELD, TrainingSetRequest},
@@ -29,8 +31,10 @@ impl FeatureApi {
     /// stream.
     pub(in crate::grpc) fn historical(
         &self,
-        request: pb::GetHistoricalFeaturesRequest,
+        mut request: Request<pb::GetHistoricalFeaturesRequest>,
     ) -> Result<TrainingSetStream> {
+        let in_flight = request.extensions_mut().remove::<InFlight>();
+        let request = request.into_inner();
         let catalog = self.catalog.snapshot();
         let asked = self.asked_features(&catalog, &request.features, &request.feature_service)?;
         if request.spine.is_empty() {
@@ -46,25 +50,36 @@ impl FeatureApi {
             },
             full_feature_names: request.full_feature_names,
         };
-        Ok(self.joined(asked, Bytes::from(request.spine)))
+        Ok(self.joined(asked, Bytes::from(request.spine), in_flight))
     }
 
-    fn joined(&self, asked: TrainingSetRequest, spine: Bytes) -> TrainingSetStream {
+    fn joined(
+        &self,
+        asked: TrainingSetRequest,
+        spine: Bytes,
+        in_flight: Option<InFlight>,
+    ) -> TrainingSetStream {
         let training_sets = Arc::clone(&self.training_sets);
+        let stopping = self.stream.stopping.clone();
         let (sink, parts) = mpsc::channel::<Bytes>(PARTS_WAITING_MAX);
         let (failure, failed) = mpsc::channel(1);
-        tokio::spawn(async move {
+        let work = async move {
             let closed = sink.clone();
             let joined = tokio::select! {
                 joined = training_sets.stream(&asked, spine, sink) => joined,
                 // The caller has gone away: the join ends with this task.
-                () = closed.closed() => return,
+                () = closed.closed() => Ok(()),
+                () = stopping.cancelled() => Err(Error::unavailable(
+                    "the server stops; ask another one for the training set",
+                )),
             };
             if let Err(fault) = joined {
                 // Nobody listens where the caller is gone.
                 let _ = failure.send(Err(to_status(&fault))).await;
             }
-        });
+            drop(in_flight);
+        };
+        tokio::spawn(work.in_current_span());
         let parts = ReceiverStream::new(parts).map(|part| {
             Ok(pb::GetHistoricalFeaturesResponse {
                 arrow_ipc: part.into(),

@@ -117,7 +117,9 @@ impl FeatureApi {
             let fault = "come instead of entities, not beside them";
             return Err(Error::invalid(FIELD, fault));
         }
-        let mut reader = ColumnReader::new(FIELD, &columns, self.limits.entities_max)?;
+        let views = selection.views.iter();
+        let keys_max = views.map(|selected| selected.view.join_keys.len()).sum();
+        let mut reader = ColumnReader::new(FIELD, &columns, keys_max, self.limits.entities_max)?;
         self.check_values(FIELD, reader.row_count(), selection)?;
         let mut keys = Vec::with_capacity(columns.len());
         for (index, mut column) in columns.into_iter().enumerate() {

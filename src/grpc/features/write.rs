@@ -48,7 +48,10 @@ impl FeatureApi {
                 "come instead of rows, not beside them",
             ));
         }
-        let mut reader = ColumnReader::new("columns", &request.columns, self.limits.entities_max)?;
+        // The join keys, the features and both times.
+        let columns_max = view.join_keys.len() + view.features.len() + 2;
+        let rows_max = self.limits.entities_max;
+        let mut reader = ColumnReader::new("columns", &request.columns, columns_max, rows_max)?;
         let row_count = reader.row_count();
         self.check_written("columns", row_count, view)?;
         let mut columns = Vec::with_capacity(request.columns.len());

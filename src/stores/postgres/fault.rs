@@ -53,6 +53,11 @@ impl Fault {
         })
     }
 
+    /// Whether a row of the same key is there already.
+    pub(super) fn is_of_duplicate(&self) -> bool {
+        matches!(self, Fault::Driver(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION))
+    }
+
     /// Whether the connection is of no more use, for whatever comes next.
     pub(super) fn is_of_connection(&self) -> bool {
         match self {

@@ -37,9 +37,6 @@ const MERGE_ATTEMPTS_MAX: u32 = 4;
 /// Rows that are merged in Rust at once.
 const MERGE_ROWS: i32 = 1_000;
 
-/// Memory for the sort of a load, where the server grants less by itself; more than this is sorted on its disk.
-const SORT_BYTES: u32 = 128 << 20;
-
 /// Loads in one transaction.
 pub(super) async fn load(
     database: &Database,
@@ -54,9 +51,7 @@ pub(super) async fn load(
     let work = Box::pin(async {
         let mut transaction = client.transaction().await?;
         let setup = format!(
-            "SET LOCAL statement_timeout = {bound_ms}; \
-             SELECT set_config('work_mem', greatest(pg_size_bytes(current_setting('work_mem')), {SORT_BYTES}) / 1024 || 'kB', true); \
-             {}",
+            "SET LOCAL statement_timeout = {bound_ms}; {}",
             stage::create(view)
         );
         transaction.batch_execute(&setup).await?;
@@ -125,21 +120,29 @@ async fn upsert(
     view: &FeatureView,
     staged: &Staged,
 ) -> Result<u64, Fault> {
-    let sql = format!(
-        "INSERT INTO {} AS stored ({}) SELECT {}, NULL, {} FROM {} AS newest {}",
-        quoted(&table_name(view)),
+    let table = quoted(&table_name(view));
+    let insert = format!(
+        "INSERT INTO {table} AS stored ({}) SELECT {}, NULL, {} FROM {} AS newest",
         quoted_list(column_names(view)),
         stage::columns(view),
         view.generation,
-        newest_staged(view, staged),
-        sql::upsert_tail(view)
+        newest_staged(view, staged)
     );
+    let upsert = format!("{insert} {}", sql::upsert_tail(view));
+    let is_empty = format!("SELECT NOT EXISTS (SELECT FROM {table})");
+    // Not to look for a row before each one takes half the time. Should somebody write meanwhile, the server says so.
+    let mut is_empty: bool = transaction.query_one(&is_empty, &[]).await?.try_get(0)?;
     for attempt in 1_u32.. {
+        let sql = if is_empty { &insert } else { &upsert };
         let savepoint = transaction.savepoint("upsert").await?;
-        match savepoint.execute(&sql, &[]).await.map_err(Fault::from) {
+        match savepoint.execute(sql, &[]).await.map_err(Fault::from) {
             Ok(written) => {
                 savepoint.commit().await?;
                 return Ok(written);
+            }
+            Err(fault) if is_empty && fault.is_of_duplicate() => {
+                savepoint.rollback().await?;
+                is_empty = false;
             }
             Err(fault) if fault.is_contention() && attempt < MERGE_ATTEMPTS_MAX => {
                 savepoint.rollback().await?;
