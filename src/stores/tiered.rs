@@ -4,6 +4,7 @@
 //! that is noticed (`redis::markers`), and a refill brings back all rows from the record while requests go on.
 
 use std::{
+    borrow::Cow,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -275,14 +276,15 @@ impl OnlineStore for TieredStore {
             return self.record.read(view, keys).await;
         }
         check_keys(view, keys)?;
-        let mut rows = vec![None; keys.len()];
-        let positions: Vec<usize> = (0..keys.len()).collect();
-        let asked: Vec<(usize, EntityKey)> = positions
-            .into_iter()
-            .zip(keys.iter().cloned())
-            .filter(|(_, key)| is_storable(key))
-            .collect();
-        let wanted: Vec<EntityKey> = asked.iter().map(|(_, key)| key.clone()).collect();
+        // What nobody can have written is not asked for.
+        let wanted: Cow<'_, [EntityKey]> = match keys.iter().all(is_storable) {
+            true => Cow::Borrowed(keys),
+            false => keys
+                .iter()
+                .filter(|key| is_storable(key))
+                .cloned()
+                .collect(),
+        };
         let reading = self.redis.read(view, &wanted).await?;
         if !reading.is_filled && !self.fill_of_nothing().await? {
             return Err(Error::unavailable(format!(
@@ -290,16 +292,14 @@ impl OnlineStore for TieredStore {
                 self.redis.address()
             )));
         }
+        let mut rows = vec![None; keys.len()];
         let mut unreadable = Vec::new();
-        for ((position, key), found) in asked.into_iter().zip(reading.found) {
-            match found {
-                Found::Row(row) => {
-                    if let Some(slot) = rows.get_mut(position) {
-                        *slot = Some(row);
-                    }
-                }
-                Found::Nothing => {}
-                Found::Unreadable => unreadable.push((position, key)),
+        let asked = keys.iter().enumerate().filter(|(_, key)| is_storable(key));
+        for ((position, key), found) in asked.zip(reading.found) {
+            match (found, rows.get_mut(position)) {
+                (Found::Row(row), Some(slot)) => *slot = Some(row),
+                (Found::Unreadable, _) => unreadable.push((position, key.clone())),
+                (Found::Row(_) | Found::Nothing, _) => {}
             }
         }
         if !unreadable.is_empty() {

@@ -9,13 +9,14 @@ use ferrocast::{
     catalog::FeatureView,
     error::{Error, ErrorKind, Result},
     features::{OnlineStore, Value},
-    stores::{OnlineOptions, Refill},
+    stores::{DatabaseOptions, OnlineOptions, Refill, open_with_redis},
 };
 
 use crate::{
     fixtures::*,
     redis_only::{prefix, refill, reopened, rows_of, sixty_numbers, x},
     redis_server::{Redis, RedisCluster},
+    tls::Authority,
 };
 
 /// Longer than anything takes on a busy machine.
@@ -150,6 +151,116 @@ async fn a_node_that_dies_takes_its_own_entities_with_it_and_comes_back() {
 }
 
 #[tokio::test]
+async fn a_replica_takes_over_with_all_that_the_node_had() {
+    let cluster = RedisCluster::start();
+    let replica = cluster.add_replica();
+    let fixture = redis_with(impatient(cluster.urls())).await;
+    let view = sixty_numbers(&fixture).await;
+    let node = &cluster.nodes[0];
+    cluster.await_replica(&replica);
+    assert!(!rows_of(node, prefix(&fixture), "numbers").is_empty());
+    node.stop();
+    let keys: Vec<_> = (0..60).map(id).collect();
+    let found = until_it_works(async || fixture.store.read(&view, &keys).await).await;
+    assert!(found.iter().all(Option::is_some));
+    let rows: Vec<_> = (0..60).map(|entity| number(entity, 2, 2, 2.0)).collect();
+    until_it_works(async || fixture.store.write(&view, rows.clone()).await).await;
+    let found = fixture.store.read(&view, &keys).await.unwrap();
+    let two = Some(Value::Double(2.0));
+    assert!(found.into_iter().all(|row| x(row) == two));
+}
+
+/// Slots move from node to node while a cluster grows: keys are where they were, on their way, and elsewhere.
+#[tokio::test]
+async fn rows_are_found_while_their_slot_moves() {
+    let cluster = RedisCluster::start();
+    let fixture = redis_with(online(cluster.urls())).await;
+    let view = sixty_numbers(&fixture).await;
+    let name = format!("{}:numbers:{{i1}}", prefix(&fixture));
+    let is_here = |node: &&Redis| rows_of(node, prefix(&fixture), "numbers").contains(&name);
+    let from = cluster.nodes.iter().find(is_here).unwrap();
+    let to = cluster.nodes.iter().find(|node| !is_here(node)).unwrap();
+    let node_id = |node: &Redis| {
+        let id = node.run(redis::cmd("CLUSTER").arg("MYID"));
+        redis::from_redis_value::<String>(id).unwrap()
+    };
+    let slot = from.run(redis::cmd("CLUSTER").arg("KEYSLOT").arg(&name));
+    let slot: u16 = redis::from_redis_value(slot).unwrap();
+    let set_slot = |node: &Redis, state: &str, other: &Redis| {
+        let mut command = redis::cmd("CLUSTER");
+        command.arg("SETSLOT").arg(slot).arg(state);
+        node.run(command.arg(node_id(other)));
+    };
+    let keys: Vec<_> = (0..60).map(id).collect();
+    let mut version = 1;
+    let mut check = async || {
+        version += 1;
+        let found = fixture.store.read(&view, &keys).await.unwrap();
+        assert!(found.iter().all(Option::is_some), "step {version}");
+        let value = version as f64;
+        let rows = (0..60).map(|entity| number(entity, version, 1, value));
+        fixture.write(&view, rows.collect()).await;
+        let found = fixture.store.read(&view, &keys).await.unwrap();
+        let expected = Some(Value::Double(value));
+        assert!(
+            found.into_iter().all(|row| x(row) == expected),
+            "step {version}"
+        );
+    };
+    check().await;
+    set_slot(to, "IMPORTING", from);
+    set_slot(from, "MIGRATING", to);
+    check().await;
+    let mut migrate = redis::cmd("MIGRATE");
+    migrate
+        .arg("127.0.0.1")
+        .arg(to.port())
+        .arg(&name)
+        .arg(0)
+        .arg(60_000);
+    from.run(migrate.arg("AUTH").arg(to.password()));
+    check().await;
+    for node in [to, from].into_iter().chain(&cluster.nodes) {
+        set_slot(node, "NODE", to);
+    }
+    check().await;
+    check().await;
+}
+
+#[tokio::test]
+async fn a_certificate_has_to_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
+    let (certificate, key) = ours.sign(&["localhost"], "server");
+    let server = Redis::start_tls(&file("server.crt", &certificate), &file("server.key", &key));
+    let (ours, theirs) = (
+        file("ours.crt", &ours.pem()),
+        file("theirs.crt", &theirs.pem()),
+    );
+    let mut options = online([server.tls_url("localhost")]);
+    options.ca_file = Some(ours.clone());
+    let fixture = redis_with(options.clone()).await;
+    let view = sixty_numbers(&fixture).await;
+    assert!(fixture.row(&view, id(1)).await.is_some());
+    let database = DatabaseOptions::new(fixture.url.as_str().into());
+    for (host, authorities) in [("localhost", theirs), ("127.0.0.1", ours)] {
+        let mut options = online([server.tls_url(host)]);
+        options.ca_file = Some(authorities);
+        let refused = open_with_redis(&database, &options).await.err().unwrap();
+        assert_eq!(refused.kind(), ErrorKind::FailedPrecondition, "{refused:?}");
+        assert!(refused.message().contains("certificate"), "{refused}");
+    }
+    options.ca_file = Some(folder.path().join("missing.crt"));
+    let missing = open_with_redis(&database, &options).await.err().unwrap();
+    assert!(missing.message().contains("missing.crt"), "{missing}");
+}
+
+#[tokio::test]
 async fn an_outage_is_unavailable_within_the_bound_and_passes_by_itself() {
     let server = Redis::start();
     let fixture = redis_with(impatient([server.url()])).await;
@@ -259,8 +370,15 @@ async fn the_command_refills() {
         printed.contains("no feature view is called \"nothing\""),
         "{printed}"
     );
+    assert!(!printed.contains("maxmemory-policy"), "{printed}");
+    let mut evict = redis::cmd("CONFIG");
+    server.run(evict.arg("SET").arg("maxmemory-policy").arg("allkeys-lru"));
     let (code, printed) = run(&["refill", "--flush"]);
     assert_eq!(code, Some(0), "{printed}");
+    assert!(
+        printed.contains("set maxmemory-policy to noeviction"),
+        "{printed}"
+    );
     server.stop();
     let (code, printed) = run(&["refill"]);
     assert_eq!(code, Some(1), "{printed}");

@@ -132,7 +132,7 @@ fn many_rows(count: i64) -> Vec<WriteRow> {
     let mut rows: Vec<WriteRow> = (0..count)
         .map(|number| {
             let entity = i64::try_from(numbers.next(5)).unwrap();
-            let value = |say: bool| say.then(|| Value::Double(number as f64));
+            let value = |say: bool| say.then_some(Value::Double(number as f64));
             let said = numbers.next(4);
             part(
                 id(entity),

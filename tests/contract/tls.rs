@@ -20,18 +20,24 @@ use crate::{
 const NAME: &str = "localhost";
 const NUMBER: &str = "127.0.0.1";
 
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+/// Signs certificates.
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new(name: &str) -> Authority {
+    pub fn new(name: &str) -> Authority {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, name);
         Authority(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
+    /// Its own certificate, in PEM.
+    pub fn pem(&self) -> String {
+        self.0.pem()
+    }
+
     /// A certificate and its key, in PEM.
-    fn sign(&self, names: &[&str], common_name: &str) -> (String, String) {
+    pub fn sign(&self, names: &[&str], common_name: &str) -> (String, String) {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(names).unwrap();
         params

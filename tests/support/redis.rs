@@ -13,7 +13,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     sync::{
         OnceLock,
@@ -85,6 +85,29 @@ impl Redis {
     /// Starts a server with further lines of configuration.
     pub fn start_configured(lines: &str) -> Redis {
         Redis::start_with(&new_password(), lines, String::new)
+    }
+
+    /// Starts a server that speaks TLS on its second port, with a certificate and its key in files.
+    pub fn start_tls(certificate: &Path, key: &Path) -> Redis {
+        let lines = format!(
+            "tls-cert-file {}\ntls-key-file {}\ntls-ca-cert-file {}\ntls-auth-clients no",
+            certificate.display(),
+            key.display(),
+            certificate.display()
+        );
+        let second = || format!("--tls-port {}", free_port());
+        Redis::start_with(&new_password(), &lines, second)
+    }
+
+    /// The URL of the port that speaks TLS, at a host of the test's choice.
+    pub fn tls_url(&self, host: &str) -> String {
+        let port = self.second_port();
+        format!("rediss://:{}@{host}:{port}", self.password)
+    }
+
+    /// The cluster's bus, or the port that speaks TLS.
+    fn second_port(&self) -> &str {
+        self.options.rsplit(' ').next().unwrap()
     }
 
     fn start_with(password: &str, lines: &str, mut options: impl FnMut() -> String) -> Redis {
@@ -170,9 +193,10 @@ impl Redis {
     }
 }
 
-/// Three servers that are a cluster, without replicas.
+/// Three servers that are a cluster, without replicas but where a test wants one.
 pub struct RedisCluster {
     pub nodes: Vec<Redis>,
+    password: String,
 }
 
 impl RedisCluster {
@@ -185,14 +209,10 @@ impl RedisCluster {
     /// Starts a cluster. Blocks until all nodes say that it is whole.
     pub fn start() -> RedisCluster {
         let password = new_password();
-        let lines =
-            "cluster-enabled yes\ncluster-node-timeout 3000\ncluster-require-full-coverage no";
-        let nodes = (0..NODES).map(|_| {
-            let bus = || format!("--cluster-port {}", free_port());
-            Redis::start_with(&password, lines, bus)
-        });
+        let nodes = (0..NODES).map(|_| start_node(&password));
         let cluster = RedisCluster {
             nodes: nodes.collect(),
+            password: password.clone(),
         };
         for (index, node) in (0..NODES).zip(&cluster.nodes) {
             let first = SLOTS / NODES * index;
@@ -207,35 +227,73 @@ impl RedisCluster {
                     .arg(first)
                     .arg(last),
             );
-            let bus = node.options.rsplit(' ').next().unwrap();
-            let mut meet = redis::cmd("CLUSTER");
-            meet.arg("MEET").arg("127.0.0.1").arg(node.port).arg(bus);
-            cluster.nodes[0].run(&meet);
+            cluster.meet(node);
         }
         cluster.await_wholeness();
         cluster
     }
 
+    /// Adds a replica of the first node; returns when it has what that has.
+    pub fn add_replica(&self) -> Redis {
+        let replica = start_node(&self.password);
+        self.meet(&replica);
+        let id = self.nodes[0].run(redis::cmd("CLUSTER").arg("MYID"));
+        let id: String = redis::from_redis_value(id).unwrap();
+        let client = redis::Client::open(replica.url()).unwrap();
+        let mut connection = client.get_connection().unwrap();
+        let mut replicate = redis::cmd("CLUSTER");
+        replicate.arg("REPLICATE").arg(id);
+        // It has to have heard of the node first.
+        await_that(|| replicate.query::<()>(&mut connection).is_ok());
+        await_that(|| {
+            let info = replica.run(redis::cmd("INFO").arg("replication"));
+            let info: String = redis::from_redis_value(info).unwrap();
+            info.contains("master_link_status:up") && info.contains("master_sync_in_progress:0")
+        });
+        // The others have to know it for what it is, to vote for it.
+        for node in &self.nodes {
+            await_that(|| {
+                let nodes = node.run(redis::cmd("CLUSTER").arg("NODES"));
+                let nodes: String = redis::from_redis_value(nodes).unwrap();
+                nodes.contains(" slave ")
+            });
+        }
+        replica
+    }
+
+    /// Waits until a replica has all that the first node has.
+    pub fn await_replica(&self, replica: &Redis) {
+        let offset = |node: &Redis| {
+            let info = node.run(redis::cmd("INFO").arg("replication"));
+            let info: String = redis::from_redis_value(info).unwrap();
+            let mut lines = info.lines();
+            let line = lines.find(|line| line.starts_with("master_repl_offset:"));
+            line.map(str::to_owned)
+        };
+        await_that(|| offset(&self.nodes[0]) == offset(replica));
+    }
+
+    fn meet(&self, node: &Redis) {
+        let mut meet = redis::cmd("CLUSTER");
+        meet.arg("MEET").arg("127.0.0.1").arg(node.port);
+        meet.arg(node.second_port());
+        self.nodes[0].run(&meet);
+    }
+
     /// Waits until every node says that all slots are served by nodes that it knows.
     pub fn await_wholeness(&self) {
-        let give_up_at = Instant::now() + FORMATION_WAIT_MAX;
         for node in &self.nodes {
-            loop {
+            await_that(|| {
                 let info = node.run(redis::cmd("CLUSTER").arg("INFO"));
                 let info: String = redis::from_redis_value(info).unwrap();
-                let is_whole = [
+                [
                     "cluster_state:ok",
                     "cluster_slots_ok:16384",
                     "cluster_known_nodes:3",
                 ]
                 .iter()
-                .all(|line| info.contains(line));
-                if is_whole {
-                    break;
-                }
-                assert!(Instant::now() < give_up_at, "{info}\n{}", node.log());
-                std::thread::sleep(POLL_INTERVAL);
-            }
+                .all(|line| info.contains(line))
+            });
         }
     }
 
@@ -254,6 +312,21 @@ impl RedisCluster {
 pub fn fresh_prefix() -> String {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     format!("test-{}", COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Waits for something that takes its time.
+fn await_that(mut is_so: impl FnMut() -> bool) {
+    let give_up_at = Instant::now() + FORMATION_WAIT_MAX;
+    while !is_so() {
+        assert!(Instant::now() < give_up_at, "the servers do not get there");
+        std::thread::sleep(POLL_INTERVAL);
+    }
+}
+
+fn start_node(password: &str) -> Redis {
+    let lines = "cluster-enabled yes\ncluster-node-timeout 3000\ncluster-require-full-coverage no";
+    let bus = || format!("--cluster-port {}", free_port());
+    Redis::start_with(password, lines, bus)
 }
 
 fn new_password() -> String {

@@ -41,6 +41,11 @@ impl Fault {
         }
     }
 
+    /// Whether a key is not where it was looked for.
+    pub(super) fn is_of_place(&self) -> bool {
+        matches!(self, Fault::Driver(error) if error.is_cluster_error())
+    }
+
     /// Whether the server does not have a script.
     pub(super) fn is_of_script(&self) -> bool {
         matches!(self, Fault::Driver(error) if error.kind() == Kind::Server(ServerErrorKind::NoScript))

@@ -10,7 +10,7 @@ use crate::features::{EntityKey, Value};
 pub(super) const MARKERS: u16 = 64;
 
 /// The slots of a Redis Cluster.
-const SLOTS: u16 = 16_384;
+pub(super) const SLOTS: u16 = 16_384;
 
 /// Names our keys.
 #[derive(Debug, Clone)]
@@ -131,6 +131,14 @@ fn spread_tags() -> Vec<u32> {
     tags.into_iter().flatten().collect()
 }
 
+/// The slot of a key of ours, which is that of what stands in its braces.
+pub(super) fn slot_of(key: &str) -> u16 {
+    let tag = key
+        .split_once('{')
+        .and_then(|(_, rest)| rest.split_once('}'));
+    slot(tag.map_or(key, |(tag, _)| tag).as_bytes())
+}
+
 /// The slot of a hash tag: CRC16 as Redis Cluster defines it.
 fn slot(tag: &[u8]) -> u16 {
     let mut crc = 0_u16;
@@ -208,6 +216,8 @@ mod tests {
     fn every_part_of_the_slots_has_a_marker() {
         // The example of the Redis Cluster specification.
         assert_eq!(slot(b"123456789"), 0x31c3);
+        assert_eq!(slot_of("p:v:{123456789}"), slot_of("p:w:{123456789}"));
+        assert_eq!(slot_of("p:v:{123456789}"), 0x31c3);
         let parts: BTreeSet<u16> = spread_tags()
             .iter()
             .map(|tag| slot(tag.to_string().as_bytes()) / (SLOTS / MARKERS))

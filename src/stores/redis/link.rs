@@ -9,11 +9,13 @@ use std::{
 
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
-    TlsCertificates, Value,
+    Pipeline, TlsCertificates, Value,
     aio::{ConnectionLike, MultiplexedConnection},
     cluster::{ClusterClient, ClusterClientBuilder},
     cluster_async::ClusterConnection,
-    cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo, SingleNodeRoutingInfo},
+    cluster_routing::{
+        MultipleNodeRoutingInfo, Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr,
+    },
     io::tcp::TcpSettings,
 };
 use tokio::{
@@ -21,7 +23,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{OnlineOptions, fault::Fault};
+use super::{OnlineOptions, fault::Fault, owners::Owners};
 use crate::error::{Error, Result};
 
 /// How often a command is sent anew because its connection broke: all of ours can be repeated.
@@ -41,6 +43,7 @@ pub(super) struct Link {
     target: Target,
     places: Vec<Place>,
     next: AtomicUsize,
+    owners: Owners,
     connect_timeout: Duration,
     command_timeout: Duration,
     address: String,
@@ -49,6 +52,17 @@ pub(super) struct Link {
 enum Target {
     Single(Box<Client>),
     Cluster(Box<ClusterClient>),
+}
+
+/// What is sent, and to whom.
+#[derive(Clone, Copy)]
+enum Request<'a> {
+    /// To the node of its keys.
+    Command(&'a Cmd),
+    /// As is said.
+    Routed(&'a Cmd, &'a RoutingInfo),
+    /// To the node that owns a slot.
+    AtSlot(&'a Pipeline, u16),
 }
 
 /// A connection that may have to be made yet.
@@ -91,6 +105,7 @@ impl Link {
             target,
             places: places.collect(),
             next: AtomicUsize::new(0),
+            owners: Owners::default(),
             connect_timeout: options.connect_timeout,
             command_timeout: options.command_timeout,
             address: addresses.join(", "),
@@ -109,7 +124,23 @@ impl Link {
 
     /// Sends a command to the node of its keys and waits for the answer.
     pub(super) async fn run(&self, command: &Cmd) -> Result<Value, Fault> {
-        self.routed(command, None).await
+        self.send(Request::Command(command)).await
+    }
+
+    /// Sends a command to some node of a cluster.
+    pub(super) async fn run_anywhere(&self, command: &Cmd) -> Result<Value, Fault> {
+        let anywhere = RoutingInfo::SingleNode(SingleNodeRoutingInfo::RandomPrimary);
+        self.send(Request::Routed(command, &anywhere)).await
+    }
+
+    /// Sends commands in one message to the node that owns a slot; returns their answers as an array.
+    pub(super) async fn run_at_slot(&self, slot: u16, commands: &Pipeline) -> Result<Value, Fault> {
+        self.send(Request::AtSlot(commands, slot)).await
+    }
+
+    /// What is known of a cluster's slots.
+    pub(super) fn owners(&self) -> &Owners {
+        &self.owners
     }
 
     /// Sends a command to every node that owns keys; returns each one's name and answer.
@@ -118,7 +149,7 @@ impl Link {
         command: &Cmd,
     ) -> Result<Vec<(String, Value)>, Fault> {
         let everywhere = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
-        let answer = self.routed(command, Some(everywhere)).await?;
+        let answer = self.send(Request::Routed(command, &everywhere)).await?;
         let Value::Map(by_node) = answer else {
             return Ok(vec![(String::new(), answer)]);
         };
@@ -137,12 +168,12 @@ impl Link {
             host: host.to_owned(),
             port: port.parse().unwrap_or_default(),
         };
-        self.routed(command, Some(RoutingInfo::SingleNode(by_address)))
-            .await
+        let by_address = RoutingInfo::SingleNode(by_address);
+        self.send(Request::Routed(command, &by_address)).await
     }
 
-    /// Sends a command within the bound, and once more on a fresh connection where that broke.
-    async fn routed(&self, command: &Cmd, routing: Option<RoutingInfo>) -> Result<Value, Fault> {
+    /// Sends a request within the bound, and once more on a fresh connection where that broke.
+    async fn send(&self, request: Request<'_>) -> Result<Value, Fault> {
         let give_up_at = Instant::now() + self.command_timeout;
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         let mut attempt = 1;
@@ -154,11 +185,10 @@ impl Link {
             };
             let connected = timeout_at(give_up_at, self.connection(place)).await;
             let (number, connection) = connected.map_err(|_| self.late())??;
-            let answer =
-                match timeout_at(give_up_at, connection.send(command, routing.clone())).await {
-                    Ok(answer) => answer.and_then(Value::extract_error).map_err(Fault::Driver),
-                    Err(_) => Err(self.late()),
-                };
+            let answer = match timeout_at(give_up_at, connection.send(request)).await {
+                Ok(answer) => answer.and_then(Value::extract_error).map_err(Fault::Driver),
+                Err(_) => Err(self.late()),
+            };
             match answer {
                 Err(fault) if fault.is_of_connection() => {
                     let is_fresh = place.discard(number).await;
@@ -215,12 +245,33 @@ impl Link {
 }
 
 impl Connection {
-    async fn send(self, command: &Cmd, routing: Option<RoutingInfo>) -> redis::RedisResult<Value> {
-        match (self, routing) {
-            (Connection::Single(mut single), _) => single.send_packed_command(command).await,
-            (Connection::Cluster(mut cluster), None) => cluster.req_packed_command(command).await,
-            (Connection::Cluster(mut cluster), Some(routing)) => {
-                cluster.route_command(command.clone(), routing).await
+    async fn send(self, request: Request<'_>) -> redis::RedisResult<Value> {
+        match (self, request) {
+            (Connection::Single(mut single), Request::Command(command))
+            | (Connection::Single(mut single), Request::Routed(command, _)) => {
+                single.send_packed_command(command).await
+            }
+            (Connection::Single(mut single), Request::AtSlot(commands, _)) => {
+                let count = commands.len();
+                let answers = single.send_packed_commands(commands, 0, count).await;
+                answers.map(Value::Array)
+            }
+            (Connection::Cluster(mut cluster), Request::Command(command)) => {
+                cluster.req_packed_command(command).await
+            }
+            (Connection::Cluster(mut cluster), Request::Routed(command, routing)) => {
+                cluster
+                    .route_command(command.clone(), routing.clone())
+                    .await
+            }
+            (Connection::Cluster(mut cluster), Request::AtSlot(commands, slot)) => {
+                let route = Route::new(slot, SlotAddr::Master);
+                let node = SingleNodeRoutingInfo::SpecificNode(route);
+                let count = commands.len();
+                let answers = cluster
+                    .route_pipeline(commands.clone(), 0, count, node)
+                    .await;
+                answers.map(Value::Array)
             }
         }
     }

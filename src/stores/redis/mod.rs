@@ -2,7 +2,7 @@
 //! in again from the database, which `stores::tiered` puts behind it.
 //!
 //! One key a view and entity (`key`), one packed row a key (`codec`), whose meaning is told once (`schema`). `guard` writes,
-//! `markers` notices what was lost, `link` has the connections.
+//! `markers` notices what was lost, `link` has the connections, `owners` knows a cluster's nodes.
 
 mod codec;
 mod fault;
@@ -10,6 +10,7 @@ mod guard;
 mod key;
 mod link;
 mod markers;
+mod owners;
 mod schema;
 mod sweep;
 
@@ -190,24 +191,33 @@ impl RedisStore {
         Ok(reading)
     }
 
-    /// One command for some keys. A single server tells in the same breath whether it has lost its rows.
+    /// One message to each node for some keys. A single server tells in the same breath whether it has lost its rows.
     async fn read_part(&self, view: &str, keys: &[EntityKey]) -> Result<(bool, Vec<Answer>)> {
-        let mut command = redis::cmd("MGET");
-        let marker = self.fill.first_marker(&self.keys);
-        let marker = (!self.link.is_cluster()).then_some(marker);
-        command.arg(marker);
-        for key in keys {
-            command.arg(self.keys.row(view, key));
+        let names: Vec<String> = keys.iter().map(|key| self.keys.row(view, key)).collect();
+        if self.link.is_cluster() {
+            let answers = self.link.get_each(&names).await;
+            let answers = answers.map_err(|fault| fault.at(self.link.address()))?;
+            return self.checked(self.was_filled(), answers, keys.len());
         }
+        let mut command = redis::cmd("MGET");
+        command.arg(self.fill.first_marker(&self.keys)).arg(names);
         let Answer::Array(mut answers) = self.run(&command).await? else {
             return Err(self.nonsense("MGET"));
         };
-        let is_filled = match marker {
-            Some(_) if answers.is_empty() => false,
-            Some(_) => answers.remove(0) != Answer::Nil,
-            None => self.was_filled(),
+        let marker = match answers.is_empty() {
+            true => Answer::Nil,
+            false => answers.remove(0),
         };
-        match answers.len() == keys.len() {
+        self.checked(marker != Answer::Nil, answers, keys.len())
+    }
+
+    fn checked(
+        &self,
+        is_filled: bool,
+        answers: Vec<Answer>,
+        count: usize,
+    ) -> Result<(bool, Vec<Answer>)> {
+        match answers.len() == count {
             true => Ok((is_filled, answers)),
             false => Err(self.nonsense("MGET")),
         }
