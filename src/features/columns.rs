@@ -256,7 +256,12 @@ fn next_time(source: &mut Option<vec::IntoIter<Option<Value>>>, now: Timestamp) 
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::wildcard_enum_match_arm
+    )]
     use super::*;
     use crate::catalog::{Catalog, Definitions, FeatureRef};
 

@@ -133,7 +133,12 @@ pub struct WriteRow {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::wildcard_enum_match_arm
+    )]
     use super::*;
 
     fn time(event: i64, created: i64) -> RowTime {

@@ -280,9 +280,11 @@ impl TrainingSets for TrainingSetMaker {
             .join(request, path, out, &work, Some(sink), |_| {})
             .await;
         // The caller knows no path of ours.
-        joined.map_err(|fault| match fault.kind() {
-            ErrorKind::Internal => fault,
-            kind => Error::new(kind, fault.message().replace(&shown, "spine")),
+        joined.map_err(|fault| {
+            if fault.kind() == ErrorKind::Internal {
+                return fault;
+            }
+            Error::new(fault.kind(), fault.message().replace(&shown, "spine"))
         })
     }
 }

@@ -1,10 +1,6 @@
 //! Start and stop: what cannot start says why; what stops answers what it has begun.
 
-use std::{
-    io::{BufRead, BufReader},
-    process::Stdio,
-    time::Duration,
-};
+use std::time::Duration;
 
 use ferrocast::{app::Server, error::ErrorKind, grpc::pb};
 use serde_json::{Value as Json, json};
@@ -14,7 +10,7 @@ use tonic_reflection::pb::{v1, v1alpha};
 use crate::{
     postgres::Postgres,
     serving::Serving,
-    support::{Running, command, config, ferrocast, fill, filled_sqlite, loan, sqlite_url, text},
+    support::{Running, config, ferrocast, fill, filled_sqlite, loan, sqlite_url, text},
 };
 
 #[tokio::test(flavor = "multi_thread")]

@@ -206,7 +206,12 @@ impl Schemas {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::wildcard_enum_match_arm
+    )]
     use super::*;
     use crate::{
         catalog::{Catalog, Definitions, Plan},
