@@ -10,6 +10,8 @@
     clippy::print_stdout
 )]
 
+#[path = "../../tests/support/guard.rs"]
+mod guard;
 #[path = "../../tests/support/postgres.rs"]
 mod postgres;
 

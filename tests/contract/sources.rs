@@ -469,7 +469,8 @@ async fn two_at_once_do_no_harm(fixture: Fixture) {
         loaded(&fixture, &view, &path, PLAIN),
         loaded(&fixture, &view, &path, PLAIN)
     );
-    (first.unwrap(), second.unwrap());
+    first.unwrap();
+    second.unwrap();
     let statistics = view_statistics(fixture.store.as_ref(), &view, at(0))
         .await
         .unwrap();

@@ -3,8 +3,7 @@
 use std::{fs::File, path::Path, sync::Arc};
 
 use arrow_array::{
-    Array, ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray,
-    TimestampMicrosecondArray,
+    Array, ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
     cast::AsArray,
     types::{Float64Type, Int64Type},
 };
@@ -108,7 +107,8 @@ fn write_spine(path: &Path, rows: &[(i64, i64)]) {
         ("event_timestamp", Arc::new(times.with_timezone("UTC"))),
     ];
     let batch = RecordBatch::try_from_iter(columns).unwrap();
-    let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), None).unwrap();
+    let mut writer =
+        ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), None).unwrap();
     writer.write(&batch).unwrap();
     writer.close().unwrap();
 }
@@ -127,10 +127,22 @@ type Row = (String, Option<String>, Option<f64>, Option<i64>);
 fn rows(batches: &[RecordBatch]) -> Vec<Row> {
     let mut rows = Vec::new();
     for batch in batches {
-        let names: Vec<String> = batch.schema().fields().iter().map(|f| f.name().clone()).collect();
+        let names: Vec<String> = batch
+            .schema()
+            .fields()
+            .iter()
+            .map(|f| f.name().clone())
+            .collect();
         assert_eq!(
             names,
-            ["label", "shop_id", "event_timestamp", "weather", "price", "visitors"]
+            [
+                "label",
+                "shop_id",
+                "event_timestamp",
+                "weather",
+                "price",
+                "visitors"
+            ]
         );
         let labels = batch.column(0).as_string::<i32>();
         let weather = batch.column(3).as_string::<i32>();
@@ -167,12 +179,21 @@ fn expected() -> Vec<Row> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_joins_labels_with_files_and_with_what_was_written() {
     let shops = shops().await;
-    let (spine, out) = (shops.folder.path().join("labels.parquet"), shops.folder.path().join("train.parquet"));
+    let (spine, out) = (
+        shops.folder.path().join("labels.parquet"),
+        shops.folder.path().join("train.parquet"),
+    );
     write_spine(&spine, &SPINE);
     let program = format!("historical.program={}", historical_program().display());
     let models = shops.folder.path().join("models").display().to_string();
     let run = |further: &[&str]| {
-        let mut all = vec!["historical", "--models", &models, "--database-url", &shops.url];
+        let mut all = vec![
+            "historical",
+            "--models",
+            &models,
+            "--database-url",
+            &shops.url,
+        ];
         let (spine, out) = (spine.to_str().unwrap(), out.to_str().unwrap());
         all.extend(["--set", &program, "--spine", spine, "--out", out]);
         all.extend(further);
@@ -189,7 +210,10 @@ async fn the_command_joins_labels_with_files_and_with_what_was_written() {
         (vec!["--features", "prices:cost"], "no feature \"cost\""),
         (vec!["--features", "price"], "view:feature"),
         (vec!["--feature-service", "shop@7"], "no version"),
-        (vec!["--feature-service", "shop", "--timestamp-field", "at"], "at"),
+        (
+            vec!["--feature-service", "shop", "--timestamp-field", "at"],
+            "at",
+        ),
     ];
     for (arguments, part) in refused {
         let done = run(&arguments);
@@ -209,7 +233,10 @@ async fn the_wire_streams_the_same_training_set() {
         ..Default::default()
     };
     let mut client = shops.running.features().await;
-    let answer = client.get_historical_features(request.clone()).await.unwrap();
+    let answer = client
+        .get_historical_features(request.clone())
+        .await
+        .unwrap();
     let mut answer = answer.into_inner();
     let mut bytes = Vec::new();
     while let Some(part) = answer.message().await.unwrap() {
@@ -223,7 +250,11 @@ async fn the_wire_streams_the_same_training_set() {
         spine: b"no Parquet".to_vec(),
         ..request.clone()
     };
-    let mut answer = client.get_historical_features(broken).await.unwrap().into_inner();
+    let mut answer = client
+        .get_historical_features(broken)
+        .await
+        .unwrap()
+        .into_inner();
     let fault = answer.message().await.unwrap_err();
     assert_eq!(fault.code(), Code::InvalidArgument, "{fault}");
     assert!(fault.message().starts_with("spine"), "{fault}");

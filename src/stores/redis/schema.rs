@@ -206,7 +206,7 @@ impl Schemas {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
     use crate::{
         catalog::{Catalog, Definitions, Plan},
