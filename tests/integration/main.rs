@@ -11,6 +11,7 @@
 )]
 
 mod bad_input;
+mod catalog_watch;
 mod cli;
 mod column_faults;
 mod columns;
