@@ -114,10 +114,27 @@ has "POST :predictByEntity" \
 has "POST :predict" "$(post /v1/models/credit_risk:predict '{"rows":[{"annual_inc":52000,"term":"term_36"}]}')" '"score":'
 has "POST features:get" \
     "$(post /v1/features:get '{"features":["applicant:annual_inc"],"entities":[{"loan_id":"LC00001"}]}')" \
-    '{"columns":[{"feature":"applicant:annual_inc","values":[35000],"statuses":["PRESENT"],"eventTimestamps":["2016-01-04T00:00:00Z"]}]}'
+    '{"columns":[{"feature":"applicant:annual_inc","values":[35000],"statuses":["PRESENT"],"eventTimestamps":["2016-01-04T00:00:00Z"],"ageBound":"0s"}]'
 has "POST :write" \
     "$(post /v1/featureViews/applicant:write '{"rows":[{"loan_id":"smoke","annual_inc":1,"eventTimestamp":"2026-01-01T00:00:00Z"}]}')" \
     '{"written":"1","late":"0"}'
+has "features:get by service, as rows" \
+    "$(post /v1/features:get '{"featureService":"credit_risk","entities":[{"loan_id":"LC00001"}],"format":"ROWS"}')" \
+    '"featureService":"credit_risk@1"' '"applicant:annual_inc":35000' '"applicant:annual_inc":"PRESENT"'
+has "a write of one feature leaves the others alone" \
+    "$(post /v1/featureViews/applicant:write '{"rows":[{"loan_id":"smoke","emp_length":"emp_3","eventTimestamp":"2026-01-02T00:00:00Z"}]}'
+       post /v1/features:get '{"features":["applicant:annual_inc","applicant:emp_length","applicant:inq_fi"],"entities":[{"loan_id":"smoke"}],"format":"ROWS"}')" \
+    '"applicant:annual_inc":1,' '"applicant:emp_length":"emp_3"' '"applicant:inq_fi":"NOT_FOUND"'
+batch='{"id":7,"batch":{"view":"applicant","rows":[{"loan_id":"smoke2","annual_inc":2}]}}{"id":8,"batch":{"view":"applicant","rows":[{"loan_id":"smoke2","nothing":2}]}}'
+has "grpcurl StreamWriteFeatures" \
+    "$("${grpcurl[@]}" -d "$batch" "$grpc" ferrocast.v1.FeatureService/StreamWriteFeatures)" \
+    '"id": "7"' '"written": "1"' '"id": "8"' 'rows[0].nothing'
+has "POST entities:delete" "$(post /v1/entities/loan:delete '{"key":{"loan_id":"smoke2"}}')" '{"views":"1"'
+has "POST featureViews:materialize" "$(post /v1/featureViews:materialize '{"views":["applicant"],"force":true}')" \
+    '"isDone":true' '"late":"9857"'
+has "GET featureViews/{view} with statistics" "$(get '/v1/featureViews/loan_terms?statistics=true')" '"rows":"9857"' '"quantiles":['
+has "ferrocast describe" "$("${CARGO_TARGET_DIR:-target}/release/ferrocast" describe loan_terms)" "9857 rows" "int_rate"
+has "GET featureServices" "$(get /v1/featureServices)" '"name":"credit_risk"' '"loan_terms:int_rate"'
 has "GET models" "$(get /v1/models)" '"name":"credit_risk"'
 has "GET models/{model}" "$(get /v1/models/credit_risk)" '"defaultVersion":"1"' '"state":"READY"'
 has "GET featureViews" "$(get /v1/featureViews)" '"name":"applicant"' '"name":"loan_terms"'
