@@ -62,15 +62,14 @@ def scratch() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _programs(name: str, folders: str) -> Path:
-    found = shutil.which(name)
-    if found:
-        return Path(found).parent
-    candidates = sorted(Path("/").glob(folders), key=lambda path: path.as_posix())
-    for folder in reversed(candidates):
-        if (folder / name).is_file():
+def _programs(names: list[str], folders: str) -> Path:
+    """The folder that has all of some programs: one of the system's, newest first, or one on the PATH."""
+    candidates = sorted(Path("/").glob(folders), key=lambda path: path.as_posix(), reverse=True)
+    candidates += [Path(folder) for folder in os.environ.get("PATH", "").split(os.pathsep)]
+    for folder in candidates:
+        if all((folder / name).is_file() for name in names):
             return folder
-    raise LoadTestError(f"{name} is not installed")
+    raise LoadTestError(f"not installed: {', '.join(names)}")
 
 
 def _wait(what: str, is_up: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
@@ -100,7 +99,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def postgres(folder: Path) -> Iterator[str]:
     """A PostgreSQL of its own; gives the URL of an empty database."""
     subprocess.run([ROOT / "scripts" / "postgres.sh"], check=True)
-    programs = _programs("initdb", "usr/lib/postgresql/*/bin")
+    programs = _programs(["initdb", "postgres", "pg_isready"], "usr/lib/postgresql/*/bin")
     data, log = folder / "postgres", folder / "postgres.log"
     data.mkdir()
     owner: int | None = None
@@ -131,7 +130,7 @@ def postgres(folder: Path) -> Iterator[str]:
 @contextmanager
 def redis(folder: Path) -> Iterator[str]:
     """A Redis of its own that keeps nothing on the disk; gives its URL."""
-    program = _programs("redis-server", "usr/bin") / "redis-server"
+    program = _programs(["redis-server"], "usr/bin") / "redis-server"
     port, log = free_port(), folder / "redis.log"
     command = [str(program), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
     with log.open("wb") as output:
@@ -150,6 +149,9 @@ def ferrocast(folder: Path, models: Path, settings: dict[str, str]) -> Iterator[
     address = f"127.0.0.1:{port}"
     command = [str(ferrocast_binary()), "serve", "--models", str(models), "--grpc-addr", address]
     command += ["--set", "server.http_addr=off"]
+    # Brought by `make runtime`, and searched for from the root of the project only.
+    for library in (ROOT / ".tools").glob("onnxruntime/**/libonnxruntime.so*"):
+        command += ["--set", f"onnx.library_path={library}"]
     for name, value in settings.items():
         command += ["--set", f"{name}={value}"]
     with log.open("wb") as output:
