@@ -33,6 +33,10 @@ const ANSWER_GRACE: Duration = Duration::from_secs(1);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// What is acknowledged has to survive a crash, also where a role or database has that switched off for speed.
+const KEEP_WHAT_IS_ANSWERED: &str = "SELECT set_config('synchronous_commit', 'on', false) \
+     WHERE current_setting('synchronous_commit') = 'off'";
+
 /// A server and the connections to it.
 pub(super) struct Database {
     pool: Pool,
@@ -63,7 +67,7 @@ impl Database {
             tls: tls::connector(&target.tls)?,
             mode: target.tls.mode,
             setup: format!(
-                "SET statement_timeout = {}",
+                "SET statement_timeout = {}; {KEEP_WHAT_IS_ANSWERED}",
                 options.statement_timeout.as_millis()
             ),
         });
