@@ -11,7 +11,7 @@ UV = scripts/uv.sh
 export UV_PYTHON_DOWNLOADS = never
 export UV_LINK_MODE = copy
 
-.PHONY: run build runtime tools test test-rust test-python lint fmt smoke loadtest loadtest-features loadtest-materialize train check clean help
+.PHONY: run build historical runtime tools test test-rust test-python lint fmt smoke loadtest loadtest-features loadtest-materialize train check clean help
 
 help: ## Lists the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
