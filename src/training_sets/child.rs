@@ -72,8 +72,8 @@ pub(super) fn find(configured: Option<&Path>) -> Result<PathBuf> {
     };
     found.ok_or_else(|| {
         Error::failed_precondition(format!(
-            "{PROGRAM} is not there, which makes training sets; it is built together with ferrocast \
-             (`make build`) and searched beside it, on the PATH, and where historical.program says"
+            "{PROGRAM} is not there, which makes training sets; `make historical` builds it; it is \
+             searched beside it, on the PATH, and where historical.program says"
         ))
     })
 }
