@@ -3,27 +3,23 @@
 //! The only place that reads the environment. Imports nothing of ours but `error`.
 
 mod cache;
+mod database;
 mod historical;
 mod layers;
 mod online;
 mod secret;
+mod server;
 mod settings;
 
-use std::{
-    collections::BTreeMap,
-    env,
-    net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
-    str::FromStr,
-    thread,
-    time::Duration,
-};
+use std::{collections::BTreeMap, env, path::PathBuf, str::FromStr, thread, time::Duration};
 
 pub use cache::CacheConfig;
+pub use database::DatabaseConfig;
 pub use historical::HistoricalConfig;
 pub use layers::Flags;
 pub use online::OnlineConfig;
 pub use secret::Secret;
+pub use server::ServerConfig;
 pub use settings::{SETTINGS, Setting, markdown_table};
 
 use crate::error::{Error, Result, Violation};
@@ -31,56 +27,6 @@ use layers::Layers;
 
 /// Read below the environment, where there is one in the working folder.
 const ENV_FILE: &str = ".env";
-
-/// Where to listen, and how much to take on.
-#[derive(Debug, Clone)]
-pub struct ServerConfig {
-    /// Where gRPC is served.
-    pub grpc_addr: SocketAddr,
-    /// Where REST is served; none: nowhere.
-    pub http_addr: Option<SocketAddr>,
-    /// Where the embedded store is kept.
-    pub data_dir: PathBuf,
-    /// The largest request message, bytes.
-    pub message_bytes_max: usize,
-    /// The largest answer that the REST gateway passes on, bytes.
-    pub answer_bytes_max: usize,
-    /// Connections open at once on a listener.
-    pub connections_max: usize,
-    /// Requests answered at once.
-    pub requests_in_flight_max: usize,
-    /// How long a request may take.
-    pub request_max: Duration,
-    /// How long a stream of writes may be without a batch.
-    pub stream_idle_max: Duration,
-    /// How often the store is asked whether it answers.
-    pub health_interval: Duration,
-    /// How long a stop waits for running requests.
-    pub drain_max: Duration,
-    /// How long a stop goes on answering after health says NOT_SERVING.
-    pub drain_delay: Duration,
-}
-
-/// Which database, and how it is used.
-#[derive(Debug, Clone)]
-pub struct DatabaseConfig {
-    /// `postgres://…` or `sqlite:PATH`; may hold a password.
-    pub url: Secret,
-    /// Whether `serve` brings the schema up to date.
-    pub migrate_at_start: bool,
-    /// Connections.
-    pub connections_max: usize,
-    /// How long connecting may take.
-    pub connect_max: Duration,
-    /// How long a request waits for a free connection.
-    pub acquire_max: Duration,
-    /// How long one statement may take.
-    pub statement_max: Duration,
-    /// How long one materialization or migration may take.
-    pub load_max: Duration,
-    /// How often the store is asked for new definitions.
-    pub catalog_interval: Duration,
-}
 
 /// Where models are, and how they run.
 #[derive(Debug, Clone)]
@@ -225,8 +171,8 @@ impl Config {
     ) -> Result<Config> {
         let mut layers = Layers::gather(flags, environment);
         let config = Config {
-            server: read_server(&mut layers),
-            database: read_database(&mut layers),
+            server: server::read(&mut layers),
+            database: database::read(&mut layers),
             cache: cache::read(&mut layers),
             online: online::read(&mut layers),
             historical: historical::read(&mut layers),
@@ -254,57 +200,6 @@ impl Config {
             layers.fault(fault.field, fault.description);
         }
         layers.into_result(config)
-    }
-}
-
-fn read_server(layers: &mut Layers) -> ServerConfig {
-    let data_dir = PathBuf::from(layers.text("server.data_dir").unwrap_or_default());
-    if data_dir.as_os_str().is_empty() {
-        layers.fault("server.data_dir", "is empty");
-    }
-    let http_is_off = layers.text("server.http_addr").as_deref() == Some("off");
-    ServerConfig {
-        grpc_addr: address(layers, "server.grpc_addr"),
-        http_addr: (!http_is_off).then(|| address(layers, "server.http_addr")),
-        data_dir,
-        message_bytes_max: bytes(layers, "server.message_bytes_max"),
-        answer_bytes_max: bytes(layers, "server.answer_bytes_max"),
-        connections_max: count(layers, "server.connections_max"),
-        requests_in_flight_max: count(layers, "server.requests_in_flight_max"),
-        request_max: millis(layers, "server.request_ms_max", 1),
-        stream_idle_max: millis(layers, "server.stream_idle_ms_max", 1),
-        health_interval: millis(layers, "server.health_interval_ms", 100),
-        drain_max: millis(layers, "server.drain_ms_max", 0),
-        drain_delay: millis(layers, "server.drain_delay_ms", 0),
-    }
-}
-
-fn read_database(layers: &mut Layers) -> DatabaseConfig {
-    let url = layers.text("database.url").unwrap_or_else(|| {
-        let data_dir = layers.text("server.data_dir").unwrap_or_default();
-        format!(
-            "sqlite:{}",
-            PathBuf::from(data_dir).join("ferrocast.db").display()
-        )
-    });
-    if !["postgres://", "postgresql://", "sqlite:"]
-        .iter()
-        .any(|scheme| url.starts_with(scheme))
-    {
-        layers.fault(
-            "database.url",
-            "expected postgres://…, postgresql://… or sqlite:PATH",
-        );
-    }
-    DatabaseConfig {
-        url: Secret::from(url),
-        migrate_at_start: layers.parse("database.migrate_at_start", |_| true, "true or false"),
-        connections_max: whole(layers, "database.connections_max", 1, CONNECTIONS_MAX),
-        connect_max: millis(layers, "database.connect_ms_max", 1),
-        acquire_max: millis(layers, "database.acquire_ms_max", 1),
-        statement_max: millis(layers, "database.statement_ms_max", 1),
-        load_max: millis(layers, "database.load_ms_max", 1),
-        catalog_interval: millis(layers, "database.catalog_interval_ms", 50),
     }
 }
 
@@ -355,29 +250,6 @@ fn millis(layers: &mut Layers, key: &'static str, least: u64) -> Duration {
     let expected = format!("a whole number of milliseconds from {least} to {MILLIS_MAX}");
     let is_good = |millis: &u64| (least..=MILLIS_MAX).contains(millis);
     Duration::from_millis(layers.parse(key, is_good, &expected))
-}
-
-/// A socket address that has a default, as `Layers::parse` asks.
-struct Address(SocketAddr);
-
-impl Default for Address {
-    fn default() -> Self {
-        Address(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
-    }
-}
-
-impl FromStr for Address {
-    type Err = std::net::AddrParseError;
-
-    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
-        let text = text.replace("localhost:", "127.0.0.1:");
-        text.parse().map(Address)
-    }
-}
-
-fn address(layers: &mut Layers, key: &'static str) -> SocketAddr {
-    let Address(address) = layers.parse(key, |_| true, "an address and port, as 127.0.0.1:50051");
-    address
 }
 
 #[cfg(test)]
