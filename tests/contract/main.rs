@@ -21,12 +21,14 @@ mod fixtures;
 mod guard;
 mod history;
 mod loads;
+mod materialize;
 mod outage;
 mod parquet;
 mod partial;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod postgres_only;
+mod postgres_theirs;
 mod properties;
 mod queries;
 mod redis_loss;
