@@ -43,6 +43,14 @@ pub enum GatewayError {
         /// What is wrong.
         reason: String,
     },
+    /// A message cannot be written as JSON.
+    #[error("a {message} cannot be written as JSON: {reason}")]
+    Message {
+        /// The message's full name.
+        message: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// A configuration value is at fault.
     #[error("{name}: {reason}")]
     Config {

@@ -45,5 +45,6 @@ pub use backend::Backend;
 pub use config::GatewayConfig;
 pub use error::GatewayError;
 pub use gateway::Gateway;
+pub use json::message_to_json;
 pub use reflection::{ReflectionError, ReflectionLimits, fetch_descriptors};
 pub use serve::{ServeLimits, serve};

@@ -3,6 +3,7 @@
 
 mod banner;
 mod catalog_watch;
+mod describe;
 mod listener;
 mod server;
 
@@ -39,6 +40,7 @@ use crate::{
 };
 
 pub use banner::banner;
+pub use describe::view_json;
 pub use server::Server;
 
 /// What is wrong with settings that only those who use them can read: the log filter, the URLs of database and Redis, the

@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use serde_json::{Value as Json, json};
 
 use super::{output, table};
 use crate::{
@@ -12,8 +11,8 @@ use crate::{
     config::Config,
     error::{Error, Result},
     features::{
-        Distribution, FeatureStatistics, MaterializationRecord, OnlineStore, QUANTILES, Timestamp,
-        Value, ViewStatistics, float_json, view_statistics,
+        Distribution, MaterializationRecord, OnlineStore, QUANTILES, Timestamp, ViewStatistics,
+        view_statistics, watermark,
     },
 };
 
@@ -26,7 +25,7 @@ Examples:
 pub(super) struct Describe {
     /// The feature view.
     view: String,
-    /// As JSON, with the names that GET /v1/featureViews/{view}?statistics=true has.
+    /// As JSON, as GET /v1/featureViews/{view}?statistics=true answers.
     #[arg(long)]
     json: bool,
 }
@@ -44,8 +43,7 @@ pub(super) async fn run(config: &Config, command: &Describe) -> Result<ExitCode>
     let records = store.materializations(&view.name).await?;
     let statistics = view_statistics(store.as_ref(), view, Timestamp::now()).await?;
     if command.json {
-        let described = json_of(view, &records, &statistics);
-        output::line(&format!("{described:#}"));
+        output::line(&app::view_json(view, records, statistics)?);
         return Ok(ExitCode::SUCCESS);
     }
     describe_view(view);
@@ -104,6 +102,9 @@ fn origin(view: &FeatureView) -> Option<&str> {
 fn describe_loads(records: &[MaterializationRecord]) {
     /// A folder may have thousands of files.
     const SHOWN_MAX: usize = 10;
+    if let Some(newest) = watermark(records) {
+        output::line(&format!("  loaded   up to {newest}"));
+    }
     let mut newest: Vec<&MaterializationRecord> = records.iter().collect();
     newest.sort_by_key(|record| std::cmp::Reverse(record.finished_at));
     for record in newest.iter().take(SHOWN_MAX) {
@@ -210,94 +211,5 @@ fn describe_frequent(statistics: &ViewStatistics) {
             .map(|(value, count)| format!("{} ({count})", table::value(value)))
             .collect();
         output::line(&format!("\n{}: mostly {}", feature.name, shown.join(", ")));
-    }
-}
-
-/// The view, with the names that the REST answer has.
-fn json_of(
-    view: &FeatureView,
-    records: &[MaterializationRecord],
-    statistics: &ViewStatistics,
-) -> Json {
-    let fields = |fields: &[Field]| -> Vec<Json> {
-        let fields = fields.iter().map(|field| {
-            json!({ "name": field.name, "type": field.value_type.name(), "description": field.description })
-        });
-        fields.collect()
-    };
-    let loads: Vec<Json> = records
-        .iter()
-        .map(|record| {
-            json!({
-                "source": record.note.source,
-                "result": { "written": record.counts.written, "late": record.counts.late },
-                "watermark": record.watermark.map(|time| time.to_string()),
-                "finishedAt": record.finished_at.to_string(),
-            })
-        })
-        .collect();
-    let features = statistics.features.iter();
-    let features: Vec<Json> = features
-        .map(|feature| feature_json(feature, statistics.rows))
-        .collect();
-    json!({
-        "name": view.name,
-        "project": view.project,
-        "description": view.description,
-        "entity": view.entity,
-        "joinKeys": fields(&view.join_keys),
-        "features": fields(&view.features),
-        "ttl": view.ttl.map(|ttl| format!("{}s", ttl.as_secs_f64())),
-        "source": origin(view),
-        "history": view.history,
-        "table": view.table.as_ref().map(|table| &table.name),
-        "materializations": loads,
-        "statistics": {
-            "rows": statistics.rows,
-            "oldestEventTimestamp": statistics.oldest.map(|time| time.to_string()),
-            "newestEventTimestamp": statistics.newest.map(|time| time.to_string()),
-            "outsideTtl": statistics.outside_ttl,
-            "features": features,
-        },
-    })
-}
-
-fn feature_json(feature: &FeatureStatistics, rows: u64) -> Json {
-    let distribution = feature.distribution.as_ref().map(|distribution| {
-        let quantiles = distribution.quantiles.iter().map(|q| float_json(*q));
-        json!({
-            "min": float_json(distribution.min),
-            "max": float_json(distribution.max),
-            "mean": float_json(distribution.mean),
-            "standardDeviation": float_json(distribution.standard_deviation),
-            "quantiles": quantiles.collect::<Vec<_>>(),
-        })
-    });
-    let frequent = feature
-        .frequent
-        .iter()
-        .map(|(value, count)| json!({ "value": frequent_json(value), "count": count }));
-    json!({
-        "name": feature.name,
-        "nullShare": feature.missing_share(rows),
-        "distinct": feature.distinct,
-        "distribution": distribution,
-        "frequent": frequent.collect::<Vec<_>>(),
-        "notFinite": feature.not_finite,
-    })
-}
-
-fn frequent_json(value: &Value) -> Json {
-    match value {
-        Value::Bool(value) => json!(value),
-        Value::Int32(value) => json!(value),
-        Value::Int64(value) => json!(value),
-        Value::String(text) => json!(text),
-        Value::Null
-        | Value::Float(_)
-        | Value::Double(_)
-        | Value::Bytes(_)
-        | Value::Timestamp(_)
-        | Value::List(_) => json!(value.to_string()),
     }
 }

@@ -191,7 +191,7 @@ impl fmt::Display for ListValue {
 }
 
 /// A float as the JSON mapping of protobuf writes it.
-pub(crate) fn float_json(value: f64) -> Json {
+fn float_json(value: f64) -> Json {
     if value.is_finite() {
         return Json::from(value);
     }

@@ -17,6 +17,7 @@ use super::{
     LoadInput, Materialization, MaterializationRecord, OnlineStore, Timestamp, WriteCounts,
     WriteRow,
     digest::{definition_digest, partly_loaded},
+    store::watermark,
 };
 use crate::{
     catalog::{Catalog, FeatureView},
@@ -213,7 +214,7 @@ impl Materializer {
     ) -> Result<()> {
         for plan in plans {
             let known = self.store.materializations(&plan.view.name).await?;
-            let watermark = known.iter().filter_map(|record| record.watermark).max();
+            let watermark = watermark(&known);
             let known = known
                 .into_iter()
                 .map(|record| (record.note.source.clone(), record))
@@ -303,7 +304,7 @@ impl ViewLoad<'_> {
         let input = LoadInput::Query { since };
         let counts = store.load(self.view, input, &note).await?;
         let known = store.materializations(&self.view.name).await?;
-        self.watermark = known.iter().filter_map(|record| record.watermark).max();
+        self.watermark = watermark(&known);
         let told = LoadProgress {
             rows_read: counts.written + counts.late,
             ..told

@@ -25,7 +25,7 @@ pub use columns::{Cells, KeyColumn, WriteColumn, WriteTarget, column_keys, colum
 pub(crate) use digest::definition_digest;
 pub use keys::{entity_keys, key_of};
 pub use list::ListValue;
-pub(crate) use list::{float_json, float_name};
+pub(crate) use list::float_name;
 pub use materialize::{
     LoadDone, LoadPlan, LoadProgress, MaterializeOptions, MaterializeOutcome, Materializer,
     ProgressSink, QUERY_SOURCE, ROW_BATCH_ROWS, RowSource, SourceFile, Sources, ViewSource,
@@ -42,7 +42,7 @@ pub use statistics::{Distribution, FeatureStatistics, QUANTILES, ViewStatistics,
 pub use storable::{KEY_BYTES_MAX, key_fault, value_fault};
 pub use store::{
     LoadInput, Materialization, MaterializationRecord, OnlineStore, RowBatches, RowSink, Scan,
-    WriteCounts,
+    WriteCounts, watermark,
 };
 pub use training_set::{SPINE_TIMESTAMP_FIELD, TrainingSetRequest, TrainingSets};
 pub use value::{EXACT_WHOLE_MAX, EntityKey, Timestamp, Value, widen};

@@ -67,6 +67,11 @@ pub struct MaterializationRecord {
     pub finished_at: Timestamp,
 }
 
+/// A view's watermark: the newest event timestamp that any of its sources ever brought; none where none did.
+pub fn watermark(records: &[MaterializationRecord]) -> Option<Timestamp> {
+    records.iter().filter_map(|record| record.watermark).max()
+}
+
 /// Which rows of a view to go through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Scan {

@@ -16,7 +16,7 @@ pub mod pb {
 }
 
 pub use feature_service::FeatureApi;
-pub use features::{InFlight, Loads, Scans, StreamBounds};
+pub use features::{InFlight, Loads, Scans, StreamBounds, describe_view};
 pub use model_service::ModelApi;
 pub use prediction_service::PredictionApi;
 pub use status::{code, message_fault, to_status};

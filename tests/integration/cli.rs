@@ -158,6 +158,7 @@ fn describe_shows_definition_loads_and_statistics() {
     for part in [
         "user (user_id int64)",
         "users.csv: 2 rows written, 1 late",
+        "up to 2026-01-02T00:00:00Z",
         "2 rows, from 2026-01-01T00:00:00Z to 2026-01-02T00:00:00Z",
         "string (length)",
     ] {
@@ -165,12 +166,13 @@ fn describe_shows_definition_loads_and_statistics() {
     }
     let (_, stdout, _) = project.run(&["describe", "profile", "--json"]);
     let described: serde_json::Value = serde_json::from_str(&stdout).unwrap();
-    assert_eq!(described["statistics"]["rows"], 2);
+    assert_eq!(described["statistics"]["rows"], "2");
     assert_eq!(
         described["statistics"]["features"][0]["distribution"]["max"],
         41.0
     );
     assert_eq!(described["materializations"][0]["source"], "users.csv");
+    assert_eq!(described["watermark"], "2026-01-02T00:00:00Z");
     let (code, _, stderr) = project.run(&["describe", "nobody"]);
     assert_eq!(code, 1);
     assert!(stderr.contains("profile"), "{stderr}");

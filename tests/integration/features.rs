@@ -443,18 +443,16 @@ async fn views_are_described_with_what_was_loaded() {
     let (_, footfall) = running.get("/v1/featureViews/footfall").await;
     assert_eq!(footfall["history"], true);
     assert_eq!(footfall["materializations"], json!([]));
+    assert_eq!(footfall.get("watermark"), None);
     let (_, ledger) = running.get("/v1/featureViews/ledger").await;
     assert_eq!(ledger["table"], "their_ledger");
     let (_, applicant) = running.get("/v1/featureViews/applicant").await;
     let record = &applicant["materializations"][0];
     assert_eq!(record["source"], applicant["source"]);
     assert_eq!(record["result"], json!({"written": "9857", "late": "0"}));
-    assert!(
-        record["watermark"]
-            .as_str()
-            .unwrap()
-            .starts_with("2016-03-31")
-    );
+    let watermark = applicant["watermark"].as_str().unwrap();
+    assert!(watermark.starts_with("2016-03-31"), "{watermark}");
+    assert_eq!(record["watermark"], applicant["watermark"]);
     assert!(record["finishedAt"].as_str().unwrap() > "2026");
     let (_, listed) = running.get("/v1/featureViews").await;
     assert_eq!(listed["featureViews"][0]["materializations"], json!([]));

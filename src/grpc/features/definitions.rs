@@ -6,10 +6,11 @@ use crate::{
         Source, apply_definitions,
     },
     error::{Error, Result},
-    features::MaterializationRecord,
+    features::{MaterializationRecord, ViewStatistics, watermark},
     grpc::{
         FeatureApi,
         convert::{wire_counts, wire_duration, wire_timestamp, wire_type},
+        features::statistics::wire_statistics,
         pb,
     },
 };
@@ -34,11 +35,7 @@ impl FeatureApi {
             true => Some(self.statistics(view).await?),
             false => None,
         };
-        Ok(pb::FeatureView {
-            materializations: records.into_iter().map(wire_record).collect(),
-            statistics,
-            ..wire_view(view)
-        })
+        Ok(describe_view(view, records, statistics))
     }
 
     pub(in crate::grpc) fn list_services(&self) -> pb::ListFeatureServicesResponse {
@@ -72,6 +69,20 @@ impl FeatureApi {
             changes: plan.changes.into_iter().map(wire_change).collect(),
             applied: !request.dry_run,
         })
+    }
+}
+
+/// A view as GetFeatureView answers: its definition, what was loaded into it, and what its rows are like.
+pub fn describe_view(
+    view: &FeatureView,
+    records: Vec<MaterializationRecord>,
+    statistics: Option<ViewStatistics>,
+) -> pb::FeatureView {
+    pb::FeatureView {
+        watermark: watermark(&records).map(wire_timestamp),
+        materializations: records.into_iter().map(wire_record).collect(),
+        statistics: statistics.map(wire_statistics),
+        ..wire_view(view)
     }
 }
 

@@ -9,6 +9,7 @@ mod statistics;
 mod stream;
 mod write;
 
+pub use definitions::describe_view;
 pub(super) use historical::TrainingSetStream;
 pub use materialize::Loads;
 pub(in crate::grpc) use materialize::ProgressStream;

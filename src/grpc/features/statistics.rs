@@ -35,10 +35,7 @@ impl Default for Scans {
 }
 
 impl FeatureApi {
-    pub(in crate::grpc) async fn statistics(
-        &self,
-        view: &FeatureView,
-    ) -> Result<pb::ViewStatistics> {
+    pub(in crate::grpc) async fn statistics(&self, view: &FeatureView) -> Result<ViewStatistics> {
         let _place = self.scans.places.try_acquire().map_err(|_| {
             Error::new(
                 ErrorKind::Overloaded,
@@ -47,12 +44,11 @@ impl FeatureApi {
                 ),
             )
         })?;
-        let counted = view_statistics(self.store.as_ref(), view, Timestamp::now()).await?;
-        Ok(wire_statistics(counted))
+        view_statistics(self.store.as_ref(), view, Timestamp::now()).await
     }
 }
 
-fn wire_statistics(statistics: ViewStatistics) -> pb::ViewStatistics {
+pub(super) fn wire_statistics(statistics: ViewStatistics) -> pb::ViewStatistics {
     let rows = statistics.rows;
     let features = statistics.features.into_iter();
     pb::ViewStatistics {
