@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
 use super::output;
 use crate::{
@@ -59,7 +59,7 @@ pub(super) async fn run(config: &Config, command: &Historical) -> Result<ExitCod
         full_feature_names: command.full_feature_names,
     };
     let maker = app::training_sets(config, Arc::clone(&store));
-    let bar = progress_bar();
+    let bar = output::progress_bar(None);
     let made = maker
         .write(&request, &command.spine, &command.out, |step| {
             show(&bar, step)
@@ -93,13 +93,4 @@ fn show(bar: &ProgressBar, step: &JoinProgress) {
         Some(view) => format!("{} {view}", step.phase),
         None => step.phase.clone(),
     });
-}
-
-/// A bar on a terminal, nothing elsewhere.
-fn progress_bar() -> ProgressBar {
-    let bar = ProgressBar::no_length();
-    if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len}") {
-        bar.set_style(style);
-    }
-    bar
 }

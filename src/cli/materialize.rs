@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
 use super::output;
 use crate::{
@@ -162,14 +162,7 @@ fn summary(progress: &LoadProgress, done: LoadDone) -> String {
 }
 
 fn progress_bar(progress: &LoadProgress) -> ProgressBar {
-    let bar = match progress.rows_total {
-        Some(rows) => ProgressBar::new(rows),
-        None => ProgressBar::no_length(),
-    };
-    let template = "{msg} {wide_bar} {human_pos}/{human_len} rows, {per_sec}, {eta} left";
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
+    let bar = output::progress_bar(progress.rows_total);
     bar.set_message(format!("{}: {}", progress.view, progress.source));
     bar
 }

@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, process::ExitCode, sync::Mutex, sync::PoisonError};
 
 use clap::Args;
-use indicatif::ProgressBar;
 
 use super::output;
 use crate::{app, catalog::FeatureView, config::Config, error::Result, stores::Refill as Work};
@@ -30,11 +29,11 @@ pub(super) async fn run(config: &Config, command: &Refill) -> Result<ExitCode> {
         views: command.views.clone(),
         flush: command.flush,
     };
-    let bar = ProgressBar::new_spinner();
+    let bar = output::progress_bar(None);
     let rows_by_view: Mutex<BTreeMap<String, u64>> = Mutex::default();
     let progress = |view: &FeatureView, rows: u64| {
-        bar.set_message(format!("{}: {rows} rows", view.name));
-        bar.tick();
+        bar.set_message(view.name.clone());
+        bar.set_position(rows);
         let mut counted = rows_by_view.lock().unwrap_or_else(PoisonError::into_inner);
         counted.insert(view.name.clone(), rows);
     };
