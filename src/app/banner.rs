@@ -69,6 +69,7 @@ fn describe(model: &Model) -> String {
             VersionState::Refused(reason) => {
                 format!("version {} REFUSED: {reason}", version.version)
             }
+            VersionState::Unloaded => format!("version {} unloaded", version.version),
         })
         .collect();
     match &model.reason {

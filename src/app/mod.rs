@@ -2,19 +2,18 @@
 //! together.
 
 mod banner;
-mod catalog_watch;
 mod describe;
 mod listener;
 mod server;
+mod watch;
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use tokio::{sync::Semaphore, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
 
-use self::catalog_watch::CatalogWatch;
 use crate::{
     catalog::{Catalog, CatalogHandle, CatalogStore},
     config::{CacheConfig, Config, DatabaseConfig, LimitsConfig, OnlineConfig},
@@ -29,7 +28,8 @@ use crate::{
         },
     },
     inference::{
-        LoadOptions, ModelRegistry, Models, Predictor, Repository, RuntimeLoader, VersionState,
+        Known, Lifecycle, LoadOptions, ModelRegistry, Models, Predictor, ReleaseStore, Repository,
+        RuntimeLoader, Shadows,
     },
     middleware::{self, Bounds},
     runtimes::onnx::OnnxLoader,
@@ -129,16 +129,24 @@ pub async fn prepare_schema(store: &Store, database: &DatabaseConfig) -> Result<
     store.check_schema().await
 }
 
-/// Loads and checks the models of the configuration's repository against a catalog.
+/// Loads and checks the models of the configuration's repository against a catalog, with nothing released.
 ///
 /// # Errors
 /// `FailedPrecondition` where the runtime or the folder is not there. A model that fails its checks is no error here: it
 /// is in the result with its reason.
 pub fn load_models(config: &Config, catalog: &Catalog) -> Result<Models> {
+    repository(config)?.load(&Known {
+        catalog,
+        releases: &BTreeMap::new(),
+        previous: &Models::new(),
+    })
+}
+
+fn repository(config: &Config) -> Result<Repository> {
     let models = &config.models;
     let onnx = OnnxLoader::open(models.onnx_library_path.as_deref(), models.nodes_max)?;
     let loaders: Vec<Arc<dyn RuntimeLoader>> = vec![Arc::new(onnx)];
-    let repository = Repository {
+    Ok(Repository {
         path: models.path.clone(),
         loaders,
         options: LoadOptions {
@@ -146,8 +154,7 @@ pub fn load_models(config: &Config, catalog: &Catalog) -> Result<Models> {
             queue_max: models.queue_max,
             file_bytes_max: models.file_bytes_max,
         },
-    };
-    repository.load(catalog)
+    })
 }
 
 /// Everything that answers requests.
@@ -155,6 +162,7 @@ pub(crate) struct App {
     catalog: Arc<CatalogHandle>,
     store: Arc<Store>,
     models: Arc<ModelRegistry>,
+    lifecycle: Arc<Lifecycle>,
 }
 
 impl App {
@@ -166,18 +174,26 @@ impl App {
         let store = open_store(config).await?;
         prepare_schema(&store, &config.database).await?;
         let catalog = store.load_catalog().await?;
-        let (settings, known) = (config.clone(), catalog.clone());
-        // Loading takes its time, and a signal has to be heard meanwhile.
-        let models = tokio::task::spawn_blocking(move || load_models(&settings, &known))
+        let catalog = Arc::new(CatalogHandle::new(catalog));
+        let models = Arc::new(ModelRegistry::default());
+        let settings = config.clone();
+        // Opening a library takes its time, and a signal has to be heard meanwhile.
+        let repository = tokio::task::spawn_blocking(move || repository(&settings))
             .await
-            .map_err(|fault| Error::internal("loading the models failed").with_source(fault))??;
-        log_models(&models);
-        let registry = ModelRegistry::default();
-        registry.replace(models);
+            .map_err(|fault| Error::internal("opening the runtimes failed").with_source(fault))??;
+        let releases: Arc<dyn ReleaseStore> = store.clone();
+        let lifecycle = Lifecycle::new(
+            repository,
+            Arc::clone(&models),
+            Arc::clone(&catalog),
+            releases,
+        );
+        lifecycle.load().await?;
         Ok(App {
-            catalog: Arc::new(CatalogHandle::new(catalog)),
+            catalog,
             store,
-            models: Arc::new(registry),
+            models,
+            lifecycle: Arc::new(lifecycle),
         })
     }
 
@@ -225,11 +241,13 @@ impl App {
                 catalog: Arc::clone(&self.catalog),
                 store: online,
                 models: Arc::clone(&self.models),
+                shadows: Shadows::new(config.models.shadows_max),
             },
             limits,
         };
         let models = ModelApi {
             models: Arc::clone(&self.models),
+            lifecycle: Arc::clone(&self.lifecycle),
         };
         let services = Routes::new(health)
             .add_service(FeatureServiceServer::new(features).max_decoding_message_size(bytes_max))
@@ -248,15 +266,20 @@ impl App {
         Arc::clone(&self.store)
     }
 
-    /// Follows what other processes apply.
-    pub(crate) fn watch_catalog(&self, config: &Config, stop: CancellationToken) -> JoinHandle<()> {
-        let watch = CatalogWatch {
-            config: config.clone(),
-            store: Arc::clone(&self.store),
-            catalog: Arc::clone(&self.catalog),
-            models: Arc::clone(&self.models),
-        };
-        tokio::spawn(watch.run(config.database.catalog_interval, stop))
+    /// Follows what other processes apply and release, and the files of the models.
+    pub(crate) fn watches(&self, config: &Config, stop: &CancellationToken) -> [JoinHandle<()>; 2] {
+        let catalog = watch::catalog(
+            Arc::clone(&self.store),
+            Arc::clone(&self.catalog),
+            config.database.catalog_interval,
+            stop.clone(),
+        );
+        let models = watch::models(
+            Arc::clone(&self.lifecycle),
+            config.models.watch_interval,
+            stop.clone(),
+        );
+        [tokio::spawn(catalog), tokio::spawn(models)]
     }
 
     pub(crate) fn models(&self) -> Arc<Models> {
@@ -319,30 +342,4 @@ fn add_reflection(services: Routes) -> Result<Routes> {
     let v1 = builder().build_v1().map_err(broken)?;
     let v1alpha = builder().build_v1alpha().map_err(broken)?;
     Ok(services.add_service(v1).add_service(v1alpha))
-}
-
-fn log_models(models: &Models) {
-    for model in models.values() {
-        let name = &model.name;
-        if let Some(reason) = &model.reason {
-            tracing::error!(model = name, reason, "model refused");
-        }
-        for version in &model.versions {
-            let number = &version.version;
-            match &version.state {
-                VersionState::Ready(ready) => tracing::info!(
-                    model = name,
-                    version = number,
-                    golden_rows = ready.golden_rows,
-                    "model version ready"
-                ),
-                VersionState::Refused(reason) => tracing::error!(
-                    model = name,
-                    version = number,
-                    reason,
-                    "model version refused"
-                ),
-            }
-        }
-    }
 }

@@ -90,8 +90,7 @@ impl Server {
         server.serve_grpc(grpc, routes);
         set_health(&server.health, ServingStatus::Serving).await;
         server.watch_store(app.store(), config.server.health_interval);
-        let watch = app.watch_catalog(config, server.watch.clone());
-        server.tasks.push(watch);
+        server.tasks.extend(app.watches(config, &server.watch));
         Ok(server)
     }
 

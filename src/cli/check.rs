@@ -104,6 +104,8 @@ fn report(model: &Model) -> Vec<String> {
             VersionState::Refused(reason) => {
                 refusals.push(format!("model {name} version {number}: {reason}"));
             }
+            // Nothing is released here.
+            VersionState::Unloaded => {}
         }
     }
     refusals

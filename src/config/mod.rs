@@ -41,6 +41,10 @@ pub struct ModelsConfig {
     pub file_bytes_max: usize,
     /// The most nodes that a graph may have.
     pub nodes_max: usize,
+    /// How often the repository's files and what is released are looked at.
+    pub watch_interval: Duration,
+    /// Requests that are scored beside their answers at once.
+    pub shadows_max: usize,
     /// ONNX Runtime's shared library; none: searched for.
     pub onnx_library_path: Option<PathBuf>,
 }
@@ -218,6 +222,8 @@ fn read_models(layers: &mut Layers) -> ModelsConfig {
         queue_max: count(layers, "models.queue_max"),
         file_bytes_max: bytes(layers, "models.file_bytes_max"),
         nodes_max: count(layers, "models.nodes_max"),
+        watch_interval: millis(layers, "models.watch_interval_ms", 50),
+        shadows_max: count(layers, "models.shadows_max"),
         onnx_library_path: layers.text("onnx.library_path").map(PathBuf::from),
     }
 }

@@ -226,6 +226,16 @@ pub const SETTINGS: &[Setting] = &[
         "The most nodes that a graph may have",
     ),
     setting(
+        "models.watch_interval_ms",
+        "1000",
+        "How often the repository's files and what is released are looked at, ms",
+    ),
+    setting(
+        "models.shadows_max",
+        "64",
+        "Requests that are scored beside their answers at once; those beyond are not",
+    ),
+    setting(
         "onnx.library_path",
         "",
         "ONNX Runtime's shared library; not set: searched beside the binary, in .tools and in the system's folders",

@@ -45,6 +45,25 @@ impl RawRow {
 }
 
 impl RawValue {
+    /// A JSON value as it stands. A whole number beyond 2^53 stays exact, as text.
+    pub fn from_json(json: serde_json::Value) -> RawValue {
+        match json {
+            serde_json::Value::Null => RawValue::Null,
+            serde_json::Value::Bool(value) => RawValue::Bool(value),
+            serde_json::Value::Number(number) => match number.as_f64() {
+                Some(float) if !number.is_f64() && !is_exact_whole(float) => {
+                    RawValue::Text(number.to_string())
+                }
+                float => RawValue::Number(float.unwrap_or(f64::NAN)),
+            },
+            serde_json::Value::String(text) => RawValue::Text(text),
+            serde_json::Value::Array(values) => {
+                RawValue::List(values.into_iter().map(RawValue::from_json).collect())
+            }
+            serde_json::Value::Object(_) => RawValue::Object,
+        }
+    }
+
     /// The value as a type; null stays null.
     ///
     /// # Errors

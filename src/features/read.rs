@@ -72,8 +72,7 @@ impl Freshness {
             (Some(allowed), None) | (None, Some(allowed)) => allowed,
             (None, None) => return false,
         };
-        let age_micros = self.now.micros().saturating_sub(event_timestamp.micros());
-        i128::from(age_micros) > i128::try_from(allowed.as_micros()).unwrap_or(i128::MAX)
+        self.now.has_aged(event_timestamp, allowed)
     }
 }
 

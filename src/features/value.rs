@@ -1,6 +1,9 @@
 //! One value of a feature or join key, and points in time.
 
-use std::{fmt, time::SystemTime};
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 use jiff::civil::DateTime;
 
@@ -38,6 +41,12 @@ impl Timestamp {
     /// Microseconds since 1970.
     pub fn micros(self) -> i64 {
         self.micros
+    }
+
+    /// Whether at this time what is of the time `event` is older than allowed; exactly as old is not.
+    pub fn has_aged(self, event: Timestamp, allowed: Duration) -> bool {
+        let age_micros = self.micros().saturating_sub(event.micros());
+        i128::from(age_micros) > i128::try_from(allowed.as_micros()).unwrap_or(i128::MAX)
     }
 
     /// The server's clock.

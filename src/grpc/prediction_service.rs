@@ -5,13 +5,13 @@ use tonic::{Request, Response, Status};
 use super::{
     RequestLimits,
     convert::{check_count, raw_rows, wire_status, wire_value},
+    model_service::wire_kind,
     pb::{self, prediction_service_server::PredictionService},
     to_status,
 };
 use crate::{
     error::{Error, Result},
-    features::FeatureColumn,
-    inference::{Prediction, Predictions, Predictor, Signature, Target},
+    inference::{Predictions, Predictor, ScoredBatch, Subject, Target},
 };
 
 /// Answers PredictionService.
@@ -28,101 +28,103 @@ impl PredictionService for PredictionApi {
         &self,
         request: Request<pb::PredictRequest>,
     ) -> Result<Response<pb::PredictResponse>, Status> {
-        let request = request.into_inner();
-        let model = request.model.clone();
-        let predictions = self
-            .score_rows(request)
-            .await
-            .map_err(|error| to_status(&error))?;
-        Ok(Response::new(wire_predictions(model, predictions)))
+        let scored = self.score_rows(request.into_inner()).await;
+        scored.map(Response::new).map_err(|error| to_status(&error))
     }
 
     async fn predict_by_entity(
         &self,
         request: Request<pb::PredictByEntityRequest>,
     ) -> Result<Response<pb::PredictResponse>, Status> {
-        let request = request.into_inner();
-        let model = request.model.clone();
-        let with_features = request.include_features;
-        let mut predictions = self
-            .score_entities(request)
-            .await
-            .map_err(|error| to_status(&error))?;
-        if !with_features {
-            predictions.features = None;
-        }
-        Ok(Response::new(wire_predictions(model, predictions)))
+        let scored = self.score_entities(request.into_inner()).await;
+        scored.map(Response::new).map_err(|error| to_status(&error))
     }
 }
 
 impl PredictionApi {
-    async fn score_rows(&self, request: pb::PredictRequest) -> Result<Predictions> {
-        let target = Target {
-            model: &request.model,
-            version: &request.version,
-        };
+    async fn score_rows(&self, request: pb::PredictRequest) -> Result<pb::PredictResponse> {
         let max = self.limits.entities_max;
-        let Some(dense) = request.dense else {
-            check_count("rows", request.rows.len(), max)?;
-            let rows = raw_rows(request.rows);
-            return self.predictor.predict_rows(target, &rows).await;
+        let subject = match request.dense {
+            None => {
+                check_count("rows", request.rows.len(), max)?;
+                Subject::Rows(raw_rows(request.rows).into())
+            }
+            Some(_) if !request.rows.is_empty() => {
+                return Err(Error::invalid("dense", "comes instead of rows, not beside"));
+            }
+            Some(dense) => {
+                let rows = usize::try_from(dense.row_count).unwrap_or(usize::MAX);
+                check_count("dense.rowCount", rows, max)?;
+                Subject::Dense {
+                    values: dense.values.into(),
+                    rows,
+                }
+            }
         };
-        if !request.rows.is_empty() {
-            return Err(Error::invalid("dense", "comes instead of rows, not beside"));
-        }
-        let row_count = usize::try_from(dense.row_count).unwrap_or(usize::MAX);
-        check_count("dense.rowCount", row_count, max)?;
-        self.predictor
-            .predict_dense(target, &dense.values, row_count)
-            .await
-    }
-
-    async fn score_entities(&self, request: pb::PredictByEntityRequest) -> Result<Predictions> {
         let target = Target {
             model: &request.model,
             version: &request.version,
         };
+        let scored = self.predictor.predict(target, &subject).await?;
+        wire_predictions(&request.model, &scored, false)
+    }
+
+    async fn score_entities(
+        &self,
+        request: pb::PredictByEntityRequest,
+    ) -> Result<pb::PredictResponse> {
         check_count("entities", request.entities.len(), self.limits.entities_max)?;
-        let entities = raw_rows(request.entities);
-        self.predictor.predict_by_entity(target, &entities).await
+        let subject = Subject::Entities(raw_rows(request.entities).into());
+        let target = Target {
+            model: &request.model,
+            version: &request.version,
+        };
+        let scored = self.predictor.predict(target, &subject).await?;
+        wire_predictions(&request.model, &scored, request.include_features)
     }
 }
 
-fn wire_predictions(model: String, scored: Predictions) -> pb::PredictResponse {
-    let signature = &scored.ready.signature;
-    let columns = scored.features.as_deref().unwrap_or_default();
+fn wire_predictions(
+    model: &str,
+    scored: &Predictions,
+    with_features: bool,
+) -> Result<pb::PredictResponse> {
     let predictions = scored
-        .predictions
-        .iter()
-        .enumerate()
-        .map(|(row, prediction)| wire_prediction(signature, columns, row, prediction))
-        .collect();
-    pb::PredictResponse {
-        model,
-        version: scored.version,
-        predictions,
-    }
+        .rows()
+        .map(|(part, row)| wire_prediction(part, row, with_features));
+    // The default version's part is the last one.
+    let version = scored
+        .parts
+        .last()
+        .map(|part| &part.version.signature.version);
+    Ok(pb::PredictResponse {
+        model: model.to_owned(),
+        predictions: predictions.collect::<Result<_>>()?,
+        version: version.cloned().unwrap_or_default(),
+    })
 }
 
-fn wire_prediction(
-    signature: &Signature,
-    columns: &[FeatureColumn],
-    row: usize,
-    prediction: &Prediction,
-) -> pb::Prediction {
+fn wire_prediction(part: &ScoredBatch, row: usize, with_features: bool) -> Result<pb::Prediction> {
+    let signature = &part.version.signature;
+    let prediction = part.prediction(row)?;
+    let interpreted = prediction.interpreted;
+    let label = interpreted.label.and_then(|at| signature.classes.get(at));
     let mut wire = pb::Prediction {
         prediction_id: prediction.id.to_string(),
-        score: prediction.score,
-        label: signature.label(prediction.is_positive).to_owned(),
+        score: interpreted.score,
+        label: label.cloned().unwrap_or_default(),
         probabilities: signature
             .classes
             .iter()
             .cloned()
-            .zip(prediction.probabilities.iter().copied())
+            .zip(interpreted.probabilities)
             .collect(),
+        version: signature.version.clone(),
+        violations: wire_violations(part, row),
         ..pb::Prediction::default()
     };
-    for column in columns {
+    let columns = part.features.as_ref().filter(|_| with_features);
+    for column in columns.into_iter().flatten() {
         if let Some(feature) = column.values.get(row) {
             let name = column.reference.to_string();
             wire.features
@@ -131,5 +133,18 @@ fn wire_prediction(
                 .insert(name, wire_status(feature.status).into());
         }
     }
-    wire
+    Ok(wire)
+}
+
+fn wire_violations(part: &ScoredBatch, row: usize) -> Vec<pb::InputViolation> {
+    let inputs = &part.version.signature.inputs;
+    part.violations_of(row)
+        .map(|violation| pb::InputViolation {
+            input: inputs
+                .get(violation.input)
+                .map_or_else(String::new, |input| input.name.clone()),
+            kind: wire_kind(violation.kind).into(),
+            defaulted: violation.is_defaulted,
+        })
+        .collect()
 }

@@ -1,7 +1,12 @@
 //! Rows laid out as a signature says, ready for a runtime; and what comes back.
 
+use std::ops::Range;
+
 use super::signature::{Input, Signature, TensorType};
-use crate::features::{Value, is_exact_whole, widen};
+use crate::{
+    error::{Error, Result as Outcome},
+    features::{Value, is_exact_whole, widen},
+};
 
 /// The elements of one tensor, row after row.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +30,76 @@ pub struct Batch {
     pub rows: usize,
     /// The tensors.
     pub tensors: Vec<TensorData>,
+}
+
+impl TensorData {
+    /// An empty tensor of the same kind.
+    fn empty(&self) -> TensorData {
+        match self {
+            TensorData::Float(_) => TensorData::Float(Vec::new()),
+            TensorData::Double(_) => TensorData::Double(Vec::new()),
+            TensorData::Int64(_) => TensorData::Int64(Vec::new()),
+            TensorData::String(_) => TensorData::String(Vec::new()),
+            TensorData::Bool(_) => TensorData::Bool(Vec::new()),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            TensorData::Float(data) => data.len(),
+            TensorData::Double(data) => data.len(),
+            TensorData::Int64(data) => data.len(),
+            TensorData::String(data) => data.len(),
+            TensorData::Bool(data) => data.len(),
+        }
+    }
+
+    /// Adds some elements of a tensor of the same kind.
+    fn extend(&mut self, other: &TensorData, elements: Range<usize>) {
+        match (self, other) {
+            (TensorData::Float(all), TensorData::Float(more)) => extend(all, more, elements),
+            (TensorData::Double(all), TensorData::Double(more)) => extend(all, more, elements),
+            (TensorData::Int64(all), TensorData::Int64(more)) => extend(all, more, elements),
+            (TensorData::String(all), TensorData::String(more)) => extend(all, more, elements),
+            (TensorData::Bool(all), TensorData::Bool(more)) => extend(all, more, elements),
+            // Batches of one layout are of one kind.
+            (
+                TensorData::Float(_)
+                | TensorData::Double(_)
+                | TensorData::Int64(_)
+                | TensorData::String(_)
+                | TensorData::Bool(_),
+                _,
+            ) => {}
+        }
+    }
+}
+
+fn extend<T: Clone>(all: &mut Vec<T>, more: &[T], elements: Range<usize>) {
+    all.extend_from_slice(more.get(elements).unwrap_or_default());
+}
+
+impl Batch {
+    /// One batch of the rows of several, which are of one layout, in their order.
+    pub(super) fn joined(parts: &[(&Batch, Range<usize>)]) -> Batch {
+        let tensors = parts.first().map(|(batch, _)| batch.tensors.as_slice());
+        let mut joined = Batch {
+            rows: 0,
+            tensors: tensors
+                .unwrap_or_default()
+                .iter()
+                .map(TensorData::empty)
+                .collect(),
+        };
+        for (batch, rows) in parts {
+            joined.rows += rows.len();
+            for (all, more) in joined.tensors.iter_mut().zip(&batch.tensors) {
+                let columns = more.len().checked_div(batch.rows).unwrap_or_default();
+                all.extend(more, rows.start * columns..rows.end * columns);
+            }
+        }
+        joined
+    }
 }
 
 /// Where one input's values go.
@@ -151,11 +226,15 @@ fn narrow(number: f64) -> Result<f32, String> {
     Ok(narrow)
 }
 
+/// A value as a number, none for null.
+///
+/// # Errors
+/// A sentence for what is no number.
 #[expect(
     clippy::cast_precision_loss,
     reason = "the trainer rounds integers in the same way"
 )]
-fn number(value: &Value) -> Result<Option<f64>, String> {
+pub(super) fn number(value: &Value) -> Result<Option<f64>, String> {
     match value {
         Value::Null => Ok(None),
         Value::Bool(value) => Ok(Some(f64::from(u8::from(*value)))),
@@ -273,7 +352,7 @@ pub(super) fn dense_value(input: &Input, number: f32) -> Result<Value, String> {
     }
 }
 
-/// What a runtime answers: probabilities of the shape [rows, classes].
+/// What a runtime answers: as many numbers a row as `Signature::columns` says, row after row.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
     /// From a graph of 32-bit floats.
@@ -294,6 +373,35 @@ impl Output {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Adds the numbers of another output of the same model.
+    ///
+    /// # Errors
+    /// `Internal` where it is of the other kind.
+    pub fn append(&mut self, other: Output) -> Outcome<()> {
+        match (self, other) {
+            (Output::Float(all), Output::Float(more)) => all.extend(more),
+            (Output::Double(all), Output::Double(more)) => all.extend(more),
+            (Output::Float(_), Output::Double(_)) | (Output::Double(_), Output::Float(_)) => {
+                return Err(Error::internal("a runtime answered in two kinds of floats"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The first numbers, taken off; the rest stays.
+    pub(super) fn take_first(&mut self, count: usize) -> Output {
+        match self {
+            Output::Float(all) => {
+                let rest = all.split_off(count.min(all.len()));
+                Output::Float(std::mem::replace(all, rest))
+            }
+            Output::Double(all) => {
+                let rest = all.split_off(count.min(all.len()));
+                Output::Double(std::mem::replace(all, rest))
+            }
+        }
     }
 
     /// The number at a place, a 32-bit one as a reader would write it.

@@ -4,32 +4,55 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::{
+    Traffic,
+    policy::{BoundInput, InvalidPolicy, MissingPolicy},
+};
 use crate::{
-    catalog::FeatureRef,
-    error::{Error, Result},
+    catalog::{FeatureRef, ValueType, parse_duration},
+    error::{Error, Result as Outcome},
+    features::{RawValue, Value},
 };
 
-/// What to do where something is not there.
+/// What to do with an entity that no view has a row of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Policy {
-    /// Go on with missing values.
+    /// Every value of it is missing.
     #[default]
     Allow,
-    /// Answer with an error.
+    /// The request is refused.
     Reject,
 }
 
 /// Where an input differs from the defaults.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InputPolicy {
     /// The feature that feeds the input, where its name is not the input's.
     #[serde(default)]
     pub feature: Option<String>,
+    /// How old a stored value may be, as "24h"; an older one is missing.
+    #[serde(default)]
+    pub max_age: Option<String>,
     /// What to do with a missing value.
     #[serde(default)]
-    pub on_missing: Policy,
+    pub on_missing: MissingPolicy,
+    /// What to do with a value outside what is allowed.
+    #[serde(default)]
+    pub on_invalid: InvalidPolicy,
+    /// What stands in for a value.
+    #[serde(default)]
+    pub default: Option<toml::Value>,
+    /// The least number allowed.
+    #[serde(default)]
+    pub min: Option<f64>,
+    /// The greatest number allowed.
+    #[serde(default)]
+    pub max: Option<f64>,
+    /// The texts allowed; none: all.
+    #[serde(default)]
+    pub categories: Vec<String>,
 }
 
 /// A `model.toml`, valid in itself.
@@ -53,6 +76,9 @@ pub struct ModelDefinition {
     /// Alias to version.
     #[serde(default)]
     pub aliases: BTreeMap<String, String>,
+    /// How the requests that name no version are shared out, as long as nobody says otherwise at run time.
+    #[serde(default)]
+    pub traffic: Traffic,
     /// An entity to try the model with, join key to value: shown to people, never read otherwise.
     #[serde(default)]
     pub example: BTreeMap<String, toml::Value>,
@@ -67,7 +93,7 @@ impl ModelDefinition {
     /// # Errors
     /// `FailedPrecondition` with every fault: TOML that does not parse, features that are not `view:feature`, an input that
     /// two features feed, an alias that is a number and so could be taken for a version.
-    pub fn parse(text: &str) -> Result<ModelDefinition> {
+    pub fn parse(text: &str) -> Outcome<ModelDefinition> {
         let definition: ModelDefinition = toml::from_str(text)
             .map_err(|fault| Error::failed_precondition(fault.to_string().trim().to_owned()))?;
         let mut faults = Vec::new();
@@ -90,9 +116,12 @@ impl ModelDefinition {
                 faults.push(not_a_feature(&format!("inputs.{input}.feature"), full_name));
             }
         }
+        if let Err(fault) = definition.traffic.check() {
+            faults.push(fault.message().to_owned());
+        }
         for alias in definition.aliases.keys() {
-            if alias.is_empty() || alias.chars().all(|c| c.is_ascii_digit()) {
-                faults.push(format!("aliases: \"{alias}\" could be taken for a version"));
+            if let Err(fault) = check_alias(alias) {
+                faults.push(format!("aliases: {fault}"));
             }
         }
         if faults.is_empty() {
@@ -113,13 +142,108 @@ impl ModelDefinition {
             .find(|reference| reference.feature == input)
     }
 
-    /// What to do with a missing value of an input.
-    pub fn on_missing(&self, input: &str) -> Policy {
-        self.inputs
-            .get(input)
-            .map(|policy| policy.on_missing)
-            .unwrap_or_default()
+    /// An input with the feature that feeds it and what it may be.
+    ///
+    /// # Errors
+    /// Sentences: no feature feeds it, a duration, default or range that makes no sense for its type.
+    pub fn bind(&self, input: &str, value_type: ValueType) -> Result<BoundInput, Vec<String>> {
+        let Some(feature) = self.feature_of(input) else {
+            return Err(vec![format!(
+                "input {input}: model.toml names no feature for it"
+            )]);
+        };
+        let Some(policy) = self.inputs.get(input) else {
+            return Ok(BoundInput::new(feature));
+        };
+        let mut faults = Vec::new();
+        let max_age = policy.max_age.as_deref().map(parse_duration).transpose();
+        let default = policy
+            .default
+            .as_ref()
+            .map(|value| default_value(value, value_type));
+        let bound = BoundInput {
+            feature,
+            max_age: max_age.unwrap_or_else(|fault| {
+                faults.push(format!("max_age: {fault}"));
+                None
+            }),
+            on_missing: policy.on_missing,
+            on_invalid: policy.on_invalid,
+            default: default.transpose().unwrap_or_else(|fault| {
+                faults.push(format!("default: {fault}"));
+                None
+            }),
+            min: policy.min,
+            max: policy.max,
+            categories: policy.categories.clone(),
+        };
+        check_policy(policy, value_type, &mut faults);
+        if faults.is_empty() {
+            return Ok(bound);
+        }
+        let place = |fault| format!("model.toml: inputs.{input}: {fault}");
+        Err(faults.into_iter().map(place).collect())
     }
+}
+
+/// Holds what a policy says against itself and against the input's type.
+fn check_policy(policy: &InputPolicy, value_type: ValueType, faults: &mut Vec<String>) {
+    let asks_for_default =
+        policy.on_missing == MissingPolicy::Default || policy.on_invalid == InvalidPolicy::Default;
+    if asks_for_default && policy.default.is_none() {
+        faults.push("a policy asks for a default, and there is none".to_owned());
+    }
+    if policy.default.is_some() && !asks_for_default {
+        faults.push("no policy asks for the default".to_owned());
+    }
+    let is_number = matches!(
+        value_type,
+        ValueType::Int32 | ValueType::Int64 | ValueType::Float | ValueType::Double
+    );
+    if (policy.min.is_some() || policy.max.is_some()) && !is_number {
+        faults.push(format!(
+            "min and max are for numbers, and it is a {value_type}"
+        ));
+    }
+    let bounds = policy.min.unwrap_or(f64::NEG_INFINITY)..=policy.max.unwrap_or(f64::INFINITY);
+    // A NaN bound makes an empty range, too.
+    if bounds.is_empty() {
+        faults.push("no number is from min to max".to_owned());
+    }
+    if !policy.categories.is_empty() && value_type != ValueType::String {
+        faults.push(format!(
+            "categories are for strings, and it is a {value_type}"
+        ));
+    }
+    let has_bounds = policy.min.is_some() || policy.max.is_some() || !policy.categories.is_empty();
+    if policy.on_invalid != InvalidPolicy::Allow && !has_bounds {
+        faults.push("on_invalid needs min, max or categories".to_owned());
+    }
+}
+
+/// A default as a value of the input's type.
+fn default_value(value: &toml::Value, value_type: ValueType) -> Result<Value, String> {
+    let json = serde_json::to_value(value).map_err(|fault| fault.to_string())?;
+    RawValue::from_json(json).to_value(value_type)
+}
+
+/// Refuses what could be taken for a version, or is no name that a URL could carry.
+///
+/// # Errors
+/// A sentence that says what is wrong.
+pub(super) fn check_alias(alias: &str) -> Result<(), String> {
+    const CHARS_MAX: usize = 60;
+    if alias.is_empty() || alias.chars().all(|c| c.is_ascii_digit()) {
+        return Err(format!("\"{alias}\" could be taken for a version"));
+    }
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if alias.len() > CHARS_MAX || !alias.chars().all(is_plain) {
+        return Err(format!(
+            "\"{}\" is not made of up to {CHARS_MAX} letters, digits, _, - and .",
+            alias.chars().take(CHARS_MAX).collect::<String>()
+        ));
+    }
+    Ok(())
 }
 
 fn not_a_feature(place: &str, full_name: &str) -> String {
@@ -147,8 +271,10 @@ mod tests {
         assert_eq!(name("annual_inc").as_deref(), Some("applicant:annual_inc"));
         assert_eq!(name("term").as_deref(), Some("loan_terms:months"));
         assert_eq!(name("sub_grade"), None);
-        assert_eq!(definition.on_missing("term"), Policy::Reject);
-        assert_eq!(definition.on_missing("annual_inc"), Policy::Allow);
+        let bound = |input| definition.bind(input, ValueType::Double).unwrap();
+        assert_eq!(bound("term").on_missing, MissingPolicy::Reject);
+        assert_eq!(bound("annual_inc").on_missing, MissingPolicy::Allow);
+        assert!(definition.bind("sub_grade", ValueType::Double).is_err());
     }
 
     #[test]

@@ -89,9 +89,11 @@ impl GoldenRows {
                         .map_err(|fault| refusal(part * ROWS_PER_RUN + row, &fault))?;
                 }
             }
-            let output = runtime.run(&batch)?;
+            let output = runtime.run(&batch, 0..rows.len())?;
             for row in 0..rows.len() {
-                let served = output.get(row * signature.classes.len() + signature.positive_index());
+                let columns = signature.columns();
+                let outputs = (row * columns..(row + 1) * columns).filter_map(|at| output.get(at));
+                let served = signature.interpret(outputs.collect()).score;
                 self.compare(
                     part * ROWS_PER_RUN + row,
                     served,
@@ -102,8 +104,8 @@ impl GoldenRows {
         Ok(())
     }
 
-    fn compare(&self, row: usize, served: Option<f64>, tolerance: f64) -> Result<()> {
-        let (Some(expected), Some(served)) = (self.scores.get(row).copied(), served) else {
+    fn compare(&self, row: usize, served: f64, tolerance: f64) -> Result<()> {
+        let Some(expected) = self.scores.get(row).copied() else {
             return Err(refusal(row, "there is no score"));
         };
         // A NaN on either side is a difference.
@@ -138,20 +140,9 @@ fn typed_row(
     row.into_iter()
         .zip(&signature.inputs)
         .map(|(cell, input)| {
-            raw(cell)
+            RawValue::from_json(cell)
                 .to_value(input.value_type)
                 .map_err(|fault| refusal(index, &format!("{}: {fault}", input.name)))
         })
         .collect()
-}
-
-fn raw(cell: serde_json::Value) -> RawValue {
-    match cell {
-        serde_json::Value::Null => RawValue::Null,
-        serde_json::Value::Bool(value) => RawValue::Bool(value),
-        serde_json::Value::Number(number) => RawValue::Number(number.as_f64().unwrap_or(f64::NAN)),
-        serde_json::Value::String(text) => RawValue::Text(text),
-        // No model takes either.
-        serde_json::Value::Array(_) | serde_json::Value::Object(_) => RawValue::Object,
-    }
 }

@@ -1,25 +1,37 @@
-//! Inference: signature, layout, the `Runtime` trait, versions, prediction.
+//! Inference: signature, layout, the `Runtime` trait, versions and their release, prediction.
 //!
-//! Knows the catalog and features; nothing of ort, SQL or the wire. `runtimes` implement `Runtime`, `grpc` calls
-//! `Predictor`, `app` loads a `Repository` into a `ModelRegistry`.
+//! Knows the catalog and features; nothing of ort, SQL or the wire. `runtimes` implement `Runtime`, `stores` keep releases,
+//! `grpc` calls `Predictor` and `Lifecycle`, which loads a `Repository` into a `ModelRegistry`.
 
 mod batch;
+mod counters;
 mod definition;
 mod golden;
+mod lifecycle;
+mod policy;
 mod predict;
 mod registry;
+mod release;
 mod repository;
 mod runtime;
+mod scored;
 mod signature;
+mod stamp;
 mod workers;
 
 pub use batch::{Batch, Layout, Output, TensorData};
+pub use counters::VersionCounters;
 pub use definition::{InputPolicy, ModelDefinition, Policy};
-pub use predict::{Prediction, Predictions, Predictor, Target};
-pub use registry::{
-    BoundInput, Model, ModelRegistry, ModelVersion, Models, ReadyVersion, VersionState,
+pub use lifecycle::Lifecycle;
+pub use policy::{BoundInput, InputViolation, InvalidPolicy, MissingPolicy, ViolationKind};
+pub use predict::{Predictor, Shadows, Subject, Target};
+pub use registry::{Model, ModelRegistry, ModelVersion, Models, ReadyVersion, Route, VersionState};
+pub use release::{
+    Author, EventKind, Release, ReleaseChange, ReleaseEvent, ReleaseStore, Share, Traffic,
+    WEIGHT_WHOLE, bucket_of,
 };
-pub use repository::{LoadOptions, Repository};
+pub use repository::{Known, LoadOptions, Look, Repository};
 pub use runtime::{Runtime, RuntimeLoader};
-pub use signature::{GoldenFile, Input, Signature, Task, Tensor, TensorType};
+pub use scored::{Place, Prediction, Predictions, Role, ScoredBatch};
+pub use signature::{GoldenFile, Input, Interpreted, Signature, Task, Tensor, TensorType};
 pub use workers::Workers;

@@ -4,34 +4,29 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 
-use super::{Layout, Policy, Signature, Workers};
-use crate::{
-    catalog::FeatureRef,
-    error::{Error, Result},
+use super::{
+    Layout, Policy, Signature, Traffic, Workers, counters::VersionCounters, policy::BoundInput,
+    stamp::Stamp,
 };
-
-/// One input of a version, bound to its feature.
-#[derive(Debug, Clone, PartialEq)]
-pub struct BoundInput {
-    /// The feature that fills it in a prediction by entity.
-    pub feature: FeatureRef,
-    /// What to do with a missing value.
-    pub on_missing: Policy,
-}
+use crate::error::{Error, Result};
 
 /// A version that is checked, warmed and answers.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ReadyVersion {
     /// What a row is.
-    pub signature: Signature,
+    pub signature: Arc<Signature>,
     /// Where each value goes.
-    pub layout: Layout,
+    pub layout: Arc<Layout>,
     /// One an input, in the signature's order.
     pub inputs: Vec<BoundInput>,
     /// The threads that run it.
-    pub workers: Workers,
+    pub workers: Arc<Workers>,
     /// Golden rows reproduced at load.
     pub golden_rows: usize,
+    /// What it has done since it was loaded.
+    pub counters: Arc<VersionCounters>,
+    /// The files that it was loaded from.
+    pub(super) stamp: Stamp,
 }
 
 /// Whether a version answers.
@@ -41,6 +36,8 @@ pub enum VersionState {
     Ready(Arc<ReadyVersion>),
     /// It was refused at load, for this reason.
     Refused(String),
+    /// Somebody unloaded it.
+    Unloaded,
 }
 
 /// One version of a model.
@@ -50,6 +47,8 @@ pub struct ModelVersion {
     pub version: String,
     /// Whether it answers.
     pub state: VersionState,
+    /// Why its files as they are now were not taken, where it answers from those before.
+    pub problem: Option<String>,
 }
 
 /// A model, with all its versions.
@@ -63,31 +62,77 @@ pub struct Model {
     pub entity_not_found: Policy,
     /// An entity to try the model with, as a JSON object; empty where model.toml gives none.
     pub example: serde_json::Map<String, serde_json::Value>,
-    /// Alias to version.
+    /// Alias to version, as model.toml says.
+    pub defined_aliases: BTreeMap<String, String>,
+    /// Alias to version: what was set at run time, else what model.toml says.
     pub aliases: BTreeMap<String, String>,
-    /// The version that answers where a request names none: what model.toml says, ready or not, else the newest that is
-    /// ready.
+    /// The version that answers where a request names none: what model.toml says, else the champion, ready or not, else
+    /// the newest that is ready.
     pub default_version: Option<String>,
+    /// How the requests that name no version are shared out.
+    pub traffic: Traffic,
+    /// Counts what was changed at run time.
+    pub release_revision: i64,
     /// Oldest first.
     pub versions: Vec<ModelVersion>,
-    /// Why the model as a whole is refused.
+    /// Why the model as a whole is refused or, where it has versions, why its model.toml as it is now was not taken.
     pub reason: Option<String>,
 }
 
+/// The versions that a request goes to.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// Who answers what no canary takes.
+    pub stable: Arc<ReadyVersion>,
+    /// Who answers rows below a bucket, and not below the one before; ascending.
+    pub canaries: Vec<(u32, Arc<ReadyVersion>)>,
+    /// Who scores beside the answer.
+    pub shadows: Vec<Arc<ReadyVersion>>,
+}
+
 impl Model {
-    /// The version that a request means: a version, an alias, or empty for the default.
+    /// The versions that a request goes to, which names a version, an alias, or nothing for the default and the traffic's
+    /// shares. A canary or shadow that is not ready has no part.
     ///
     /// # Errors
-    /// `NotFound` for an unknown version; `FailedPrecondition` for one that was refused.
-    pub fn resolve(&self, wanted: &str) -> Result<(&str, &Arc<ReadyVersion>)> {
-        if let Some(reason) = &self.reason {
+    /// `NotFound` for an unknown version; `FailedPrecondition` for one that is not ready.
+    pub fn route(&self, wanted: &str) -> Result<Route> {
+        let stable = Arc::clone(self.resolve(wanted)?);
+        let mut route = Route {
+            stable,
+            canaries: Vec::new(),
+            shadows: Vec::new(),
+        };
+        if !wanted.is_empty() {
+            return Ok(route);
+        }
+        let mut end = 0;
+        for share in &self.traffic.canary {
+            if let Ok(version) = self.resolve(&share.version) {
+                end += share.weight;
+                route.canaries.push((end, Arc::clone(version)));
+            }
+        }
+        let shadows = self.traffic.shadow.iter();
+        route.shadows = shadows
+            .filter_map(|name| self.resolve(name).ok().cloned())
+            .collect();
+        Ok(route)
+    }
+
+    /// The version that a name means: a version, an alias, or empty for the default.
+    ///
+    /// # Errors
+    /// As `route`.
+    pub fn resolve(&self, wanted: &str) -> Result<&Arc<ReadyVersion>> {
+        if let (Some(reason), true) = (&self.reason, self.versions.is_empty()) {
             return Err(Error::failed_precondition(format!(
                 "the model \"{}\" was refused at load: {reason}",
                 self.name
             )));
         }
         let number = if wanted.is_empty() {
-            self.default_version.as_ref().ok_or_else(|| {
+            self.default_version.as_deref().ok_or_else(|| {
                 Error::failed_precondition(format!(
                     "the model \"{}\" has no version that is ready{}",
                     self.name,
@@ -95,32 +140,72 @@ impl Model {
                 ))
             })?
         } else {
-            self.aliases.get(wanted).map_or(wanted, String::as_str)
+            self.version_of(wanted)
         };
-        let found = self
-            .versions
-            .iter()
-            .find(|version| version.version == *number)
-            .ok_or_else(|| {
-                Error::not_found(format!(
-                    "the model \"{}\" has no version or alias \"{wanted}\"",
-                    self.name
-                ))
-            })?;
+        let found = self.version(number).ok_or_else(|| {
+            Error::not_found(format!(
+                "the model \"{}\" has no version or alias \"{wanted}\"",
+                self.name
+            ))
+        })?;
         match &found.state {
-            VersionState::Ready(ready) => Ok((&found.version, ready)),
+            VersionState::Ready(ready) => Ok(ready),
             VersionState::Refused(reason) => Err(Error::failed_precondition(format!(
                 "version {} of the model \"{}\" was refused at load: {reason}",
+                found.version, self.name
+            ))),
+            VersionState::Unloaded => Err(Error::failed_precondition(format!(
+                "version {} of the model \"{}\" is unloaded; LoadModel loads it",
                 found.version, self.name
             ))),
         }
     }
 
+    /// The version that an alias means; any other name is a version itself.
+    pub fn version_of<'a>(&'a self, name: &'a str) -> &'a str {
+        self.aliases.get(name).map_or(name, String::as_str)
+    }
+
+    /// A version by its number.
+    pub fn version(&self, number: &str) -> Option<&ModelVersion> {
+        self.versions
+            .iter()
+            .find(|version| version.version == number)
+    }
+
     fn newest_reason(&self) -> String {
         match self.versions.last().map(|version| &version.state) {
             Some(VersionState::Refused(reason)) => format!("; the newest was refused: {reason}"),
+            Some(VersionState::Unloaded) => "; the newest is unloaded".to_owned(),
             Some(VersionState::Ready(_)) | None => String::new(),
         }
+    }
+}
+
+impl Route {
+    /// Who scores each row: a version and the positions of its rows. `bucket_of` is asked only where there are canaries.
+    pub fn split(
+        &self,
+        rows: usize,
+        bucket_of: impl Fn(usize) -> u32,
+    ) -> Vec<(Arc<ReadyVersion>, Vec<usize>)> {
+        if self.canaries.is_empty() {
+            return vec![(Arc::clone(&self.stable), (0..rows).collect())];
+        }
+        let versions = self.canaries.iter().map(|(_, version)| version);
+        let mut parts: Vec<(Arc<ReadyVersion>, Vec<usize>)> = versions
+            .chain([&self.stable])
+            .map(|version| (Arc::clone(version), Vec::new()))
+            .collect();
+        for row in 0..rows {
+            let bucket = bucket_of(row);
+            let part = self.canaries.partition_point(|(end, _)| *end <= bucket);
+            if let Some((_, positions)) = parts.get_mut(part) {
+                positions.push(row);
+            }
+        }
+        parts.retain(|(_, positions)| !positions.is_empty());
+        parts
     }
 }
 
@@ -149,7 +234,7 @@ impl ModelRegistry {
     /// # Errors
     /// `NotFound`, with the names that there are.
     pub fn model(&self, name: &str) -> Result<Arc<Model>> {
-        let models = self.snapshot();
+        let models = self.current.load();
         models.get(name).cloned().ok_or_else(|| {
             let names: Vec<&str> = models.keys().map(String::as_str).collect();
             let names = if names.is_empty() {

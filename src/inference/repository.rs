@@ -12,8 +12,9 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use super::{
-    BoundInput, Layout, Model, ModelDefinition, ModelVersion, Models, ReadyVersion, RuntimeLoader,
-    Signature, VersionState, Workers, golden::GoldenRows,
+    BoundInput, Layout, Model, ModelDefinition, ModelVersion, Models, ReadyVersion, Release,
+    RuntimeLoader, Signature, VersionState, Workers, counters::VersionCounters, golden::GoldenRows,
+    stamp::Stamp,
 };
 use crate::{
     catalog::Catalog,
@@ -36,6 +37,12 @@ pub struct LoadOptions {
     pub file_bytes_max: usize,
 }
 
+/// How the files of a repository look from outside.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Look {
+    stamps: Vec<(PathBuf, Stamp)>,
+}
+
 /// Reads and checks the models of a folder.
 pub struct Repository {
     /// The folder; one that is not there holds no models.
@@ -46,21 +53,35 @@ pub struct Repository {
     pub options: LoadOptions,
 }
 
+/// What is known before a load: what is defined, what was released at run time, and what is loaded already.
+pub struct Known<'a> {
+    /// What inputs are bound to.
+    pub catalog: &'a Catalog,
+    /// By model.
+    pub releases: &'a BTreeMap<String, Release>,
+    /// What is loaded; versions whose files are as they were stay what they are.
+    pub previous: &'a Models,
+}
+
 impl Repository {
-    /// Loads every model and version. What fails its checks is there with its reason.
+    /// Loads every model and version that is new or has changed. What fails its checks is there with its reason; a version
+    /// that answered before goes on answering from the files of then.
     ///
     /// # Errors
     /// `FailedPrecondition` where the folder itself cannot be read.
-    pub fn load(&self, catalog: &Catalog) -> Result<Models> {
+    pub fn load(&self, known: &Known<'_>) -> Result<Models> {
         let mut models = BTreeMap::new();
         for folder in model_folders(&self.path)? {
             let name = file_name(&folder);
-            let model = match self.load_model(&folder, &name, catalog) {
+            let previous = known.previous.get(&name);
+            let model = match self.load_model(&folder, &name, known) {
                 Ok(model) => model,
                 Err(fault) => Model {
                     name: name.clone(),
                     reason: Some(fault.message().to_owned()),
-                    ..Model::default()
+                    ..previous
+                        .map(|model| Model::clone(model))
+                        .unwrap_or_default()
                 },
             };
             models.insert(name, Arc::new(model));
@@ -68,7 +89,27 @@ impl Repository {
         Ok(models)
     }
 
-    fn load_model(&self, folder: &Path, name: &str, catalog: &Catalog) -> Result<Model> {
+    /// How the files of the repository look: two that are the same need no load in between.
+    ///
+    /// # Errors
+    /// As `load`.
+    pub fn look(&self) -> Result<Look> {
+        let mut stamps = Vec::new();
+        for folder in model_folders(&self.path)? {
+            let mut stamp = Stamp::default();
+            stamp.add(folder.join(MODEL_FILE));
+            stamps.push((folder.clone(), stamp));
+            for number in version_numbers(&folder)? {
+                let folder = folder.join(number.to_string());
+                let stamp =
+                    Stamp::of_folder(&folder).map_err(|fault| cannot_read(&folder, &fault))?;
+                stamps.push((folder, stamp));
+            }
+        }
+        Ok(Look { stamps })
+    }
+
+    fn load_model(&self, folder: &Path, name: &str, known: &Known<'_>) -> Result<Model> {
         let path = folder.join(MODEL_FILE);
         let text = self.read_text(&path)?;
         let place = path.display().to_string();
@@ -79,32 +120,89 @@ impl Repository {
                 definition.name
             )));
         }
+        let nothing = Release::default();
+        let release = known.releases.get(name).unwrap_or(&nothing);
+        let aliases = effective_aliases(&definition, release);
+        let previous = known.previous.get(name);
         let mut versions = Vec::new();
         for number in version_numbers(folder)? {
             let version = number.to_string();
-            let state = match self.load_version(folder, &version, &definition, catalog) {
-                Ok(ready) => VersionState::Ready(Arc::new(ready)),
-                Err(fault) => VersionState::Refused(fault.message().to_owned()),
-            };
-            versions.push(ModelVersion { version, state });
+            let before = previous.and_then(|model| model.version(&version));
+            versions.push(if release.unloaded.contains(&version) {
+                ModelVersion {
+                    version,
+                    state: VersionState::Unloaded,
+                    problem: None,
+                }
+            } else {
+                self.load_or_keep(folder, version, before, &definition, known.catalog)
+            });
+        }
+        if let Some(previous) = previous {
+            keep_what_is_meant(&definition, &aliases, previous, &mut versions);
         }
         check_targets(&definition, &versions).map_err(|fault| fault.within(&place))?;
         Ok(Model {
             name: name.to_owned(),
-            default_version: default_version(&definition, &versions),
+            default_version: default_version(&definition, &aliases, &versions),
             description: definition.description,
             entity_not_found: definition.entity_not_found,
             example: example(&definition.example),
-            aliases: definition.aliases,
+            traffic: release.traffic.clone().unwrap_or(definition.traffic),
+            release_revision: release.revision,
+            defined_aliases: definition.aliases,
+            aliases,
             versions,
             reason: None,
         })
+    }
+
+    /// Loads a version, or keeps it where its files are as they were. Where they have changed and are refused, what
+    /// answered before goes on.
+    fn load_or_keep(
+        &self,
+        folder: &Path,
+        version: String,
+        before: Option<&ModelVersion>,
+        definition: &ModelDefinition,
+        catalog: &Catalog,
+    ) -> ModelVersion {
+        let before = before.and_then(|before| match &before.state {
+            VersionState::Ready(ready) => Some(ready),
+            VersionState::Refused(_) | VersionState::Unloaded => None,
+        });
+        let stamp = Stamp::of_folder(&folder.join(&version)).unwrap_or_default();
+        if let Some(ready) = before.filter(|ready| ready.stamp == stamp) {
+            let state = rebound(ready, definition, catalog);
+            return ModelVersion {
+                version,
+                state,
+                problem: None,
+            };
+        }
+        let (state, problem) = match (
+            self.load_version(folder, &version, stamp, definition, catalog),
+            before,
+        ) {
+            (Ok(ready), _) => (VersionState::Ready(Arc::new(ready)), None),
+            (Err(fault), None) => (VersionState::Refused(fault.message().to_owned()), None),
+            (Err(fault), Some(ready)) => (
+                rebound(ready, definition, catalog),
+                Some(fault.message().to_owned()),
+            ),
+        };
+        ModelVersion {
+            version,
+            state,
+            problem,
+        }
     }
 
     fn load_version(
         &self,
         folder: &Path,
         version: &str,
+        stamp: Stamp,
         definition: &ModelDefinition,
         catalog: &Catalog,
     ) -> Result<ReadyVersion> {
@@ -145,10 +243,12 @@ impl Repository {
         let workers = Workers::start(&definition.name, runtimes, self.options.queue_max)?;
         Ok(ReadyVersion {
             golden_rows: golden.count(),
-            signature,
-            layout,
+            counters: Arc::new(VersionCounters::new(signature.inputs.len())),
+            signature: Arc::new(signature),
+            layout: Arc::new(layout),
             inputs,
-            workers,
+            workers: Arc::new(workers),
+            stamp,
         })
     }
 
@@ -275,12 +375,68 @@ fn check_targets(definition: &ModelDefinition, versions: &[ModelVersion]) -> Res
     }
 }
 
+/// What was set at run time goes before what model.toml says.
+fn effective_aliases(definition: &ModelDefinition, release: &Release) -> BTreeMap<String, String> {
+    let mut aliases = definition.aliases.clone();
+    for (alias, version) in &release.aliases {
+        match version {
+            Some(version) => aliases.insert(alias.clone(), version.clone()),
+            None => aliases.remove(alias),
+        };
+    }
+    aliases
+}
+
+/// A version that answers, and that an alias or the default means, goes on where its folder has gone away.
+fn keep_what_is_meant(
+    definition: &ModelDefinition,
+    aliases: &BTreeMap<String, String>,
+    previous: &Model,
+    versions: &mut Vec<ModelVersion>,
+) {
+    for target in aliases.values().chain(&definition.default_version) {
+        let is_there = versions.iter().any(|version| version.version == *target);
+        let Some(kept) = previous.version(target).filter(|_| !is_there) else {
+            continue;
+        };
+        if matches!(kept.state, VersionState::Ready(_)) {
+            versions.push(ModelVersion {
+                problem: Some(
+                    "its folder is gone; an alias or the default still means it".to_owned(),
+                ),
+                ..kept.clone()
+            });
+        }
+    }
+    versions.sort_by_key(|version| version.version.parse::<u64>().unwrap_or_default());
+}
+
+/// A version with its inputs bound anew: definitions may have changed.
+fn rebound(
+    ready: &Arc<ReadyVersion>,
+    definition: &ModelDefinition,
+    catalog: &Catalog,
+) -> VersionState {
+    match bind_inputs(&ready.signature, definition, catalog) {
+        Ok(inputs) if inputs == ready.inputs => VersionState::Ready(Arc::clone(ready)),
+        Ok(inputs) => VersionState::Ready(Arc::new(ReadyVersion {
+            inputs,
+            ..ReadyVersion::clone(ready)
+        })),
+        Err(fault) => VersionState::Refused(fault.message().to_owned()),
+    }
+}
+
 /// What answers where a request names no version: what model.toml says, else the champion, else the newest that is ready.
-fn default_version(definition: &ModelDefinition, versions: &[ModelVersion]) -> Option<String> {
+fn default_version(
+    definition: &ModelDefinition,
+    aliases: &BTreeMap<String, String>,
+    versions: &[ModelVersion],
+) -> Option<String> {
     definition
         .default_version
         .as_ref()
-        .or_else(|| definition.aliases.get(CHAMPION))
+        .or_else(|| aliases.get(CHAMPION))
         .cloned()
         .or_else(|| {
             versions
@@ -308,31 +464,29 @@ fn bind_inputs(
     let mut faults = Vec::new();
     let mut inputs = Vec::with_capacity(signature.inputs.len());
     for input in &signature.inputs {
-        let Some(feature) = definition.feature_of(&input.name) else {
-            faults.push(format!(
-                "input {}: {MODEL_FILE} names no feature for it",
-                input.name
-            ));
-            continue;
+        let bound = match definition.bind(&input.name, input.value_type) {
+            Ok(bound) => bound,
+            Err(found) => {
+                faults.extend(found);
+                continue;
+            }
         };
-        match catalog.resolve(&feature) {
+        match catalog.resolve(&bound.feature) {
             Err(fault) => faults.push(format!("input {}: {fault}", input.name)),
             Ok((view, index)) => {
                 let found = view.features.get(index).map(|field| field.value_type);
                 if found != Some(input.value_type) {
                     faults.push(format!(
-                        "input {}: the model was trained on a {}, and the feature {feature} is a {}",
+                        "input {}: the model was trained on a {}, and the feature {} is a {}",
                         input.name,
                         input.value_type,
+                        bound.feature,
                         found.map_or("nothing", |found| found.name())
                     ));
                 }
             }
         }
-        inputs.push(BoundInput {
-            feature,
-            on_missing: definition.on_missing(&input.name),
-        });
+        inputs.push(bound);
     }
     for name in definition.inputs.keys() {
         if signature.input_index(name).is_none() {

@@ -1,15 +1,17 @@
 //! What a model runtime has to be able to do. Synchronous: batching, queues and back-pressure stand outside it.
 
+use std::ops::Range;
+
 use super::{Batch, Output, Signature};
 use crate::error::Result;
 
 /// A model, ready to run, owned by one worker thread.
 pub trait Runtime: Send {
-    /// Scores a batch: probabilities of the shape [rows, classes].
+    /// Scores some rows of a batch: `Signature::columns` numbers a row.
     ///
     /// # Errors
     /// `Internal` where the runtime fails or answers in another shape.
-    fn run(&mut self, batch: &Batch) -> Result<Output>;
+    fn run(&mut self, batch: &Batch, rows: Range<usize>) -> Result<Output>;
 }
 
 /// Makes runtimes of one kind.

@@ -21,6 +21,12 @@ const TOLERANCE_MAX: f64 = 1e-3;
 pub enum Task {
     /// The probabilities of two classes.
     BinaryClassification,
+    /// The probabilities of three classes or more.
+    MulticlassClassification,
+    /// A value.
+    Regression,
+    /// A value to order rows of one query by, the highest first.
+    Ranking,
 }
 
 /// The element type of a tensor.
@@ -102,19 +108,37 @@ pub struct Signature {
     pub inputs: Vec<Input>,
     /// The graph's inputs.
     pub tensors: Vec<Tensor>,
-    /// The graph's output: probabilities of the shape [rows, classes].
+    /// The model's output: a classifier's probabilities of the shape [rows, classes]; else values, [rows] or [rows, 1].
     pub output: String,
-    /// The classes, in the order of the output's columns.
+    /// A classifier's classes, in the order of the output's columns; empty for a regressor or ranker.
+    #[serde(default)]
     pub classes: Vec<String>,
-    /// The class that the score is the probability of.
+    /// The class of a binary classifier that the score is the probability of.
+    #[serde(default)]
     pub positive_class: String,
-    /// From which score on the label is the positive class.
+    /// From which score on a binary classifier's label is the positive class.
+    #[serde(default = "half")]
     pub threshold: f64,
     /// The rows that have to be reproduced.
     pub golden: GoldenFile,
     /// What the trainer says of itself; not read.
     #[serde(default)]
     pub training: serde_json::Map<String, serde_json::Value>,
+}
+
+fn half() -> f64 {
+    0.5
+}
+
+/// What a row's outputs mean.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Interpreted {
+    /// The probability of the positive class, of the label where there are more classes than two; else the value.
+    pub score: f64,
+    /// The position of the class that the row is put into; none where the model is no classifier.
+    pub label: Option<usize>,
+    /// The probability of each class, in the signature's order; empty where the model is no classifier.
+    pub probabilities: Vec<f64>,
 }
 
 impl Signature {
@@ -136,20 +160,57 @@ impl Signature {
         }
     }
 
-    /// The column of the output with the positive class; `parse` has checked that there is one.
-    pub fn positive_index(&self) -> usize {
+    /// How many numbers the model answers a row.
+    pub fn columns(&self) -> usize {
+        self.classes.len().max(1)
+    }
+
+    /// What one row's outputs mean.
+    pub fn interpret(&self, outputs: Vec<f64>) -> Interpreted {
+        let (score, class) = match self.task {
+            Task::BinaryClassification => {
+                let positive = self.positive_index();
+                let score = outputs.get(positive).copied().unwrap_or(f64::NAN);
+                let is_positive = score >= self.threshold;
+                let class = (0..self.classes.len()).find(|at| (*at == positive) == is_positive);
+                (score, class)
+            }
+            Task::MulticlassClassification => {
+                // The first of equals, as every library's argmax.
+                let best = outputs.iter().enumerate().fold(
+                    None,
+                    |best: Option<(usize, f64)>, (at, value)| match best {
+                        Some((_, highest)) if highest >= *value => best,
+                        Some(_) | None => Some((at, *value)),
+                    },
+                );
+                (
+                    best.map_or(f64::NAN, |(_, value)| value),
+                    best.map(|(at, _)| at),
+                )
+            }
+            Task::Regression | Task::Ranking => {
+                let score = outputs.first().copied().unwrap_or(f64::NAN);
+                return Interpreted {
+                    score,
+                    label: None,
+                    probabilities: Vec::new(),
+                };
+            }
+        };
+        Interpreted {
+            score,
+            label: class,
+            probabilities: outputs,
+        }
+    }
+
+    /// The column of the output with the positive class; `parse` has checked that a binary classifier has one.
+    fn positive_index(&self) -> usize {
         self.classes
             .iter()
             .position(|class| *class == self.positive_class)
             .unwrap_or_default()
-    }
-
-    /// The class that a row is put into: the positive one, or the other of the two.
-    pub fn label(&self, is_positive: bool) -> &str {
-        self.classes
-            .iter()
-            .find(|class| (**class == self.positive_class) == is_positive)
-            .map_or("", String::as_str)
     }
 
     /// The position of an input by its name.
@@ -177,22 +238,42 @@ impl Signature {
                 self.golden.tolerance
             ));
         }
+        self.check_task(faults);
+    }
+
+    fn check_task(&self, faults: &mut Vec<String>) {
         let distinct: BTreeSet<&String> = self.classes.iter().collect();
+        if distinct.len() != self.classes.len() {
+            faults.push("classes: one is there twice".to_owned());
+        }
         match self.task {
             Task::BinaryClassification => {
-                if self.classes.len() != 2 || distinct.len() != 2 {
+                if self.classes.len() != 2 {
                     faults.push("classes: a binary classifier has two".to_owned());
+                }
+                if !distinct.contains(&self.positive_class) {
+                    faults.push(format!(
+                        "positive_class: \"{}\" is none of the classes",
+                        self.positive_class
+                    ));
+                }
+                if !(0.0..=1.0).contains(&self.threshold) {
+                    faults.push(format!("threshold: {} is not 0 to 1", self.threshold));
+                }
+            }
+            Task::MulticlassClassification => {
+                if self.classes.len() < 3 {
+                    faults.push("classes: a multi-class classifier has three or more".to_owned());
+                }
+            }
+            Task::Regression | Task::Ranking => {
+                if !self.classes.is_empty() {
+                    faults.push("classes: only a classifier has them".to_owned());
                 }
             }
         }
-        if !distinct.contains(&self.positive_class) {
-            faults.push(format!(
-                "positive_class: \"{}\" is none of the classes",
-                self.positive_class
-            ));
-        }
-        if !(0.0..=1.0).contains(&self.threshold) {
-            faults.push(format!("threshold: {} is not 0 to 1", self.threshold));
+        if self.task != Task::BinaryClassification && !self.positive_class.is_empty() {
+            faults.push("positive_class: only a binary classifier has one".to_owned());
         }
     }
 
@@ -283,7 +364,7 @@ mod tests {
     #[test]
     fn a_whole_layout_is_accepted() {
         let signature = Signature::parse(&text(&format!("{A},{B}"), r#"["good","bad"]"#)).unwrap();
-        assert_eq!(signature.positive_index(), 1);
+        assert_eq!(signature.interpret(vec![0.2, 0.8]).label, Some(1));
         assert_eq!(signature.input_index("b"), Some(1));
     }
 
@@ -294,7 +375,7 @@ mod tests {
         );
         let error = Signature::parse(&text(&inputs, r#"["good","good"]"#)).unwrap_err();
         for part in [
-            "classes: a binary",
+            "classes: one is there twice",
             "positive_class: \"bad\"",
             "\"a\" is there twice",
             "column 7",

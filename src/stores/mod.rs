@@ -9,12 +9,13 @@ mod feature_times;
 mod migrations;
 mod postgres;
 mod redis;
+mod release;
 mod sqlite;
 mod statements;
 mod table;
 mod tiered;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -32,6 +33,7 @@ use crate::{
         EntityKey, LoadInput, Materialization, MaterializationRecord, OnlineStore, RowSink, Scan,
         StoredRow, WriteCounts, WriteRow,
     },
+    inference::{Release, ReleaseEvent, ReleaseStore},
 };
 
 /// Which database, and how it is used; the bounds hold for both kinds.
@@ -193,6 +195,15 @@ impl Store {
         }
     }
 
+    /// What only the record keeps: what is released of models.
+    fn record(&self) -> &dyn ReleaseStore {
+        match self {
+            Store::Sqlite(store) => store.as_ref(),
+            Store::Postgres(store) => store.as_ref(),
+            Store::Tiered(store) => store.record().record(),
+        }
+    }
+
     fn catalog(&self) -> &dyn CatalogStore {
         match self {
             Store::Sqlite(store) => store.as_ref(),
@@ -250,5 +261,24 @@ impl CatalogStore for Store {
 
     async fn apply_plan(&self, plan: &Plan) -> Result<Catalog> {
         self.catalog().apply_plan(plan).await
+    }
+}
+
+#[async_trait]
+impl ReleaseStore for Store {
+    async fn releases(&self) -> Result<BTreeMap<String, Release>> {
+        self.record().releases().await
+    }
+
+    async fn releases_revision(&self) -> Result<i64> {
+        self.record().releases_revision().await
+    }
+
+    async fn put_release(&self, release: &Release, event: &ReleaseEvent) -> Result<bool> {
+        self.record().put_release(release, event).await
+    }
+
+    async fn release_events(&self, model: &str, limit: usize) -> Result<Vec<ReleaseEvent>> {
+        self.record().release_events(model, limit).await
     }
 }

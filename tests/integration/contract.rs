@@ -31,7 +31,9 @@ async fn predict_by_entity() {
             "label",
             "predictionId",
             "probabilities",
-            "score"
+            "score",
+            "version",
+            "violations"
         ]
     );
     let score = prediction["score"].as_f64().unwrap();
@@ -55,7 +57,14 @@ async fn predict_by_entity() {
         assert_eq!(status, 200, "{path}: {answer}");
         assert_eq!(
             keys(&answer["predictions"][0]),
-            ["label", "predictionId", "probabilities", "score"]
+            [
+                "label",
+                "predictionId",
+                "probabilities",
+                "score",
+                "version",
+                "violations"
+            ]
         );
         assert_eq!(answer["version"], "1");
     }

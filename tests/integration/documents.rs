@@ -22,7 +22,10 @@ const LAYERS: [(&str, &[&str]); 16] = [
     ("catalog", &["error"]),
     ("features", &["error", "catalog"]),
     ("inference", &["error", "catalog", "features"]),
-    ("stores", &["error", "config", "catalog", "features"]),
+    (
+        "stores",
+        &["error", "config", "catalog", "features", "inference"],
+    ),
     ("sources", &["error", "config", "catalog", "features"]),
     ("training_sets", &["error", "catalog", "features"]),
     ("runtimes", &["error", "config", "inference"]),

@@ -64,7 +64,7 @@ impl RuntimeLoader for OnnxLoader {
                 options: options.with_outputs(needed),
                 tensors: signature.tensors.clone(),
                 output: signature.output.clone(),
-                classes: signature.classes.len(),
+                columns: signature.columns(),
             }));
         }
         Ok(runtimes)
@@ -134,7 +134,7 @@ fn check_fit(session: &Session, signature: &Signature) -> Result<()> {
             names(session.outputs())
         )),
         Some(outlet) => {
-            let classes = i64::try_from(signature.classes.len()).unwrap_or(i64::MAX);
+            let classes = i64::try_from(signature.columns()).unwrap_or(i64::MAX);
             let floats = [TensorElementType::Float32, TensorElementType::Float64];
             check_outlet(outlet, &floats, classes, &mut faults);
         }
@@ -198,28 +198,26 @@ struct OnnxRuntime {
     output: String,
     /// Asks for the one output that is needed.
     options: RunOptions<HasSelectedOutputs>,
-    classes: usize,
+    columns: usize,
 }
 
 impl Runtime for OnnxRuntime {
-    fn run(&mut self, batch: &Batch) -> Result<Output> {
+    fn run(&mut self, batch: &Batch, rows: Range<usize>) -> Result<Output> {
         let mut answered: Option<Output> = None;
-        for first in (0..batch.rows).step_by(ROWS_PER_CALL) {
-            let rows = first..batch.rows.min(first + ROWS_PER_CALL);
-            let part = self.run_part(batch, rows)?;
-            match (&mut answered, part) {
-                (Some(Output::Float(all)), Output::Float(part)) => all.extend(part),
-                (Some(Output::Double(all)), Output::Double(part)) => all.extend(part),
-                (_, part) => answered = Some(part),
+        for first in rows.clone().step_by(ROWS_PER_CALL) {
+            let part = self.run_part(batch, first..rows.end.min(first + ROWS_PER_CALL))?;
+            match &mut answered {
+                Some(all) => all.append(part)?,
+                None => answered = Some(part),
             }
         }
         let output = answered.ok_or_else(|| Error::internal("a batch without rows"))?;
-        if output.len() != batch.rows * self.classes {
+        if output.len() != rows.len() * self.columns {
             return Err(Error::internal(format!(
-                "ONNX Runtime answered {} numbers for {} rows of {} classes",
+                "ONNX Runtime answered {} numbers for {} rows of {}",
                 output.len(),
-                batch.rows,
-                self.classes
+                rows.len(),
+                self.columns
             )));
         }
         Ok(output)

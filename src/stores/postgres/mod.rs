@@ -13,6 +13,7 @@ mod lease;
 mod load;
 mod pool;
 mod query_load;
+mod releases;
 mod rows;
 mod scan;
 mod sql;
@@ -23,7 +24,7 @@ mod url;
 mod values;
 mod write;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -45,6 +46,7 @@ use crate::{
         EntityKey, LoadInput, Materialization, MaterializationRecord, OnlineStore, RowSink, Scan,
         StoredRow, WriteCounts, WriteRow,
     },
+    inference::{Release, ReleaseEvent, ReleaseStore},
 };
 
 /// Held while migrations run; any number that nobody else takes ("ferrocas").
@@ -228,5 +230,24 @@ impl CatalogStore for PostgresStore {
 
     async fn apply_plan(&self, plan: &Plan) -> Result<Catalog> {
         catalog::apply(&self.database, plan).await
+    }
+}
+
+#[async_trait]
+impl ReleaseStore for PostgresStore {
+    async fn releases(&self) -> Result<BTreeMap<String, Release>> {
+        releases::all(&self.database).await
+    }
+
+    async fn releases_revision(&self) -> Result<i64> {
+        releases::revision(&self.database).await
+    }
+
+    async fn put_release(&self, release: &Release, event: &ReleaseEvent) -> Result<bool> {
+        releases::put(&self.database, release, event).await
+    }
+
+    async fn release_events(&self, model: &str, limit: usize) -> Result<Vec<ReleaseEvent>> {
+        releases::events(&self.database, model, limit).await
     }
 }

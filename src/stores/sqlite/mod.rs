@@ -8,13 +8,14 @@ mod fault;
 mod load;
 mod pool;
 mod query;
+mod releases;
 mod rows;
 mod scan;
 mod sql;
 mod tables;
 mod values;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
@@ -36,6 +37,7 @@ use crate::{
         EntityKey, LoadInput, Materialization, MaterializationRecord, OnlineStore, RowSink, Scan,
         StoredRow, WriteCounts, WriteRow,
     },
+    inference::{Release, ReleaseEvent, ReleaseStore},
 };
 
 /// Loads go one after the other; this is how long one waits for those before it.
@@ -250,5 +252,32 @@ impl CatalogStore for SqliteStore {
             catalog::apply(connection, &plan)
         });
         applied.await
+    }
+}
+
+#[async_trait]
+impl ReleaseStore for SqliteStore {
+    async fn releases(&self) -> Result<BTreeMap<String, Release>> {
+        self.readers.run(Work::Statement, releases::all).await
+    }
+
+    async fn releases_revision(&self) -> Result<i64> {
+        self.readers.run(Work::Statement, releases::revision).await
+    }
+
+    async fn put_release(&self, release: &Release, event: &ReleaseEvent) -> Result<bool> {
+        let (release, event) = (release.clone(), event.clone());
+        let kept = self.writer.run(Work::Statement, move |connection| {
+            releases::put(connection, &release, &event)
+        });
+        kept.await
+    }
+
+    async fn release_events(&self, model: &str, limit: usize) -> Result<Vec<ReleaseEvent>> {
+        let model = model.to_owned();
+        let found = self.readers.run(Work::Statement, move |connection| {
+            releases::events(connection, &model, limit)
+        });
+        found.await
     }
 }

@@ -1,0 +1,72 @@
+//! Follows what changes outside this process: definitions that another one applies, files of models, and what is released
+//! of them on another server.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{FutureExt as _, future::BoxFuture};
+use tokio::time;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    catalog::{CatalogHandle, CatalogStore},
+    error::Result,
+    inference::Lifecycle,
+    stores::Store,
+};
+
+/// Asks the store for new definitions at every interval, until the stop.
+pub(super) async fn catalog(
+    store: Arc<Store>,
+    catalog: Arc<CatalogHandle>,
+    interval: Duration,
+    stop: CancellationToken,
+) {
+    let follow = || follow_catalog(Arc::clone(&store), Arc::clone(&catalog)).boxed();
+    every(interval, stop, "the catalog", follow).await;
+}
+
+/// Looks at the models at every interval, until the stop: at their files, and at what they were checked against.
+pub(super) async fn models(lifecycle: Arc<Lifecycle>, interval: Duration, stop: CancellationToken) {
+    let follow = || {
+        let lifecycle = Arc::clone(&lifecycle);
+        async move { lifecycle.follow().await }.boxed()
+    };
+    every(interval, stop, "the models", follow).await;
+}
+
+async fn follow_catalog(store: Arc<Store>, catalog: Arc<CatalogHandle>) -> Result<()> {
+    let revision = store.catalog_revision().await?;
+    if revision != catalog.snapshot().revision {
+        let fresh = store.load_catalog().await?;
+        tracing::info!(revision = fresh.revision, "definitions have changed");
+        catalog.replace(fresh);
+    }
+    Ok(())
+}
+
+async fn every(
+    interval: Duration,
+    stop: CancellationToken,
+    followed: &'static str,
+    follow: impl Fn() -> BoxFuture<'static, Result<()>>,
+) {
+    let mut is_failing = false;
+    while stop
+        .run_until_cancelled(time::sleep(interval))
+        .await
+        .is_some()
+    {
+        let Some(done) = stop.run_until_cancelled(follow()).await else {
+            return;
+        };
+        match done {
+            Ok(()) => is_failing = false,
+            // Said once: health tells whether the store is away.
+            Err(fault) if !is_failing => {
+                is_failing = true;
+                tracing::warn!(%fault, "{followed} cannot be followed; trying on");
+            }
+            Err(_) => {}
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Prediction: the one place where a request for scores branches.
+
+mod layout;
+mod shadow;
+mod subject;
+
+use std::{sync::Arc, time::Instant};
+
+use futures_util::future;
+use uuid::Uuid;
+
+use self::layout::{lay_out_columns, lay_out_dense, lay_out_rows, leave_out_old};
+pub use self::{shadow::Shadows, subject::Subject};
+use super::{
+    Model, ModelRegistry, Policy, ReadyVersion,
+    scored::{Place, Predictions, Role, ScoredBatch},
+};
+use crate::{
+    catalog::CatalogHandle,
+    error::{Error, Result},
+    features::{
+        FeatureColumn, FeatureSelection, FeatureStatus, Freshness, OnlineStore, RawRow, Timestamp,
+        check_values, entity_keys, read_features,
+    },
+};
+
+/// Which model, and which version of it: a version, an alias, or empty for the default and the traffic's shares.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// The model's name.
+    pub model: &'a str,
+    /// The version or alias.
+    pub version: &'a str,
+}
+
+/// Scores rows and entities. Cheap to clone.
+#[derive(Clone)]
+pub struct Predictor {
+    /// What is defined.
+    pub catalog: Arc<CatalogHandle>,
+    /// Where the features are.
+    pub store: Arc<dyn OnlineStore>,
+    /// What is loaded.
+    pub models: Arc<ModelRegistry>,
+    /// Values a request: rows or entities times inputs.
+    pub values_max: usize,
+    /// Who scores beside the answers.
+    pub shadows: Shadows,
+}
+
+impl Predictor {
+    /// Scores rows that the request brings, or entities from their stored features.
+    ///
+    /// # Errors
+    /// As `Model::route`; `InvalidArgument` naming row and key; `FailedPrecondition` naming the input whose value a policy
+    /// refuses; `NotFound` for an entity that no view has, where the model rejects that; `Overloaded` where the model's
+    /// queue is full; `Unavailable` where the store is away.
+    pub async fn predict(&self, target: Target<'_>, subject: &Subject) -> Result<Predictions> {
+        let model = self.models.model(target.model)?;
+        let route = model.route(target.version)?;
+        let columns = route.stable.inputs.len();
+        check_values(subject.field(), subject.len(), columns, self.values_max)?;
+        let split = route.split(subject.len(), |row| {
+            subject.bucket(&model.name, columns, row)
+        });
+        let mut places = vec![Place::default(); subject.len()];
+        for (part, (_, positions)) in split.iter().enumerate() {
+            for (row, position) in positions.iter().enumerate() {
+                if let Some(place) = places.get_mut(*position) {
+                    *place = Place { part, row };
+                }
+            }
+        }
+        let parts = split.into_iter().map(|(version, positions)| {
+            self.score(&model, version, subject, positions, Role::Answer)
+        });
+        let parts = future::try_join_all(parts).await?;
+        for shadow in route.shadows {
+            self.shadows.start(self, &model, shadow, subject);
+        }
+        Ok(Predictions {
+            parts: parts.into_iter().map(Arc::new).collect(),
+            places,
+        })
+    }
+
+    /// Scores some of the rows with one version.
+    async fn score(
+        &self,
+        model: &Model,
+        version: Arc<ReadyVersion>,
+        subject: &Subject,
+        positions: Vec<usize>,
+        role: Role,
+    ) -> Result<ScoredBatch> {
+        let (at, started) = (Timestamp::now(), Instant::now());
+        let (laid_out, features) = match subject {
+            Subject::Rows(rows) => (lay_out_rows(&version, rows, &positions)?, None),
+            Subject::Dense { values, rows } => {
+                subject::check_dense(values, *rows, version.inputs.len())?;
+                (lay_out_dense(&version, values, &positions)?, None)
+            }
+            Subject::Entities(entities) => {
+                let columns = self.read(model, &version, entities, &positions, at).await?;
+                (
+                    lay_out_columns(&version, &columns, &positions)?,
+                    Some(columns),
+                )
+            }
+        };
+        let batch = Arc::new(laid_out.batch);
+        let output = version.workers.run(Arc::clone(&batch)).await?;
+        version
+            .counters
+            .add_predictions(batch.rows, role == Role::Shadow);
+        version.counters.add_violations(&laid_out.violations);
+        Ok(ScoredBatch {
+            role,
+            ids: (0..batch.rows).map(|_| Uuid::now_v7()).collect(),
+            batch,
+            output,
+            violations: laid_out.violations,
+            features,
+            subject: subject.clone(),
+            positions,
+            at,
+            latency: started.elapsed(),
+            version,
+        })
+    }
+
+    /// Reads the features of some entities, a column an input.
+    async fn read(
+        &self,
+        model: &Model,
+        version: &ReadyVersion,
+        entities: &[RawRow],
+        positions: &[usize],
+        now: Timestamp,
+    ) -> Result<Vec<FeatureColumn>> {
+        let catalog = self.catalog.snapshot();
+        let references = version.inputs.iter().map(|i| i.feature.clone()).collect();
+        let selection = FeatureSelection::resolve(&catalog, references)?;
+        let keys = if positions.len() == entities.len() {
+            entity_keys(&selection, entities)?
+        } else {
+            let some: Vec<RawRow> = positions
+                .iter()
+                .filter_map(|position| entities.get(*position).cloned())
+                .collect();
+            entity_keys(&selection, &some)?
+        };
+        let freshness = Freshness { now, max_age: None };
+        let mut columns = read_features(self.store.as_ref(), &selection, &keys, freshness).await?;
+        if model.entity_not_found == Policy::Reject {
+            refuse_unknown_entities(&columns, entities, positions)?;
+        }
+        leave_out_old(version, &mut columns, now);
+        Ok(columns)
+    }
+}
+
+/// Refuses entities that no view has a row of.
+fn refuse_unknown_entities(
+    columns: &[FeatureColumn],
+    entities: &[RawRow],
+    positions: &[usize],
+) -> Result<()> {
+    for (row, index) in positions.iter().enumerate() {
+        let is_known = columns.iter().any(|column| {
+            column
+                .values
+                .get(row)
+                .is_some_and(|value| value.status != FeatureStatus::NotFound)
+        });
+        if is_known {
+            continue;
+        }
+        let fields = entities.get(*index).map(|entity| entity.fields.as_slice());
+        let keys: Vec<String> = fields
+            .unwrap_or_default()
+            .iter()
+            .map(|(name, value)| format!("{name} {}", value.shown()))
+            .collect();
+        return Err(Error::not_found(format!(
+            "entities[{index}]: no features are stored of {}, and the model rejects unknown entities",
+            keys.join(", ")
+        )));
+    }
+    Ok(())
+}

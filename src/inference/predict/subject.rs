@@ -1,0 +1,83 @@
+//! What is to be scored, in the form in which it came.
+
+use std::sync::Arc;
+
+use crate::{
+    error::{Error, Result},
+    features::RawRow,
+    inference::release::{bucket_of, bucket_of_numbers},
+};
+
+/// Rows or entities to score; cheap to clone.
+#[derive(Debug, Clone)]
+pub enum Subject {
+    /// Rows, input name to value.
+    Rows(Arc<[RawRow]>),
+    /// Packed numbers, row after row in the order of the signature.
+    Dense {
+        /// The numbers.
+        values: Arc<[f32]>,
+        /// How many rows they are.
+        rows: usize,
+    },
+    /// Entities, join key to value.
+    Entities(Arc<[RawRow]>),
+}
+
+impl Subject {
+    /// How many rows or entities.
+    pub fn len(&self) -> usize {
+        match self {
+            Subject::Rows(rows) | Subject::Entities(rows) => rows.len(),
+            Subject::Dense { rows, .. } => *rows,
+        }
+    }
+
+    /// Whether there is nothing to score.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The entity of a row, as the caller named it; none where rows came with the request.
+    pub fn entity(&self, row: usize) -> Option<&RawRow> {
+        match self {
+            Subject::Entities(entities) => entities.get(row),
+            Subject::Rows(_) | Subject::Dense { .. } => None,
+        }
+    }
+
+    /// The field of the request that has it.
+    pub(super) fn field(&self) -> &'static str {
+        match self {
+            Subject::Rows(_) => "rows",
+            Subject::Dense { .. } => "dense.rowCount",
+            Subject::Entities(_) => "entities",
+        }
+    }
+
+    /// Where a row falls among the shares of the traffic: by its entity, else by all that it is.
+    pub(super) fn bucket(&self, model: &str, columns: usize, row: usize) -> u32 {
+        match self {
+            Subject::Rows(rows) | Subject::Entities(rows) => {
+                rows.get(row).map_or(0, |row| bucket_of(model, row))
+            }
+            Subject::Dense { values, .. } => {
+                let cells = values.get(row * columns..(row + 1) * columns);
+                bucket_of_numbers(model, cells.unwrap_or_default())
+            }
+        }
+    }
+}
+
+pub(super) fn check_dense(values: &[f32], rows: usize, inputs: usize) -> Result<()> {
+    if rows.checked_mul(inputs) == Some(values.len()) {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        "dense.values",
+        format!(
+            "{} values are not {rows} rows of the model's {inputs} inputs",
+            values.len()
+        ),
+    ))
+}
