@@ -6,6 +6,7 @@
 mod batch;
 mod counters;
 mod definition;
+mod drift;
 mod golden;
 mod lifecycle;
 mod policy;
@@ -22,6 +23,7 @@ mod workers;
 pub use batch::{Batch, Layout, Output, TensorData};
 pub use counters::VersionCounters;
 pub use definition::{InputPolicy, ModelDefinition, Policy};
+pub use drift::{Drift, DriftReport, Profile};
 pub use lifecycle::Lifecycle;
 pub use policy::{BoundInput, InputViolation, InvalidPolicy, MissingPolicy, ViolationKind};
 pub use predict::{Predictor, Shadows, Subject, Target};

@@ -17,6 +17,7 @@ mod column_faults;
 mod columns;
 mod contract;
 mod documents;
+mod drift;
 mod features;
 mod historical;
 mod kill;
