@@ -14,7 +14,7 @@ from ferrocast_training.profile import profiles
 
 def _profile(values: Sequence[float | str | None], kind: str) -> dict[str, Any]:
     contract = Contract(Path(), {}, [Input("x", "view", kind)])
-    return profiles(pd.DataFrame({"x": pd.Series(values)}), contract)["x"]
+    return profiles(pd.DataFrame({"x": pd.Series(list(values), dtype=object)}), contract)["x"]
 
 
 def test_numbers_fall_into_ten_bins_of_the_same_share() -> None:
