@@ -27,6 +27,7 @@ mod materialize;
 mod models;
 mod models_support;
 mod policies;
+mod predict_stream;
 mod releases;
 mod reload;
 mod rest;

@@ -9,11 +9,10 @@ use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Status};
 use tracing::Instrument;
 
-use super::stream::InFlight;
 use crate::{
     error::{Error, Result},
     features::{FeatureSelection, SPINE_TIMESTAMP_FIELD, TrainingSetRequest},
-    grpc::{FeatureApi, pb, to_status},
+    grpc::{FeatureApi, InFlight, pb, to_status},
 };
 
 /// Parts of an answer that may wait for a slow caller; the join waits with them.
