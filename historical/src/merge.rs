@@ -94,14 +94,14 @@ struct Cursor {
 }
 
 impl Cursor {
-    /// The rows at hand; none at the end.
-    fn chunk(&mut self) -> Result<Option<&RecordBatch>> {
-        let is_read = |chunk: &RecordBatch| self.read >= chunk.num_rows();
-        if self.chunk.as_ref().is_none_or(is_read) {
+    /// The rows at hand and how many of them are behind, which never is all of them; none at the end.
+    fn chunk(&mut self) -> Result<Option<(&RecordBatch, usize)>> {
+        let row_count = self.chunk.as_ref().map_or(0, RecordBatch::num_rows);
+        if self.read >= row_count {
             self.chunk = self.reader.next_batch()?;
             self.read = 0;
         }
-        Ok(self.chunk.as_ref())
+        Ok(self.chunk.as_ref().map(|chunk| (chunk, self.read)))
     }
 }
 
@@ -119,7 +119,7 @@ impl Merger<'_> {
     pub(crate) fn reach(&mut self, limit: u64) -> Result<u64> {
         let mut reach = limit;
         for cursor in &mut self.cursors {
-            if let Some(chunk) = cursor.chunk()? {
+            if let Some((chunk, _)) = cursor.chunk()? {
                 let last = numbers(chunk)?.last().copied().unwrap_or_default();
                 reach = reach.min(last.saturating_add(1));
             }
@@ -130,9 +130,7 @@ impl Merger<'_> {
     fn next_row(&mut self) -> Result<Option<u64>> {
         let mut next: Option<u64> = None;
         for cursor in &mut self.cursors {
-            let read = cursor.read;
-            if let Some(chunk) = cursor.chunk()? {
-                let read = if read < chunk.num_rows() { read } else { 0 };
+            if let Some((chunk, read)) = cursor.chunk()? {
                 let row = numbers(chunk)?.get(read).copied();
                 next = next.into_iter().chain(row).min();
             }
@@ -294,111 +292,4 @@ fn numbers(chunk: &RecordBatch) -> Result<&[u64]> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use std::collections::BTreeSet;
-
-    use arrow_array::Int64Array;
-
-    use super::*;
-    use crate::{plan::ViewPlan, work::WorkDir};
-
-    fn groups() -> Groups {
-        let feature = |name| serde_json::json!({"name": name, "type": "int64", "output": name});
-        let view: ViewPlan = serde_json::from_value(serde_json::json!({
-            "name": "loan",
-            "join_keys": [],
-            "ttl_micros": null,
-            "features": [feature("whole"), feature("partial")],
-            "history": [],
-        }))
-        .unwrap();
-        Groups::new(&view, &BTreeSet::from([1]))
-    }
-
-    /// Rows of (row, time of `partial`, time of `whole`); each value is its time and the run's number.
-    fn run(work: &mut WorkDir, number: i64, rows: &[(u64, Option<i64>, Option<i64>)]) -> Spooled {
-        let groups = groups();
-        let partial: Int64Array = rows.iter().map(|row| row.1).collect();
-        let whole: Int64Array = rows.iter().map(|row| row.2).collect();
-        let values =
-            |times: &Int64Array| Arc::new(times.unary::<_, Int64Type>(|t| t * 10 + number));
-        let created = Arc::new(Int64Array::new_null(rows.len()));
-        let columns: Vec<ArrayRef> = vec![
-            Arc::new(UInt64Array::from_iter_values(rows.iter().map(|row| row.0))),
-            Arc::new(partial.clone()),
-            created.clone(),
-            Arc::new(whole.clone()),
-            created,
-            values(&whole),
-            values(&partial),
-        ];
-        let batch = RecordBatch::try_new(Arc::clone(groups.match_schema()), columns).unwrap();
-        let mut spool = Spool::new(groups.match_schema(), work.next_path(), 0, 0);
-        // In batches of one row, so that the runs' chunks end at different rows.
-        for row in 0..batch.num_rows() {
-            spool.push(batch.slice(row, 1)).unwrap();
-        }
-        spool.finish().unwrap()
-    }
-
-    fn merged(runs: &Runs, row_count: u64) -> Vec<(Option<i64>, Option<i64>)> {
-        let mut merger = runs.merger().unwrap();
-        let mut rows = Vec::new();
-        let mut first = 0;
-        while first < row_count {
-            let end = merger.reach(row_count).unwrap();
-            let features = merger.take(first..end).unwrap().features().unwrap();
-            let columns: Vec<&Int64Array> = features.iter().map(|f| f.as_primitive()).collect();
-            let [whole, partial] = columns.as_slice() else {
-                unreachable!()
-            };
-            rows.extend(whole.iter().zip(partial.iter()));
-            first = end;
-        }
-        rows
-    }
-
-    #[test]
-    fn the_newest_match_of_each_group_wins_however_many_runs_are_kept() {
-        let parent = tempfile::tempdir().unwrap();
-        let mut work = WorkDir::new(parent.path()).unwrap();
-        for runs_max in [2, 3, 9] {
-            let mut runs = Runs::new(groups(), runs_max);
-            let all = [
-                run(
-                    &mut work,
-                    1,
-                    &[
-                        (1, Some(5), Some(5)),
-                        (4, None, Some(7)),
-                        (60_000, None, Some(1)),
-                    ],
-                ),
-                run(&mut work, 2, &[(1, Some(4), Some(5)), (2, Some(1), None)]),
-                run(&mut work, 3, &[]),
-                run(&mut work, 4, &[(0, None, Some(2)), (4, Some(3), Some(6))]),
-            ];
-            for run in all {
-                let schema = Arc::clone(runs.groups().match_schema());
-                let path = work.next_path();
-                runs.push(run, || Spool::new(&schema, path, 100, 0))
-                    .unwrap();
-            }
-            assert!(runs.runs.len() < runs_max);
-            let rows = merged(&runs, 60_002);
-            assert_eq!(rows.len(), 60_002);
-            let first = [
-                (Some(24), None),
-                (Some(52), Some(51)),
-                (None, Some(12)),
-                (None, None),
-                (Some(71), Some(34)),
-            ];
-            assert_eq!(rows.get(..5), Some(first.as_slice()));
-            assert_eq!(rows.get(60_000), Some(&(Some(11), None)));
-            let matched = rows.iter().filter(|row| **row != (None, None));
-            assert_eq!(matched.count(), 5);
-        }
-    }
-}
+mod tests;
