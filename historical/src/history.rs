@@ -25,6 +25,10 @@ use crate::{
 /// The names of the features that a row did not give.
 const MISSING: &str = "_missing";
 
+/// From here on files are numbered that have no column for the time of writing: each before every time that a column can
+/// hold, and after the files before it.
+const UNDATED_MIN: i64 = i64::MIN;
+
 /// The files of a view, which were looked at.
 pub(crate) struct HistoryFiles<'a> {
     view: &'a ViewPlan,
@@ -94,7 +98,7 @@ impl<'a> HistoryFiles<'a> {
         mut take: impl FnMut(RecordBatch, &LargeBinaryArray) -> Result<()>,
     ) -> Result<BTreeSet<usize>> {
         let mut partial = BTreeSet::new();
-        for file in &self.files {
+        for (file, undated) in self.files.iter().zip(UNDATED_MIN..) {
             let input = Input::open(file.path)?;
             let columns = find_columns(&input, self.view, file.layout)?;
             let rows = usize::try_from(file.row_count).unwrap_or(usize::MAX).max(1);
@@ -103,6 +107,7 @@ impl<'a> HistoryFiles<'a> {
                 let reader = RowReader {
                     files: self,
                     layout: file.layout,
+                    undated,
                     batches: &batches,
                     batch: &batch,
                 };
@@ -174,6 +179,8 @@ fn find_column(input: &Input, name: &str, wanted: ValueType) -> Result<usize, St
 struct RowReader<'a> {
     files: &'a HistoryFiles<'a>,
     layout: &'a History,
+    /// When its rows were written, where no column says it.
+    undated: i64,
     batches: &'a Batches,
     batch: &'a Batch,
 }
@@ -192,7 +199,7 @@ impl RowReader<'_> {
         let times = self.times(&self.layout.timestamp_field)?;
         let created = match &self.layout.created_timestamp_field {
             Some(column) => self.times(column)?,
-            None => Int64Array::new_null(row_count),
+            None => Int64Array::from_value(self.undated, row_count),
         };
         let missing = self.missing(partial)?;
         let mut columns: Vec<ArrayRef> = vec![

@@ -3,7 +3,7 @@
 //! A run is sorted by row number and holds the rows of one block of spine and history that matched. Where several runs have
 //! a row, as after a history in several blocks, the newest match wins, group by group.
 
-use std::{cmp::Ordering, ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc};
 
 use arrow_array::{
     Array, ArrayRef, BooleanArray, RecordBatch, UInt64Array,
@@ -23,7 +23,7 @@ use crate::{
 /// Rows that are merged into one run at once: few of them may have matched.
 const RANGE_ROWS_MAX: u64 = 16_384;
 
-/// The runs of one view. Of two runs with the same row and the same times, the later one wins.
+/// The runs of one view. Of two runs with the same row and the same times, the earlier one wins.
 pub(crate) struct Runs {
     groups: Groups,
     runs: Vec<Spooled>,
@@ -175,7 +175,7 @@ impl Merger<'_> {
 }
 
 /// The event time of a match and the time at which its row was written.
-type Times = (i64, Option<i64>);
+type Times = (i64, i64);
 
 /// A group's columns of times.
 struct Matched<'a> {
@@ -192,10 +192,8 @@ impl<'a> Matched<'a> {
     }
 
     fn times(&self, row: usize) -> Option<Times> {
-        let created = || self.created.is_valid(row).then(|| self.created.value(row));
-        self.times
-            .is_valid(row)
-            .then(|| (self.times.value(row), created()))
+        let is_match = self.times.is_valid(row);
+        is_match.then(|| (self.times.value(row), self.created.value(row)))
     }
 }
 
@@ -220,7 +218,7 @@ impl Best {
         else {
             return;
         };
-        if own.map_or(Ordering::Less, |own| own.cmp(&times)) != Ordering::Greater {
+        if own.is_none_or(|own| own < times) {
             *own = Some(times);
             *own_place = place;
         }

@@ -64,7 +64,9 @@ pub(crate) struct ViewPlan {
     pub(crate) ttl_micros: Option<i64>,
     /// What is joined.
     pub(crate) features: Vec<Feature>,
-    /// Where its rows are. Of two rows that are alike in both times, the later one in this order is taken.
+    /// Where its rows are, in the order in which a load goes through them, and with its outcome: of rows that are alike in
+    /// both times the first one is taken. The rows of a file without a column for the time of writing count as written
+    /// at once, after those of every such file before it, and before every row whose time of writing is known.
     pub(crate) history: Vec<History>,
 }
 
