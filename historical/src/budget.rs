@@ -8,6 +8,11 @@ pub(crate) const HISTORY_ROW_BYTES: usize = 128;
 /// The same for a row of the spine.
 pub(crate) const SPINE_ROW_BYTES: usize = 128;
 
+/// What a row of the history takes more for each group of features: its place in the group's order.
+pub(crate) const HISTORY_GROUP_BYTES: usize = size_of::<u32>();
+/// What a row of the spine takes more for each group of features: the match that was found.
+pub(crate) const SPINE_GROUP_BYTES: usize = size_of::<Option<u32>>();
+
 /// A batch of rows as it is read.
 const BATCH_ROWS_MAX: usize = 16_384;
 /// So many partitions are open at once; a larger join goes block by block.

@@ -10,7 +10,7 @@ use arrow_array::RecordBatch;
 use arrow_schema::{Field, Schema};
 
 use crate::{
-    budget::{Budget, HISTORY_ROW_BYTES, SPINE_ROW_BYTES},
+    budget::{Budget, HISTORY_GROUP_BYTES, HISTORY_ROW_BYTES, SPINE_GROUP_BYTES, SPINE_ROW_BYTES},
     error::{Error, Result},
     history::HistoryFiles,
     matches::HistoryBlock,
@@ -162,9 +162,8 @@ impl<'a> ViewJoin<'a> {
         spine: &Spooled,
         runs: &mut Runs,
     ) -> Result<()> {
-        let history_bytes_max = self.budget.history_block_bytes_max();
-        let spine_bytes_max = self.budget.spine_block_bytes_max();
-        let mut blocks = Blocks::new(history, history_bytes_max, HISTORY_ROW_BYTES)?;
+        let groups = runs.groups().len();
+        let mut blocks = Blocks::of_history(history, &self.budget, groups)?;
         let mut is_first = self.partition_count == 1;
         while let Some(block) = blocks.next_block()? {
             // One run of a small join may stay in memory.
@@ -177,7 +176,7 @@ impl<'a> ViewJoin<'a> {
             let mut run = self.spool(runs.groups(), memory);
             let chunk = self.budget.match_chunk_bytes_max(self.partition_count);
             let block = HistoryBlock::new(runs.groups(), block)?;
-            let mut spine_blocks = Blocks::new(spine, spine_bytes_max, SPINE_ROW_BYTES)?;
+            let mut spine_blocks = Blocks::of_spine(spine, &self.budget, groups)?;
             while let Some(spine) = spine_blocks.next_block()? {
                 block.join(&spine, self.view.ttl_micros, chunk, &mut run)?;
             }
@@ -209,6 +208,16 @@ struct Blocks {
 }
 
 impl Blocks {
+    fn of_history(spooled: &Spooled, budget: &Budget, groups: usize) -> Result<Self> {
+        let row_bytes = HISTORY_ROW_BYTES + HISTORY_GROUP_BYTES * groups;
+        Blocks::new(spooled, budget.history_block_bytes_max(), row_bytes)
+    }
+
+    fn of_spine(spooled: &Spooled, budget: &Budget, groups: usize) -> Result<Self> {
+        let row_bytes = SPINE_ROW_BYTES + SPINE_GROUP_BYTES * groups;
+        Blocks::new(spooled, budget.spine_block_bytes_max(), row_bytes)
+    }
+
     fn new(spooled: &Spooled, bytes_max: usize, row_bytes: usize) -> Result<Self> {
         Ok(Blocks {
             reader: spooled.read()?,
@@ -289,4 +298,54 @@ fn write(plan: &Plan, spine: &Spine<'_>, budget: &Budget, runs: &[Runs]) -> Resu
         }
     }
     output.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use arrow_array::{Int64Array, LargeBinaryArray, UInt64Array};
+
+    use super::*;
+    use crate::plan::MEMORY_BYTES_MIN;
+
+    #[test]
+    fn blocks_are_the_smaller_the_more_groups_of_features_there_are() {
+        const GROUPS: usize = 500;
+        let (parent, rows) = (tempfile::tempdir().unwrap(), 100_u64);
+        let mut work = WorkDir::new(parent.path()).unwrap();
+        let mut spool = Spool::new(&spine_schema(), work.next_path(), 0, 0);
+        for number in 0..100 {
+            let keys = vec![Some(b"key".as_slice()); 100];
+            let columns: Vec<arrow_array::ArrayRef> = vec![
+                Arc::new(UInt64Array::from_iter_values((number * rows..).take(100))),
+                Arc::new(LargeBinaryArray::from(keys)),
+                Arc::new(Int64Array::from_value(0, 100)),
+            ];
+            let batch = RecordBatch::try_new(spine_schema(), columns).unwrap();
+            spool.push(batch).unwrap();
+        }
+        let spooled = spool.finish().unwrap();
+        let budget = Budget::new(MEMORY_BYTES_MIN, 1);
+        let bounds = [
+            (
+                Blocks::of_spine(&spooled, &budget, GROUPS).unwrap(),
+                budget.spine_block_bytes_max(),
+                size_of::<Option<u32>>(),
+            ),
+            (
+                Blocks::of_history(&spooled, &budget, GROUPS).unwrap(),
+                budget.history_block_bytes_max(),
+                size_of::<u32>(),
+            ),
+        ];
+        for (mut blocks, bytes_max, group_bytes) in bounds {
+            let mut row_count = 0;
+            while let Some(block) = blocks.next_block().unwrap() {
+                let rows: usize = block.iter().map(RecordBatch::num_rows).sum();
+                assert!(rows == 100 || rows * GROUPS * group_bytes <= bytes_max);
+                row_count += rows;
+            }
+            assert_eq!(row_count, 10_000);
+        }
+    }
 }
