@@ -68,6 +68,12 @@ impl Budget {
         (self.memory_bytes_max / 8 / files).clamp(1 << 10, 2 << 20)
     }
 
+    /// Rows of the spine whose matches are merged at once, where each takes so many bytes.
+    pub(crate) fn merged_rows_max(&self, row_bytes: usize) -> usize {
+        let bytes = self.memory_bytes_max / 16;
+        (bytes / row_bytes.max(1)).clamp(1, BATCH_ROWS_MAX)
+    }
+
     /// The output's part that is not yet written.
     pub(crate) fn row_group_bytes_max(&self) -> usize {
         self.memory_bytes_max / 8

@@ -14,7 +14,7 @@ use crate::{
     error::{Error, Result},
     history::HistoryFiles,
     matches::HistoryBlock,
-    merge::{Merger, Runs},
+    merge::{Merger, Runs, RunsMax, merged_row_bytes},
     output::Output,
     partition::Partitions,
     plan::{Plan, ViewPlan},
@@ -100,8 +100,12 @@ impl<'a> ViewJoin<'a> {
     fn run(&mut self) -> Result<Runs> {
         let (groups, history) = self.read_history()?;
         let spine = self.read_spine()?;
-        let runs_max = self.budget.match_files_max(self.partition_count);
-        let mut runs = Runs::new(groups, runs_max);
+        let rows = self.budget.merged_rows_max(merged_row_bytes(&groups));
+        let bounds = RunsMax {
+            runs: self.budget.match_files_max(self.partition_count),
+            rows: u64::try_from(rows).unwrap_or(u64::MAX),
+        };
+        let mut runs = Runs::new(groups, bounds);
         let mut progress = progress_of(self.partition_count, self.view);
         for (history, spine) in history.into_iter().zip(spine) {
             self.join_partition(&history, &spine, &mut runs)?;
@@ -268,13 +272,15 @@ fn write(plan: &Plan, spine: &Spine<'_>, budget: &Budget, runs: &[Runs]) -> Resu
     ));
     let mut output = Output::create(&plan.out, &schema, budget.row_group_bytes_max())?;
     let mut mergers: Vec<Merger<'_>> = runs.iter().map(Runs::merger).collect::<Result<_>>()?;
+    let row_bytes = runs.iter().map(|runs| merged_row_bytes(runs.groups()));
+    let rows_max = budget.merged_rows_max(row_bytes.sum());
     let mut batches = spine.read_all(budget)?;
     let mut progress = Progress::new("write", None, spine.row_count());
     while let Some(batch) = batches.next_batch()? {
         let mut done = 0;
         while done < batch.rows.num_rows() {
             let first = batch.first_row + u64::try_from(done).unwrap_or_default();
-            let left = batch.rows.num_rows() - done;
+            let left = (batch.rows.num_rows() - done).min(rows_max);
             let limit = first + u64::try_from(left).unwrap_or_default();
             let mut end = limit;
             for merger in &mut mergers {

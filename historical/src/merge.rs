@@ -20,23 +20,29 @@ use crate::{
     view::{Groups, MATCH_ROW},
 };
 
-/// Rows that are merged into one run at once: few of them may have matched.
-const RANGE_ROWS_MAX: u64 = 16_384;
-
 /// The runs of one view. Of two runs with the same row and the same times, the earlier one wins.
 pub(crate) struct Runs {
     groups: Groups,
     runs: Vec<Spooled>,
-    runs_max: usize,
+    bounds: RunsMax,
+}
+
+/// What runs may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RunsMax {
+    /// Runs that there are at once.
+    pub(crate) runs: usize,
+    /// Rows of the spine that are merged into one run at once: few of them may have matched.
+    pub(crate) rows: u64,
 }
 
 impl Runs {
-    /// No runs yet, and never more than so many.
-    pub(crate) fn new(groups: Groups, runs_max: usize) -> Self {
+    /// No runs yet.
+    pub(crate) fn new(groups: Groups, bounds: RunsMax) -> Self {
         Runs {
             groups,
             runs: Vec::new(),
-            runs_max,
+            bounds,
         }
     }
 
@@ -54,11 +60,11 @@ impl Runs {
             return Ok(());
         }
         self.runs.push(run);
-        if self.runs.len() >= self.runs_max {
+        if self.runs.len() >= self.bounds.runs {
             let mut one = spool();
             let mut merger = self.merger()?;
             while let Some(first) = merger.next_row()? {
-                let end = merger.reach(first.saturating_add(RANGE_ROWS_MAX))?;
+                let end = merger.reach(first.saturating_add(self.bounds.rows))?;
                 one.push(merger.take(first..end)?.rows(first)?)?;
             }
             self.runs = vec![one.finish()?];
@@ -195,6 +201,13 @@ impl<'a> Matched<'a> {
         let is_match = self.times.is_valid(row);
         is_match.then(|| (self.times.value(row), self.created.value(row)))
     }
+}
+
+/// What merging takes for each row of the spine, beside values that matched and are longer than a number.
+pub(crate) fn merged_row_bytes(groups: &Groups) -> usize {
+    let columns = groups.match_schema().fields().len();
+    let best = size_of::<Option<Times>>() + size_of::<(usize, usize)>();
+    groups.len() * best + columns * size_of::<i64>()
 }
 
 /// By row of the range, the newest match of a group.

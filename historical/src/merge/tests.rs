@@ -56,6 +56,10 @@ fn run(work: &mut WorkDir, number: i64, rows: &[Match], chunks: &[usize]) -> Spo
     spool.finish().unwrap()
 }
 
+fn bounds(runs: usize, rows: u64) -> RunsMax {
+    RunsMax { runs, rows }
+}
+
 fn push(runs: &mut Runs, work: &mut WorkDir, run: Spooled) {
     let schema = Arc::clone(runs.groups().match_schema());
     let path = work.next_path();
@@ -85,7 +89,7 @@ fn the_newest_match_of_each_group_wins_however_many_runs_are_kept() {
     let parent = tempfile::tempdir().unwrap();
     let mut work = WorkDir::new(parent.path()).unwrap();
     for runs_max in [2, 3, 9] {
-        let mut runs = Runs::new(groups(), runs_max);
+        let mut runs = Runs::new(groups(), bounds(runs_max, 16_384));
         let all: [&[Match]; 4] = [
             &[
                 (1, Some(5), Some(5)),
@@ -121,7 +125,7 @@ fn the_newest_match_of_each_group_wins_however_many_runs_are_kept() {
 fn a_chunk_longer_than_the_one_before_is_read_from_its_beginning() {
     let parent = tempfile::tempdir().unwrap();
     let mut work = WorkDir::new(parent.path()).unwrap();
-    let mut runs = Runs::new(groups(), 2);
+    let mut runs = Runs::new(groups(), bounds(2, 16_384));
     let growing: Vec<Match> = (0..6).map(|row| (row, None, Some(1))).collect();
     let growing = run(&mut work, 1, &growing, &[1, 2, 3]);
     push(&mut runs, &mut work, growing);
@@ -154,6 +158,9 @@ fn matches(seed: &mut u64) -> Vec<Match> {
     rows
 }
 
+/// Time and run of the newest match: of equally new ones that of the first run.
+type Newest = Option<(i64, Reverse<i64>)>;
+
 #[test]
 fn runs_of_any_chunks_merge_as_brute_force_does() {
     let parent = tempfile::tempdir().unwrap();
@@ -161,8 +168,9 @@ fn runs_of_any_chunks_merge_as_brute_force_does() {
         let mut work = WorkDir::new(parent.path()).unwrap();
         let mut seed = seed;
         let runs_max = 2 + usize::try_from(below(&mut seed, 4)).unwrap();
-        let mut runs = Runs::new(groups(), runs_max);
-        let mut expected: BTreeMap<u64, [Option<(i64, Reverse<i64>)>; 2]> = BTreeMap::new();
+        let rows_max = if below(&mut seed, 2) == 0 { 3 } else { 16_384 };
+        let mut runs = Runs::new(groups(), bounds(runs_max, rows_max));
+        let mut expected: BTreeMap<u64, [Newest; 2]> = BTreeMap::new();
         for number in 0..i64::try_from(1 + below(&mut seed, 9)).unwrap() {
             let rows = matches(&mut seed);
             for (row, partial, whole) in &rows {
@@ -183,5 +191,22 @@ fn runs_of_any_chunks_merge_as_brute_force_does() {
             let [whole, partial] = best.map(|best| best.map(|(time, run)| time * 10 + run.0));
             assert_eq!(found, (whole, partial), "row {row}");
         }
+    }
+}
+
+#[test]
+fn no_more_rows_are_merged_at_once_than_there_is_room_for() {
+    let parent = tempfile::tempdir().unwrap();
+    let mut work = WorkDir::new(parent.path()).unwrap();
+    let mut runs = Runs::new(groups(), bounds(2, 3));
+    let rows: Vec<Match> = (0..50).map(|row| (row, None, Some(1))).collect();
+    for number in 0..2 {
+        let run = run(&mut work, number, &rows, &[20]);
+        let (schema, path) = (Arc::clone(runs.groups().match_schema()), work.next_path());
+        runs.push(run, || Spool::new(&schema, path, 0, 0)).unwrap();
+    }
+    let mut reader = runs.runs.first().unwrap().read().unwrap();
+    while let Some(chunk) = reader.next_batch().unwrap() {
+        assert!(chunk.num_rows() <= 3);
     }
 }
