@@ -28,6 +28,9 @@ impl ErrorKind {
     }
 }
 
+/// Faults that are told one by one.
+const FAULTS_TOLD_MAX: usize = 20;
+
 /// An error: its kind and a sentence.
 #[derive(Debug)]
 pub(crate) struct Error {
@@ -52,9 +55,19 @@ impl Error {
         Error::new(ErrorKind::InvalidArgument, message)
     }
 
-    /// Several faults of that kind; the list must not be empty.
+    /// Several faults of that kind; the list must not be empty. The first of them are told: the parent process reads no
+    /// line of any length.
     pub(crate) fn faults(faults: &[String]) -> Self {
-        Error::new(ErrorKind::InvalidArgument, faults.join("; "))
+        let told: Vec<&str> = faults
+            .iter()
+            .take(FAULTS_TOLD_MAX)
+            .map(String::as_str)
+            .collect();
+        let mut message = told.join("; ");
+        if let more @ 1.. = faults.len().saturating_sub(FAULTS_TOLD_MAX) {
+            message.push_str(&format!("; and {more} more"));
+        }
+        Error::new(ErrorKind::InvalidArgument, message)
     }
 
     /// A state that the join needs and that is not there.

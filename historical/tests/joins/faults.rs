@@ -208,6 +208,19 @@ fn columns_that_are_missing_come_all_at_once() {
 }
 
 #[test]
+fn of_many_faults_the_first_are_told() {
+    let folder = folder();
+    let names: Vec<String> = (0..600).map(|number| format!("feature_{number}")).collect();
+    let features: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "double")).collect();
+    let view = view(&folder, &[("k", "string")], &features);
+    let (kind, message) = folder.fault(&folder.plan(&[view], MEMORY));
+    assert_eq!(kind, "invalid_argument");
+    assert!(message.contains("\"feature_19\""), "{message}");
+    assert!(message.ends_with("; and 580 more"), "{message}");
+    assert_eq!(message.matches("it is missing").count(), 20);
+}
+
+#[test]
 fn columns_that_are_there_twice() {
     let folder = folder();
     let k = || strings(&[Some("a"), Some("b")]);
