@@ -2,7 +2,7 @@
 //!
 //! Imports nothing of ours. The kinds are those of Ferrocast's `ErrorKind` that can happen here.
 
-use std::path::Path;
+use std::fmt::Display;
 
 /// What went wrong, as far as the parent process has to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,13 +81,12 @@ impl Error {
     }
 
     /// A file that cannot be read, written or made.
-    pub(crate) fn io(path: &Path, doing: &str, fault: &std::io::Error) -> Self {
-        let path = path.display();
+    pub(crate) fn io(shown: impl Display, doing: &str, fault: &std::io::Error) -> Self {
         if fault.kind() == std::io::ErrorKind::NotFound {
-            let message = format!("{path}: there is no such file or folder");
+            let message = format!("{shown}: there is no such file or folder");
             return Error::new(ErrorKind::NotFound, message);
         }
-        Error::failed_precondition(format!("{path}: it cannot be {doing}: {fault}"))
+        Error::failed_precondition(format!("{shown}: it cannot be {doing}: {fault}"))
     }
 
     /// The line that the parent process reads.

@@ -16,7 +16,7 @@ use crate::{
     error::{Error, Result},
     input::{Batch, Batches, Input},
     keys::{KeyColumn, key_bytes},
-    plan::{History, ViewPlan},
+    plan::{FilePlan, History, ViewPlan},
     times::micros,
     value_type::{Scalar, ValueType},
     view::{history_schema, missing_type},
@@ -38,7 +38,7 @@ pub(crate) struct HistoryFiles<'a> {
 
 struct HistoryFile<'a> {
     layout: &'a History,
-    path: &'a std::path::Path,
+    file: &'a FilePlan,
     row_count: u64,
     weight_bytes: usize,
 }
@@ -51,12 +51,12 @@ impl<'a> HistoryFiles<'a> {
     pub(crate) fn check(view: &'a ViewPlan) -> Result<Self> {
         let mut files = Vec::new();
         for layout in &view.history {
-            for path in &layout.paths {
-                let input = Input::open(path)?;
+            for file in &layout.files {
+                let input = Input::open(file)?;
                 let columns = find_columns(&input, view, layout)?;
                 files.push(HistoryFile {
                     layout,
-                    path,
+                    file,
                     row_count: input.row_count(),
                     weight_bytes: input.weight_bytes(&columns),
                 });
@@ -99,7 +99,7 @@ impl<'a> HistoryFiles<'a> {
     ) -> Result<BTreeSet<usize>> {
         let mut partial = BTreeSet::new();
         for (file, undated) in self.files.iter().zip(UNDATED_MIN..) {
-            let input = Input::open(file.path)?;
+            let input = Input::open(file.file)?;
             let columns = find_columns(&input, self.view, file.layout)?;
             let rows = usize::try_from(file.row_count).unwrap_or(usize::MAX).max(1);
             let mut batches = input.read(&columns, budget.batch_rows(file.weight_bytes / rows))?;

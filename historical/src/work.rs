@@ -39,7 +39,7 @@ impl WorkDir {
         let folder = tempfile::Builder::new()
             .prefix("ferrocast-historical-")
             .tempdir_in(parent)
-            .map_err(|fault| Error::io(parent, "used for work files", &fault))?;
+            .map_err(|fault| Error::io(parent.display(), "used for work files", &fault))?;
         unfinished.push(folder.path().to_owned());
         Ok(WorkDir {
             folder,
@@ -74,7 +74,8 @@ impl Unfinished {
         let name = name.to_string_lossy();
         let path = target.with_file_name(format!(".{name}.{}.partial", process::id()));
         let mut unfinished = unfinished();
-        let file = fs::File::create_new(&path).map_err(|fault| Error::io(&path, "made", &fault))?;
+        let file = fs::File::create_new(&path)
+            .map_err(|fault| Error::io(path.display(), "made", &fault))?;
         unfinished.push(path.clone());
         let is_finished = false;
         Ok((Unfinished { path, is_finished }, file))
@@ -87,7 +88,8 @@ impl Unfinished {
     pub(crate) fn finish(mut self, target: &Path) -> Result<()> {
         // Held meanwhile, so that a signal finds the file whole or removes it.
         let mut unfinished = unfinished();
-        fs::rename(&self.path, target).map_err(|fault| Error::io(target, "written", &fault))?;
+        fs::rename(&self.path, target)
+            .map_err(|fault| Error::io(target.display(), "written", &fault))?;
         unfinished.retain(|path| *path != self.path);
         self.is_finished = true;
         Ok(())

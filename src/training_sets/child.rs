@@ -91,7 +91,7 @@ pub(super) async fn run(
     let text = serde_json::to_vec(plan)
         .map_err(|fault| Error::internal("a plan that JSON cannot hold").with_source(fault))?;
     let broke_off = |what: &str, fault: std::io::Error| {
-        Error::internal(format!("{}: {what}: {fault}", program.display())).with_source(fault)
+        Error::internal(format!("{PROGRAM}: {what}: {fault}")).with_source(fault)
     };
     let mut child = Command::new(program)
         .arg("join")
@@ -105,7 +105,10 @@ pub(super) async fn run(
         .kill_on_drop(true)
         .spawn()
         .map_err(|fault| {
-            Error::failed_precondition(format!("{} cannot be run: {fault}", program.display()))
+            // Where it is, is nothing for a caller from the network.
+            let message = format!("{PROGRAM} cannot be run (historical.program): {fault}");
+            let cause = format!("{}: {fault}", program.display());
+            Error::failed_precondition(message).with_source(cause)
         })?;
     if let Some(mut stdin) = child.stdin.take() {
         // A child that stops listening says why on its standard error.
@@ -128,10 +131,7 @@ pub(super) async fn run(
         return Ok(());
     }
     Err(said.unwrap_or_else(|| {
-        Error::internal(format!(
-            "{} ended with {status} and said nothing",
-            program.display()
-        ))
+        Error::internal(format!("{PROGRAM} ended with {status} and said nothing"))
     }))
 }
 

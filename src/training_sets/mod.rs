@@ -25,7 +25,7 @@ use tokio::{
 pub use self::child::JoinProgress;
 use self::{
     export::RowFile,
-    plan::{HistoryPlan, JoinPlan, OutPlan, SpinePlan, ViewPlan, output_names},
+    plan::{FilePlan, HistoryPlan, JoinPlan, OutPlan, SpinePlan, ViewPlan, output_names},
 };
 use crate::{
     catalog::FeatureView,
@@ -92,14 +92,14 @@ impl TrainingSetMaker {
         let out = OutPlan::File {
             path: out.to_owned(),
         };
-        self.join(request, spine.to_owned(), out, &work, None, progress)
-            .await
+        let spine = FilePlan::new(spine, spine.display().to_string());
+        self.join(request, spine, out, &work, None, progress).await
     }
 
     async fn join(
         &self,
         request: &TrainingSetRequest,
-        spine: PathBuf,
+        spine: FilePlan,
         out: OutPlan,
         work: &TempDir,
         sink: Option<mpsc::Sender<Bytes>>,
@@ -120,7 +120,7 @@ impl TrainingSetMaker {
             }
             let plan = JoinPlan {
                 spine: SpinePlan {
-                    path: spine,
+                    file: spine,
                     timestamp_field: request.timestamp_field.clone(),
                 },
                 views,
@@ -151,8 +151,10 @@ impl TrainingSetMaker {
             None => builder.tempdir(),
         };
         made.map_err(|fault| {
+            // The fault itself names the folder, which is nothing for a caller from the network.
+            let kind = fault.kind();
             Error::failed_precondition(format!(
-                "no folder for the files of a join can be made (historical.work_dir): {fault}"
+                "no folder for the files of a join can be made (historical.work_dir): {kind}"
             ))
             .with_source(fault)
         })
@@ -171,7 +173,7 @@ impl TrainingSetMaker {
         if view.history {
             let path = work.join(format!("{}.history.parquet", view.name));
             self.export(view, &path).await?;
-            found.push(HistoryPlan::exported(&path));
+            found.push(HistoryPlan::exported(view, &path));
         }
         if found.is_empty() {
             return Err(Error::failed_precondition(format!(
@@ -193,13 +195,12 @@ impl TrainingSetMaker {
                 files.into_iter().partition(|file| is_parquet(&file.path));
             let mut found = Vec::new();
             if !parquet.is_empty() {
-                let paths = parquet.into_iter().map(|file| file.path).collect();
-                found.push(HistoryPlan::of_source(&view, paths));
+                found.push(HistoryPlan::of_source(&view, &parquet));
             }
             for (number, file) in others.iter().enumerate() {
                 let path = work.join(format!("{}.{number}.parquet", view.name));
                 convert(sources.as_ref(), &view, file, &path)?;
-                found.push(HistoryPlan::exported(&path));
+                found.push(HistoryPlan::converted(file, &path));
             }
             Ok(found)
         });
@@ -275,16 +276,12 @@ impl TrainingSets for TrainingSetMaker {
                 .with_source(fault)
         })?;
         let out = OutPlan::Stream { arrow_stream: true };
-        let shown = path.display().to_string();
+        let folder = work.path().display().to_string();
+        let shown = FilePlan::new(&path, "spine".to_owned());
         let joined = self
-            .join(request, path, out, &work, Some(sink), |_| {})
+            .join(request, shown, out, &work, Some(sink), |_| {})
             .await;
-        // The caller knows no path of ours.
-        joined.map_err(|fault| {
-            if fault.kind() == ErrorKind::Internal {
-                return fault;
-            }
-            Error::new(fault.kind(), fault.message().replace(&shown, "spine"))
-        })
+        // The caller knows no folder of ours.
+        joined.map_err(|fault| fault.renamed(&folder, "historical.work_dir"))
     }
 }

@@ -132,7 +132,7 @@ fn make_view(
         });
         rows.extend(own);
         sources.push(json!({
-            "paths": [folder.path(&name)],
+            "files": [{"path": folder.path(&name)}],
             "timestamp_field": "at",
             "created_timestamp_field": has_created.then_some("created"),
         }));
