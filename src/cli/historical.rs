@@ -4,6 +4,7 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::Args;
 use indicatif::ProgressBar;
+use tokio_util::sync::CancellationToken;
 
 use super::output;
 use crate::{
@@ -60,10 +61,15 @@ pub(super) async fn run(config: &Config, command: &Historical) -> Result<ExitCod
     };
     let maker = app::training_sets(config, Arc::clone(&store));
     let bar = output::progress_bar(None);
+    let shown = bar.clone();
     let made = maker
-        .write(&request, &command.spine, &command.out, |step| {
-            show(&bar, step)
-        })
+        .write(
+            &request,
+            &command.spine,
+            &command.out,
+            CancellationToken::new(),
+            move |step| show(&shown, step),
+        )
         .await;
     bar.finish_and_clear();
     made?;

@@ -19,6 +19,7 @@ mod contract;
 mod documents;
 mod features;
 mod historical;
+mod historical_stops;
 mod kill;
 mod lifecycle;
 mod materialize;
