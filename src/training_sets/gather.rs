@@ -24,7 +24,8 @@ pub(super) struct Gatherer {
 }
 
 impl Gatherer {
-    /// Where the rows of a view of all times are.
+    /// Where the rows of a view of all times are, in the order in which the first of equally new ones is the one that is
+    /// served.
     ///
     /// # Errors
     /// `FailedPrecondition` for a view without history, where the work folder takes no more, or after a stop; what a
@@ -42,7 +43,8 @@ impl Gatherer {
         if view.history {
             let path = work.join(format!("{}.history.parquet", view.name));
             self.export(view, &path).await?;
-            found.push(HistoryPlan::exported(view, &path));
+            // A row that a file says otherwise meanwhile, with the same times, does not replace what was loaded.
+            found.insert(0, HistoryPlan::exported(view, &path));
         }
         if found.is_empty() {
             return Err(Error::failed_precondition(format!(
@@ -104,22 +106,25 @@ fn files(
     let ViewSource::Files(files) = sources.find(view)? else {
         return Ok(Vec::new());
     };
-    let (parquet, others): (Vec<_>, Vec<_>) =
-        files.into_iter().partition(|file| is_parquet(&file.path));
     let mut found = Vec::new();
-    if !parquet.is_empty() {
-        found.push(HistoryPlan::of_source(view, &parquet));
-    }
-    for (number, file) in others.iter().enumerate() {
-        let path = work.join(format!("{}.{number}.parquet", view.name));
-        convert(sources, view, file, &path, stop)?;
-        found.push(HistoryPlan::converted(file, &path));
+    let groups = files.chunk_by(|one, next| is_parquet(one) && is_parquet(next));
+    for (number, group) in groups.enumerate() {
+        match group {
+            [file] if !is_parquet(file) => {
+                let path = work.join(format!("{}.{number}.parquet", view.name));
+                convert(sources, view, file, &path, stop)?;
+                found.push(HistoryPlan::converted(view, file, &path));
+            }
+            parquet => found.push(HistoryPlan::of_source(view, parquet)),
+        }
     }
     Ok(found)
 }
 
-fn is_parquet(path: &Path) -> bool {
-    path.extension()
+/// By the name, as a load does: a link may lead to a file of any name.
+fn is_parquet(file: &SourceFile) -> bool {
+    Path::new(&file.shown)
+        .extension()
         .is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"))
 }
 

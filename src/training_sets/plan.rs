@@ -106,12 +106,15 @@ impl HistoryPlan {
         }
     }
 
-    /// A file of a view's source, whose rows are in a file of ours.
-    pub(super) fn converted(file: &SourceFile, path: &Path) -> HistoryPlan {
+    /// A file of a view's source, whose rows are in a file of ours. Where the source has no time of writing, its column
+    /// for that says nothing.
+    pub(super) fn converted(view: &FeatureView, file: &SourceFile, path: &Path) -> HistoryPlan {
+        let source = view.source.as_ref();
+        let created = source.and_then(|source| source.created_timestamp_field.as_ref());
         HistoryPlan {
             files: vec![FilePlan::new(path, file.shown.clone())],
             timestamp_field: EVENT_TIMESTAMP.to_owned(),
-            created_timestamp_field: Some(CREATED_AT.to_owned()),
+            created_timestamp_field: created.map(|_| CREATED_AT.to_owned()),
         }
     }
 

@@ -20,6 +20,7 @@ mod documents;
 mod features;
 mod historical;
 mod historical_stops;
+mod historical_ties;
 mod kill;
 mod lifecycle;
 mod materialize;
