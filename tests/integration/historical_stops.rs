@@ -89,6 +89,14 @@ impl Joins {
         child.unwrap()
     }
 
+    /// Starts the command, and waits until the program has its plan.
+    fn begin(&self) -> Child {
+        let child = self.start(&[]);
+        self.wait_for("began");
+        assert_eq!(self.work_folders(), 1);
+        child
+    }
+
     /// Waits until the program has written a file.
     fn wait_for(&self, name: &str) {
         let since = Instant::now();
@@ -130,12 +138,41 @@ impl Joins {
     }
 }
 
+fn signal(child: &Child, name: &str) {
+    let id = child.id().to_string();
+    let mut kill = std::process::Command::new("kill");
+    let done = kill.args([&format!("-{name}"), &id]).status();
+    assert!(done.unwrap().success());
+}
+
+#[test]
+fn a_signal_to_the_command_reaches_its_process_and_removes_its_files() {
+    for name in ["INT", "TERM"] {
+        let joins = Joins::new("echo it >ended; exit 1");
+        let child = joins.begin();
+        signal(&child, name);
+        let said = joins.end(child);
+        assert!(said.contains("told to stop"), "{said}");
+        assert!(joins.path("ended").exists());
+    }
+}
+
 #[test]
 fn a_join_that_takes_too_long_may_clean_up_behind_itself() {
     let joins = Joins::new("echo it >ended; exit 1");
     let said = joins.end(joins.start(&["--set", "historical.join_ms_max=4000"]));
     assert!(said.contains("historical.join_ms_max"), "{said}");
     assert!(joins.path("ended").exists());
+}
+
+#[test]
+fn a_process_that_does_not_end_is_killed() {
+    let joins = Joins::new("");
+    let child = joins.begin();
+    signal(&child, "TERM");
+    let since = Instant::now();
+    joins.end(child);
+    assert!(since.elapsed() < PATIENCE);
 }
 
 #[tokio::test(flavor = "multi_thread")]
