@@ -35,6 +35,9 @@ use crate::{
     features::{OnlineStore, Sources, TrainingSetRequest, TrainingSets},
 };
 
+/// Views that one training set may have: `ferrocast-historical` takes no more, and says so only after all are gathered.
+const VIEWS_MAX: usize = 64;
+
 /// How training sets are made.
 #[derive(Debug, Clone)]
 pub struct TrainingSetOptions {
@@ -104,6 +107,13 @@ impl TrainingSetMaker {
         stop: &CancellationToken,
     ) -> Result<Join> {
         let selection = &request.selection;
+        let views = selection.views.len();
+        if views > VIEWS_MAX {
+            let fault = format!(
+                "of {views} views; a training set has features of {VIEWS_MAX} views at the most"
+            );
+            return Err(Error::invalid("features", fault));
+        }
         Ok(Join {
             program: child::find(self.options.program.as_deref())?,
             columns: output_names(selection, request.full_feature_names)?,

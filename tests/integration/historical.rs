@@ -17,7 +17,7 @@ use serde_json::json;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use crate::support::{Running, ferrocast, historical_program, object, text};
+use crate::support::{Running, apply, ferrocast, historical_program, object, text};
 
 const HOUR: i64 = 3_600_000_000;
 
@@ -341,4 +341,32 @@ async fn a_server_that_cannot_join_says_so_without_its_paths() {
         assert!(fault.message().contains(setting), "{fault}");
         assert!(!fault.message().contains("no-program"), "{fault}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_views_are_refused_before_any_is_read() {
+    let shops = shops().await;
+    let mut definitions = r#"project = "many"
+        [[entities]]
+        name = "shop"
+        join_keys = [{ name = "shop_id", type = "int64" }]
+    "#
+    .to_owned();
+    // Views without a history, which is found as soon as one is looked for.
+    for number in 0..65 {
+        definitions.push_str(&format!(
+            "[[feature_views]]\nname = \"v{number}\"\nentity = \"shop\"\nfeatures = [{{ name = \"x{number}\", type = \"int64\" }}]\n"
+        ));
+    }
+    let mut client = shops.running.features().await;
+    client.apply_definitions(apply(&definitions)).await.unwrap();
+    let names: Vec<String> = (0..65)
+        .map(|number| format!("v{number}:x{number}"))
+        .collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let fault = shops.fault(&names).await;
+    assert_eq!(fault.code(), Code::InvalidArgument, "{fault}");
+    assert!(fault.message().contains("65 views"), "{fault}");
+    let fault = shops.fault(&names[1..]).await;
+    assert!(fault.message().contains("no history"), "{fault}");
 }
