@@ -1,5 +1,7 @@
 //! What becomes of rows when the definition of their view changes.
 
+use std::sync::Arc;
+
 use ferrocast::{
     catalog::{ApplyOptions, CatalogStore, Definitions, FeatureView, apply_definitions},
     error::ErrorKind,
@@ -25,6 +27,7 @@ for_every_store!(
 
 for_every_sql_store!(
     tables_go_with_their_views,
+    a_server_with_outdated_definitions_says_so,
     a_table_that_is_gone_can_be_dropped,
 );
 
@@ -294,4 +297,52 @@ async fn a_table_that_is_gone_can_be_dropped(fixture: Fixture) {
         .await;
     let catalog = fixture.try_apply(NOTHING).await.unwrap();
     assert!(catalog.views.is_empty());
+}
+
+async fn a_server_with_outdated_definitions_says_so(fixture: Fixture) {
+    let old = fixture
+        .apply(&one_view("numbers", ID, &format!("{X}, {Y}")))
+        .await
+        .remove(0);
+    let outdated = fixture.another().await;
+    outdated
+        .write(
+            &old,
+            vec![write_row(id(1), 1, 1, vec![Value::Double(1.0); 2])],
+        )
+        .await
+        .unwrap();
+    outdated.read(&old, &[id(1)]).await.unwrap();
+    numbers(&fixture).await;
+    let row = || vec![write_row(id(1), 2, 2, vec![Value::Double(2.0); 2])];
+    let views = [Arc::clone(&old)];
+    for attempt in 0..2 {
+        let errors = [
+            outdated.read(&old, &[id(1)]).await.unwrap_err(),
+            outdated.write(&old, row()).await.unwrap_err(),
+            load(&outdated, &old, vec![Some(Ok(row())), None], &note("x"))
+                .await
+                .unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error}");
+            assert!(
+                error
+                    .message()
+                    .contains("has changed since this server read it; try again"),
+                "{error}"
+            );
+            assert!(!error.message().contains("column"), "{error}");
+        }
+        if attempt == 0 {
+            fixture.try_apply("project = \"demo\"").await.unwrap();
+        }
+    }
+    let error = outdated.delete(&views, &id(1)).await.unwrap_err();
+    assert!(
+        error
+            .message()
+            .contains("has changed since this server read it"),
+        "{error}"
+    );
 }

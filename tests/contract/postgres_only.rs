@@ -48,56 +48,6 @@ async fn arrays_filled_by_hand_are_refused_where_they_are_no_lists() {
 }
 
 #[tokio::test]
-async fn a_server_with_outdated_definitions_says_so() {
-    let fixture = postgres().await;
-    let old = fixture
-        .apply(&one_view("numbers", ID, &format!("{X}, {Y}")))
-        .await
-        .remove(0);
-    let outdated = fixture.another().await;
-    outdated
-        .write(
-            &old,
-            vec![write_row(id(1), 1, 1, vec![Value::Double(1.0); 2])],
-        )
-        .await
-        .unwrap();
-    outdated.read(&old, &[id(1)]).await.unwrap();
-    numbers(&fixture).await;
-    let row = || vec![write_row(id(1), 2, 2, vec![Value::Double(2.0); 2])];
-    let views = [Arc::clone(&old)];
-    for attempt in 0..2 {
-        let errors = [
-            outdated.read(&old, &[id(1)]).await.unwrap_err(),
-            outdated.write(&old, row()).await.unwrap_err(),
-            load(&outdated, &old, vec![Some(Ok(row())), None], &note("x"))
-                .await
-                .unwrap_err(),
-        ];
-        for error in errors {
-            assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error}");
-            assert!(
-                error
-                    .message()
-                    .contains("has changed since this server read it; try again"),
-                "{error}"
-            );
-            assert!(!error.message().contains("column"), "{error}");
-        }
-        if attempt == 0 {
-            fixture.try_apply("project = \"demo\"").await.unwrap();
-        }
-    }
-    let error = outdated.delete(&views, &id(1)).await.unwrap_err();
-    assert!(
-        error
-            .message()
-            .contains("has changed since this server read it"),
-        "{error}"
-    );
-}
-
-#[tokio::test]
 async fn a_table_is_altered_beside_readers_and_writers() {
     let fixture = postgres().await;
     let definitions = |features: &str| one_view_with_history("numbers", ID, features);

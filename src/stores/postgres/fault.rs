@@ -8,6 +8,7 @@ use super::url::Target;
 use crate::{
     catalog::{ExistingTable, FeatureView},
     error::{Error, ErrorKind},
+    stores::table::definition_changed,
 };
 
 /// How long something may take, and the setting that says so.
@@ -166,15 +167,6 @@ fn is_about_schema(code: &SqlState) -> bool {
         || *code == SqlState::UNDEFINED_FUNCTION
         || *code == SqlState::DATATYPE_MISMATCH
         || *code == SqlState::INVALID_COLUMN_REFERENCE
-}
-
-/// A server goes on with the catalog that it has read until it reads it anew, which is not long.
-fn definition_changed(view: &FeatureView) -> Error {
-    Error::failed_precondition(format!(
-        "the definition of the feature view \"{}\" has changed since this server read it; try again in a moment, it reads \
-         the definitions anew by itself. Where that does not help, the table of the view is not as it was applied",
-        view.name
-    ))
 }
 
 /// An error that the server has sent.

@@ -59,7 +59,7 @@ pub(super) fn load(
     connection.execute_batch(&format!(
         "DROP TABLE IF EXISTS {STAGE}; DROP TABLE IF EXISTS {STAGE_HISTORY}"
     ))?;
-    merged.map_err(|fault| fault.of_view(&statements.view.name))
+    merged.map_err(|fault| fault.of_view(&statements.view))
 }
 
 fn stage(
