@@ -1,11 +1,12 @@
 //! What only PostgreSQL has of our own: online changes, arrays filled by hand, an older schema, loads among writers.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use ferrocast::{
     catalog::{CatalogStore, Definitions, apply_definitions},
     error::ErrorKind,
-    features::{ListValue, OnlineStore, StoredRow, Value},
+    features::{ListValue, OnlineStore, Scan, StoredRow, Value},
+    stores::{DatabaseOptions, open},
 };
 use tokio::task::JoinSet;
 
@@ -283,4 +284,27 @@ async fn two_projects_are_applied_at_once() {
         fixture.write(view, vec![number(1, 1, 1, 1.0)]).await;
         assert_eq!(fixture.history(view).await.len(), 1);
     }
+}
+
+#[tokio::test]
+async fn a_scan_may_take_as_long_as_a_load() {
+    let fixture = postgres().await;
+    let view = numbers(&fixture).await;
+    fixture.write(&view, vec![number(1, 1, 1, 1.0)]).await;
+    let mut options = DatabaseOptions::new(fixture.url.as_str().into());
+    options.statement_timeout = Duration::from_millis(200);
+    let store = open(&options).await.unwrap();
+    let blocker = client(&fixture).await;
+    blocker
+        .batch_execute("BEGIN; LOCK TABLE fv_numbers IN ACCESS EXCLUSIVE MODE")
+        .await
+        .unwrap();
+    let (sink, mut batches) = tokio::sync::mpsc::channel(1);
+    let scanning = tokio::spawn(async move { store.scan(&view, Scan::default(), sink).await });
+    crate::cancel::await_lock_waits(&blocker, 1).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    blocker.batch_execute("COMMIT").await.unwrap();
+    let rows = batches.recv().await.map(|rows| rows.len());
+    scanning.await.unwrap().unwrap();
+    assert_eq!(rows, Some(1));
 }
