@@ -131,6 +131,16 @@ async fn a_database_of_the_first_schema_keeps_its_rows() {
         .await
         .unwrap();
     note_first_migration(&client).await;
+    // Somebody reads a table that has to change: others must not queue up behind the migration for long.
+    client
+        .batch_execute("BEGIN; SELECT count(*) FROM fv_numbers")
+        .await
+        .unwrap();
+    let refused = tokio::time::timeout(crate::cancel::WAIT_MAX, store.migrate()).await;
+    let refused = refused.unwrap().unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused:?}");
+    assert!(refused.message().contains("in use"), "{refused}");
+    client.batch_execute("COMMIT").await.unwrap();
     let applied = store.migrate().await.unwrap();
     assert_eq!(applied, ["V2__feature_store"]);
     store.check_schema().await.unwrap();

@@ -169,6 +169,20 @@ fn is_about_schema(code: &SqlState) -> bool {
         || *code == SqlState::INVALID_COLUMN_REFERENCE
 }
 
+/// Whether a migration waited too long for a table's lock.
+pub(super) fn is_of_lock(error: &refinery::Error) -> bool {
+    let cause = error.source();
+    let cause = cause.and_then(|cause| cause.downcast_ref::<tokio_postgres::Error>());
+    cause.and_then(tokio_postgres::Error::code) == Some(&SqlState::LOCK_NOT_AVAILABLE)
+}
+
+/// A table that others read or write for longer than a change of it may wait.
+pub(super) fn table_in_use(target: &Target) -> Error {
+    Error::unavailable(format!(
+        "a table is in use in PostgreSQL at {target}, so that it cannot be changed now; try again"
+    ))
+}
+
 /// An error that the server has sent.
 fn describe_answer(target: &Target, db: &DbError) -> Error {
     let said = db.message();
@@ -183,9 +197,7 @@ fn describe_answer(target: &Target, db: &DbError) -> Error {
         ));
     }
     if *code == SqlState::LOCK_NOT_AVAILABLE {
-        return Error::unavailable(format!(
-            "a table is in use in {server}, so that it cannot be changed now; try again"
-        ));
+        return table_in_use(target);
     }
     if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
         return Error::unavailable(format!(
