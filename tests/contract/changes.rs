@@ -14,6 +14,7 @@ for_every_store!(
     a_new_feature_was_never_written,
     the_same_rows_written_again_fill_a_new_feature,
     the_same_rows_loaded_again_fill_a_new_feature,
+    of_equal_times_the_first_value_stays,
     a_new_feature_of_partial_rows,
     a_feature_that_goes_takes_its_values,
     a_feature_comes_back_empty,
@@ -104,6 +105,20 @@ async fn the_same_rows_again(fixture: Fixture, is_load: bool) {
     let brought = bring(&fixture, &new, rows, is_load).await;
     assert_eq!(brought, counts(0, 3));
     assert_eq!(fixture.history(&new).await, expected);
+}
+
+async fn of_equal_times_the_first_value_stays(fixture: Fixture) {
+    let old = fixture.apply(&features(&[X])).await.remove(0);
+    let rows = vec![number(1, 5, 0, 1.0), number(2, 5, 0, 1.0)];
+    fixture.write(&old, rows).await;
+    let new = fixture.apply(&features(&[X, Y])).await.remove(0);
+    for (entity, is_load) in [(1, false), (2, true)] {
+        let other = xy(entity, 5, 2.0, 3.0);
+        let brought = bring(&fixture, &new, vec![other], is_load).await;
+        assert_eq!(brought, counts(1, 0));
+        let found = fixture.row(&new, id(entity)).await;
+        assert_eq!(found, Some(xy(entity, 5, 1.0, 3.0).row));
+    }
 }
 
 async fn a_new_feature_of_partial_rows(fixture: Fixture) {

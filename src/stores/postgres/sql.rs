@@ -158,23 +158,16 @@ fn write(view: &FeatureView) -> String {
     )
 }
 
-/// What follows `INSERT INTO … AS stored …`: a whole row replaces one that is not newer, and not of a newer definition.
-/// All rows that are there already are locked, whatever becomes of them.
+/// What follows `INSERT INTO … AS stored …`: a whole row replaces one that is older, and not of a newer definition. All
+/// rows that are there already are locked, whatever becomes of them.
 pub(super) fn upsert_tail(view: &FeatureView) -> String {
     let sets: Vec<String> = row_names(view)
         .map(|name| format!("{0} = excluded.{0}", quoted(name)))
         .collect();
-    let (new, old) = (
-        "(excluded.event_timestamp, excluded.created_at)",
-        "(stored.event_timestamp, stored.created_at)",
-    );
-    let is_newer = match newest_addition(view) {
-        0 => format!("{new} > {old}"),
-        added => format!("({new} > {old} OR ({new} = {old} AND stored.{GENERATION} < {added}))"),
-    };
     format!(
         "ON CONFLICT ({}) DO UPDATE SET {} WHERE excluded.{FEATURE_TIMES} IS NULL \
-         AND stored.{GENERATION} <= {} AND {is_newer}",
+         AND stored.{GENERATION} <= {} \
+         AND (excluded.event_timestamp, excluded.created_at) > (stored.event_timestamp, stored.created_at)",
         quoted_list(key_names(view)),
         sets.join(", "),
         view.generation
