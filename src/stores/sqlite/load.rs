@@ -13,7 +13,7 @@ use super::{
     pool::unwatch,
     query,
     rows::{Merger, bind_row, count, read_write_row},
-    sql::insert,
+    sql::{insert, upsert_tail},
 };
 use crate::{
     catalog::FeatureView,
@@ -22,7 +22,7 @@ use crate::{
         statements::Statements,
         table::{
             check_rows, check_whole, column_names, history_name, key_names, quoted, quoted_list,
-            signed, source_gone, table_name, upsert_tail,
+            signed, source_gone, table_name,
         },
     },
 };
