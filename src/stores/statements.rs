@@ -16,6 +16,8 @@ pub(super) struct Statements {
     pub(super) read: String,
     /// Writes whole rows where they are newer than all that is stored.
     pub(super) write: String,
+    /// Reads the rows into which others have to be merged, after `write` has done what it can.
+    pub(super) merge: String,
     /// Writes rows whatever is stored.
     pub(super) replace: String,
     /// Adds rows to the history, one after the other; none where the view keeps no history.

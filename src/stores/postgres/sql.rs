@@ -26,6 +26,7 @@ pub(super) fn build_statements(view: &FeatureView) -> Statements {
         view: view.clone(),
         read: read(view),
         write: write(view),
+        merge: rows_to_merge(view),
         replace: replace(view),
         history,
     }
@@ -195,7 +196,7 @@ pub(super) fn needs_merge(view: &FeatureView) -> String {
 /// Of rows that were just upserted: the position of each that did not take effect as a whole and has to be merged, and
 /// what is stored. The upsert has locked them. The parameters are those of the keys, and whether to tell of a row that
 /// cannot bring anything either.
-pub(super) fn rows_to_merge(view: &FeatureView) -> String {
+fn rows_to_merge(view: &FeatureView) -> String {
     let mut carriers = key_carriers(view);
     carriers.push("boolean");
     format!(

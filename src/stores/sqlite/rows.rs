@@ -200,7 +200,7 @@ impl<'a> Merger<'a> {
     ) -> Result<Merger<'a>, Fault> {
         Ok(Merger {
             view: &statements.view,
-            select: transaction.prepare_cached(&statements.read)?,
+            select: transaction.prepare_cached(&statements.merge)?,
             replace: transaction.prepare_cached(&statements.replace)?,
         })
     }

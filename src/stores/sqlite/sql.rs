@@ -26,6 +26,7 @@ pub(super) fn build_statements(view: &FeatureView) -> Statements {
         view: view.clone(),
         read: read(view),
         write: format!("{} {}", insert(view, &table), upsert_tail(view)),
+        merge: read(view),
         replace: format!("{} {}", insert(view, &table), replace_tail(view)),
         history,
     }
