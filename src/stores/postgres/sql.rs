@@ -2,33 +2,34 @@
 //!
 //! Knows no connection; `rows`, `write`, `load` and `scan` run it.
 
-use super::values::sql_type;
+use super::{
+    history::{self, Incoming},
+    values::sql_type,
+};
 use crate::{
     catalog::{FeatureView, ValueType},
     stores::{
         feature_times::{FEATURE_TIMES, GENERATION},
         statements::Statements,
         table::{
-            column_names, column_types, history_name, key_names, quoted, quoted_list, row_names,
-            table_name, value_names,
+            column_names, column_types, key_names, quoted, quoted_list, row_names, table_name,
+            value_names,
         },
     },
 };
 
 /// The SQL of a view that every request runs.
 pub(super) fn build_statements(view: &FeatureView) -> Statements {
-    let mut history = Vec::new();
-    if view.history {
-        history.extend(supersede(view));
-        history.push(remember(view));
-    }
     Statements {
         view: view.clone(),
         read: read(view),
         write: write(view),
         merge: rows_to_merge(view),
         replace: replace(view),
-        history,
+        history: match view.history {
+            true => remember(view),
+            false => Vec::new(),
+        },
     }
 }
 
@@ -229,52 +230,39 @@ fn replace(view: &FeatureView) -> String {
     )
 }
 
-/// Adds rows to the history that are not exactly there.
-fn remember(view: &FeatureView) -> String {
+/// The SQL that adds written rows to the history.
+fn remember(view: &FeatureView) -> Vec<String> {
     let asked = Asked::new(view);
-    let identity: Vec<&str> = asked
-        .cells
-        .iter()
-        .take(view.join_keys.len() + 2)
-        .chain(asked.cells.iter().rev().skip(1).take(1))
-        .map(String::as_str)
-        .collect();
-    let identity = identity.join(", ");
-    let history = quoted(&history_name(view));
-    format!(
-        "INSERT INTO {history} ({}) SELECT DISTINCT ON ({identity}) {} FROM {} WITH ORDINALITY AS asked({}, n) \
-         WHERE NOT EXISTS (SELECT FROM {history} AS kept WHERE {}) ORDER BY {identity}, asked.n",
-        quoted_list(column_names(view)),
-        asked.cells.join(", "),
-        asked.unnest,
-        asked.aliases,
-        same_row(view),
-    )
+    let mut cells = asked.cells.into_iter();
+    let identity = cells.by_ref().take(view.join_keys.len() + 2).collect();
+    let values = cells.by_ref().take(view.features.len()).collect();
+    let incoming = Incoming {
+        relation: format!(
+            "{} WITH ORDINALITY AS asked({}, n)",
+            asked.unnest, asked.aliases
+        ),
+        identity,
+        values,
+        feature_times: cells.next(),
+        order: Some("asked.n".to_owned()),
+    };
+    history::remember(view, &incoming)
 }
 
-/// Takes rows out of the history that are there as they were before features were added; they are added anew with them.
-fn supersede(view: &FeatureView) -> Option<String> {
-    let added = Some(newest_addition(view)).filter(|added| *added > 0)?;
-    let asked = Asked::new(view);
-    Some(format!(
-        "DELETE FROM {} AS kept USING {} AS asked({}) WHERE kept.{GENERATION} < {added} AND {}",
-        quoted(&history_name(view)),
-        asked.unnest,
-        asked.aliases,
-        same_row(view)
-    ))
-}
-
-/// That `kept` is the row of `asked`, by its key, its times and those of its features.
-fn same_row(view: &FeatureView) -> String {
-    let key_count = view.join_keys.len();
-    format!(
-        "{} AND kept.event_timestamp = asked.c{key_count} AND kept.created_at = asked.c{} \
-         AND kept.{FEATURE_TIMES} IS NOT DISTINCT FROM asked.c{}::jsonb",
-        same_entity(view, "kept", "asked.c"),
-        key_count + 1,
-        key_count + 2 + view.features.len()
-    )
+/// Expressions of which the first are the join keys', so that they sort by bytes, as Rust sorts text, whatever the
+/// database's collation.
+pub(super) fn by_bytes(view: &FeatureView, cells: &[String]) -> Vec<String> {
+    let is_text = |index: usize| {
+        let key = view.join_keys.get(index);
+        key.is_some_and(|key| key.value_type == ValueType::String)
+    };
+    let cells = cells.iter().enumerate();
+    cells
+        .map(|(index, cell)| match is_text(index) {
+            true => format!("{cell} COLLATE \"C\""),
+            false => cell.clone(),
+        })
+        .collect()
 }
 
 /// Deletes entities from one of a view's tables; the parameters are those of the keys.
