@@ -18,7 +18,7 @@ use quick_cache::{Weighter, sync::Cache};
 
 use super::{
     EntityKey, ListValue, LoadInput, Materialization, MaterializationRecord, OnlineStore, RowSink,
-    Scan, StoredRow, Value, WriteCounts, WriteRow,
+    RowTime, Scan, StoredRow, Value, WriteCounts, WriteRow,
 };
 use crate::{
     catalog::FeatureView,
@@ -70,10 +70,15 @@ struct ByBytes;
 
 impl Weighter<RowKey, Cached> for ByBytes {
     fn weight(&self, key: &RowKey, cached: &Cached) -> u64 {
-        let values = cached.row.iter().flat_map(|row| &row.values);
-        let bytes: usize = values.map(byte_length).sum();
+        let bytes = cached.row.as_deref().map_or(0, row_length);
         ROW_BYTES + u64::try_from(key.key.len() + bytes).unwrap_or(u64::MAX / 2)
     }
+}
+
+fn row_length(row: &StoredRow) -> usize {
+    let values: usize = row.values.iter().map(byte_length).sum();
+    let times = row.feature_times.as_ref().map_or(0, Vec::len);
+    values + times * size_of::<Option<RowTime>>()
 }
 
 fn byte_length(value: &Value) -> usize {
@@ -317,5 +322,34 @@ impl OnlineStore for CachedStore {
 
     async fn ping(&self) -> Result<()> {
         self.inner.ping().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::features::Timestamp;
+
+    #[test]
+    fn the_times_of_features_weigh_something() {
+        let own = RowTime {
+            event_timestamp: Timestamp::EPOCH,
+            created_at: Timestamp::EPOCH,
+        };
+        let whole = StoredRow::whole(own, vec![Value::Null; 100]);
+        let mut partial = whole.clone();
+        partial.feature_times = Some(vec![None; 100]);
+        let weight = |row: StoredRow| {
+            let key = RowKey {
+                view: 0,
+                key: Box::default(),
+            };
+            let cached = Cached {
+                row: Some(Arc::new(row)),
+                read_at: Instant::now(),
+            };
+            ByBytes.weight(&key, &cached)
+        };
+        assert!(weight(partial) >= weight(whole) + 100 * 16);
     }
 }
