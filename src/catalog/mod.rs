@@ -5,6 +5,7 @@
 
 mod definition_checks;
 mod definitions;
+mod per_view;
 mod plan;
 #[cfg(test)]
 mod plan_tests;
@@ -18,6 +19,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 
 pub use definitions::Definitions;
+pub use per_view::PerView;
 pub use plan::{Action, Change, Plan};
 pub use value_type::{ScalarType, ValueType};
 pub use view::{

@@ -4,10 +4,9 @@
 //! bytes; knows nothing of what the store behind it is.
 
 use std::{
-    collections::HashMap,
     mem::size_of,
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -21,7 +20,7 @@ use super::{
     RowTime, Scan, StoredRow, Value, WriteCounts, WriteRow,
 };
 use crate::{
-    catalog::FeatureView,
+    catalog::{FeatureView, PerView},
     error::{Error, Result},
 };
 
@@ -47,7 +46,7 @@ pub struct CachedStore {
     rows: Cache<RowKey, Cached, ByBytes>,
     /// Each counts the writes of its keys: a row that was read before a write must not be kept after it.
     stripes: Vec<Mutex<u64>>,
-    views: RwLock<HashMap<String, (FeatureView, u64)>>,
+    views: PerView<u64>,
     next_view: AtomicU64,
 }
 
@@ -108,28 +107,21 @@ impl CachedStore {
             age_max: bounds.age_max,
             rows: Cache::with_weighter(items.max(1), bounds.bytes_max, ByBytes),
             stripes: (0..STRIPES).map(|_| Mutex::new(0)).collect(),
-            views: RwLock::default(),
+            views: PerView::default(),
             next_view: AtomicU64::new(0),
         }
     }
 
     /// The number of a view's present definition; another definition has another one, and shares no rows with it.
     fn view_number(&self, view: &FeatureView) -> u64 {
-        let known = self.views.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some((definition, number)) = known.get(&view.name)
-            && definition == view
-        {
-            return *number;
-        }
-        drop(known);
-        self.renumber(view)
+        let known = self.views.get(view);
+        known.unwrap_or_else(|| self.renumber(view))
     }
 
     /// Gives a view a new number, so that nothing that is kept of it counts any more.
     fn renumber(&self, view: &FeatureView) -> u64 {
         let number = self.next_view.fetch_add(1, Ordering::Relaxed);
-        let mut views = self.views.write().unwrap_or_else(PoisonError::into_inner);
-        views.insert(view.name.clone(), (view.clone(), number));
+        self.views.set(view, number);
         number
     }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    catalog::{FeatureView, Field, ValueType},
+    catalog::{FeatureView, Field, PerView, ValueType},
     error::{Error, Result},
     features::{StoredRow, Value},
 };
@@ -159,26 +159,18 @@ impl Projection {
 /// The schemas that this process has met.
 #[derive(Default)]
 pub(super) struct Schemas {
-    of_views: RwLock<HashMap<String, (FeatureView, Arc<Schema>)>>,
+    of_views: PerView<Arc<Schema>>,
     by_id: RwLock<HashMap<[u8; 8], Arc<Schema>>>,
 }
 
 impl Schemas {
     /// The schema of a view; made again where the view has changed.
     pub(super) fn of(&self, view: &FeatureView) -> Result<Arc<Schema>> {
-        let known = self.of_views.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some((of, schema)) = known.get(&view.name)
-            && of == view
-        {
-            return Ok(Arc::clone(schema));
+        if let Some(known) = self.of_views.get(view) {
+            return Ok(known);
         }
-        drop(known);
         let fresh = Arc::new(Schema::of(view)?);
-        let mut known = self
-            .of_views
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        known.insert(view.name.clone(), (view.clone(), Arc::clone(&fresh)));
+        self.of_views.set(view, Arc::clone(&fresh));
         Ok(fresh)
     }
 
