@@ -1,10 +1,67 @@
-//! What a Redis that is not filled asks of the database.
+//! Refills that meet each other, and what a Redis that is not filled asks of the database.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, mpsc},
+    time::Duration,
+};
 
-use ferrocast::features::OnlineStore;
+use ferrocast::{
+    error::ErrorKind,
+    features::OnlineStore,
+    stores::{Refill, Store},
+};
 
-use crate::{cancel::await_lock_waits, fixtures::*, postgres::Postgres, redis_only::sixty_numbers};
+use crate::{
+    cancel::await_lock_waits,
+    fixtures::*,
+    gate::Gate,
+    postgres::Postgres,
+    redis_only::{flush, refill, sixty_numbers},
+    redis_server::Redis,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refill_that_meets_a_flush_does_not_say_that_all_is_there() {
+    let server = Redis::start();
+    let gate = Gate::before(&server).await;
+    let mut options = online([gate.url()]);
+    options.connections_max = 1;
+    let fixture = redis_with(options.clone()).await;
+    let view = sixty_numbers(&fixture).await;
+    options.urls = vec![server.url().into()];
+    let others = [
+        open_store(&fixture.url, Some(&options)).await,
+        open_store(&fixture.url, Some(&options)).await,
+    ];
+    let flushing = async |store: Arc<Store>| store.refill(&flush(), &|_, _| ()).await;
+    gate.hold("SCAN");
+    let flushed = tokio::spawn(flushing(fixture.store.clone()));
+    gate.is_reached().await;
+    // One that begins and ends during the sweep.
+    refill(&others[0]).await.unwrap();
+    // One that begins during the sweep and has the rows of it.
+    let (begun, begins) = mpsc::channel();
+    let (ending, ends) = mpsc::channel::<()>();
+    let ends = Mutex::new(ends);
+    let (slow, begun) = (others[1].clone(), Mutex::new(begun));
+    let slow = tokio::spawn(async move {
+        let told = |_: &_, _| {
+            begun.lock().unwrap().send(()).unwrap();
+            ends.lock().unwrap().recv().unwrap();
+        };
+        slow.refill(&Refill::default(), &told).await
+    });
+    tokio::task::block_in_place(|| begins.recv().unwrap());
+    gate.open();
+    flushed.await.unwrap().unwrap();
+    ending.send(()).unwrap();
+    let error = slow.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    assert!(error.message().contains("another one began"), "{error}");
+    let keys: Vec<_> = (0..60).map(id).collect();
+    let found = others[0].read(&view, &keys).await.unwrap();
+    assert!(found.iter().all(Option::is_some));
+}
 
 #[tokio::test]
 async fn one_request_looks_whether_there_is_anything_to_fill() {

@@ -49,14 +49,11 @@ impl Pair {
                 .map(|name| catalog.view(name))
                 .collect::<Result<Vec<_>>>()?,
         };
-        let token = match is_whole {
-            true => Some(self.redis.begin_refill().await?),
-            false => None,
+        let token = match (is_whole, refill.flush) {
+            (true, true) => Some(self.flush().await?),
+            (true, false) => Some(self.redis.begin_refill().await?),
+            (false, _) => None,
         };
-        if refill.flush {
-            self.redis.mark_unfilled().await?;
-            self.redis.remove_everything().await?;
-        }
         for view in views.into_iter().filter(|view| view.table.is_none()) {
             let told = |rows| progress(view, rows);
             self.fill(view, Scan::default(), &told).await?;
@@ -65,6 +62,18 @@ impl Pair {
             Some(token) => self.redis.end_refill(&token).await,
             None => Ok(()),
         }
+    }
+
+    /// Takes every key of ours away; returns the token of the refill that has to follow.
+    async fn flush(&self) -> Result<String> {
+        // A refill that is under way must not say that all is there.
+        self.redis.begin_refill().await?;
+        self.redis.mark_unfilled().await?;
+        self.redis.remove_everything().await?;
+        // Nor one that began meanwhile, whose rows have gone in part.
+        let token = self.redis.begin_refill().await?;
+        self.redis.mark_unfilled().await?;
+        Ok(token)
     }
 
     /// Writes the rows of a scan of the record to Redis.
