@@ -2,7 +2,8 @@
 //! in again from the database, which `stores::tiered` puts behind it.
 //!
 //! One key a view and entity (`key`), one packed row a key (`codec`), whose meaning is told once (`schema`). `guard` writes,
-//! `markers` notices what was lost, `link` has the connections, `owners` knows a cluster's nodes.
+//! `markers` notices what was lost, `owing` what a load did not get done, `link` has the connections, `owners` knows a
+//! cluster's nodes.
 
 mod codec;
 mod fault;
@@ -10,6 +11,7 @@ mod guard;
 mod key;
 mod link;
 mod markers;
+mod owing;
 mod owners;
 mod schema;
 mod sweep;

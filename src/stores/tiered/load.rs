@@ -1,4 +1,5 @@
-//! Loading into the record, and from there into Redis.
+//! Loading into the record, and from there into Redis. A load that breaks off between the two is noted in Redis and done
+//! again, by whoever loads the view next.
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -6,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::pair::{Pair, half_done};
 use crate::{
     catalog::FeatureView,
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     features::{
         LoadInput, Materialization, OnlineStore, RowBatches, Scan, Timestamp, WriteCounts, WriteRow,
     },
@@ -28,16 +29,31 @@ impl Pair {
         note: &Materialization,
         abandoned: &CancellationToken,
     ) -> Result<WriteCounts> {
-        let loaded = self.load_record(view, input, note, abandoned).await?;
-        let Some(scan) = loaded.rows else {
-            return Ok(loaded.counts);
+        let unfinished = self.redis.owed(&view.name).await?;
+        let own = uuid::Uuid::now_v7().to_string();
+        self.redis.owe(&view.name, &own).await?;
+        let loaded = match self.load_record(view, input, note, abandoned).await {
+            Ok(loaded) => loaded,
+            Err(fault) => {
+                self.not_loaded(view, own, &fault).await;
+                return Err(fault);
+            }
         };
-        let filled = self.fill(view, scan, &|_| ()).await;
+        let filled = self.fill_loaded(view, &loaded, own, unfinished).await;
         filled.map_err(|fault| {
-            let what_helps = format!("`ferrocast refill {}` brings them there", view.name);
+            let what_helps = format!(
+                "Load it again, or run `ferrocast refill {}`, which brings them there",
+                view.name
+            );
             half_done("the rows are loaded", &what_helps, fault)
         })?;
         Ok(loaded.counts)
+    }
+
+    /// Whether Redis may lack rows of a view that were loaded; also where Redis does not say.
+    pub(super) async fn is_owing(&self, view: &str) -> bool {
+        let owed = self.redis.owed(view).await;
+        !owed.is_ok_and(|owed| owed.is_empty())
     }
 
     async fn load_record(
@@ -69,6 +85,37 @@ impl Pair {
                 })
             }
         }
+    }
+
+    /// Where the database did not answer nobody knows whether it has the rows, and the note stays.
+    async fn not_loaded(&self, view: &FeatureView, own: String, fault: &Error) {
+        if fault.kind() == ErrorKind::Unavailable {
+            return;
+        }
+        if let Err(fault) = self.redis.repaid(&view.name, &[own]).await {
+            tracing::debug!(%fault, "the note of a load that failed stays in Redis");
+        }
+    }
+
+    /// Brings loaded rows into Redis, with those of loads that broke off before.
+    async fn fill_loaded(
+        &self,
+        view: &FeatureView,
+        loaded: &Loaded,
+        own: String,
+        mut unfinished: Vec<String>,
+    ) -> Result<()> {
+        // Another load that ended meanwhile has settled all that it found noted, before the record had these rows.
+        self.redis.owe(&view.name, &own).await?;
+        let rows = match unfinished.is_empty() {
+            true => loaded.rows,
+            false => Some(Scan::default()),
+        };
+        if let Some(scan) = rows {
+            self.fill(view, scan, &|_| ()).await?;
+        }
+        unfinished.push(own);
+        self.redis.repaid(&view.name, &unfinished).await
     }
 }
 

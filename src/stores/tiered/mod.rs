@@ -191,7 +191,14 @@ impl OnlineStore for TieredStore {
     }
 
     async fn materializations(&self, view: &str) -> Result<Vec<MaterializationRecord>> {
-        self.pair.record.materializations(view).await
+        let mut records = self.pair.record.materializations(view).await?;
+        if !records.is_empty() && self.pair.is_owing(view).await {
+            // What Redis may lack is not taken for loaded; the watermarks are the record's own.
+            for record in &mut records {
+                record.note.digest.clear();
+            }
+        }
+        Ok(records)
     }
 
     async fn delete(&self, views: &[Arc<FeatureView>], key: &EntityKey) -> Result<u64> {

@@ -56,7 +56,9 @@ impl Pair {
         };
         for view in views.into_iter().filter(|view| view.table.is_none()) {
             let told = |rows| progress(view, rows);
+            let unfinished = self.redis.owed(&view.name).await?;
             self.fill(view, Scan::default(), &told).await?;
+            self.redis.repaid(&view.name, &unfinished).await?;
         }
         match token {
             Some(token) => self.redis.end_refill(&token).await,
