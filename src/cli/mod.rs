@@ -9,6 +9,7 @@ mod migrate;
 mod output;
 mod refill;
 mod serve;
+mod signals;
 mod table;
 
 use std::{path::PathBuf, process::ExitCode};

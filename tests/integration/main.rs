@@ -21,6 +21,8 @@ mod drift;
 mod explain;
 mod features;
 mod historical;
+mod historical_stops;
+mod historical_ties;
 mod kill;
 mod lifecycle;
 mod materialize;

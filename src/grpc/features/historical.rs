@@ -64,15 +64,19 @@ impl FeatureApi {
         let (failure, failed) = mpsc::channel(1);
         let work = async move {
             let closed = sink.clone();
+            let stop = stopping.clone();
             let joined = tokio::select! {
-                joined = training_sets.stream(&asked, spine, sink) => joined,
+                joined = training_sets.stream(&asked, spine, sink, stop) => joined,
                 // The caller has gone away: the join ends with this task.
                 () = closed.closed() => Ok(()),
-                () = stopping.cancelled() => Err(Error::unavailable(
-                    "the server stops; ask another one for the training set",
-                )),
             };
             if let Err(fault) = joined {
+                let fault = if stopping.is_cancelled() {
+                    Error::unavailable("the server stops; ask another one for the training set")
+                        .with_source(fault)
+                } else {
+                    fault
+                };
                 // Nobody listens where the caller is gone.
                 let _ = failure.send(Err(to_status(&fault))).await;
             }
