@@ -1,4 +1,4 @@
-//! Inference: signature, layout, the `Runtime` trait, versions and their release, prediction.
+//! Inference: signature, layout, the `Runtime` trait, versions and their release, prediction, prediction jobs.
 //!
 //! Knows the catalog and features; nothing of ort, SQL or the wire. `runtimes` implement `Runtime`, `stores` keep releases,
 //! `grpc` calls `Predictor` and `Lifecycle`, which loads a `Repository` into a `ModelRegistry`.
@@ -7,6 +7,7 @@ mod batch;
 mod counters;
 mod definition;
 mod golden;
+mod jobs;
 mod lifecycle;
 mod policy;
 mod predict;
@@ -22,6 +23,11 @@ mod workers;
 pub use batch::{Batch, Layout, Output, TensorData};
 pub use counters::VersionCounters;
 pub use definition::{InputPolicy, ModelDefinition, Policy};
+pub use jobs::{
+    ChunkResult, ClaimRequest, ClaimedJob, Expired, Hold, JobBounds, JobEnd, JobError, JobFilter,
+    JobOptions, JobPage, JobPrediction, JobState, JobStore, Jobs, NewJob, PinnedVersion,
+    PredictionJob, Submission, sweep, work,
+};
 pub use lifecycle::Lifecycle;
 pub use policy::{BoundInput, InputViolation, InvalidPolicy, MissingPolicy, ViolationKind};
 pub use predict::{Predictor, Shadows, Subject, Target};

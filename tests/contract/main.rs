@@ -20,6 +20,7 @@ mod fixtures;
 #[path = "../support/guard.rs"]
 mod guard;
 mod history;
+mod jobs;
 mod loads;
 mod materialize;
 mod outage;

@@ -9,6 +9,7 @@ mod columns;
 mod delete;
 mod existing;
 mod fault;
+mod jobs;
 mod lease;
 mod load;
 mod pool;
