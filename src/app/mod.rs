@@ -16,7 +16,7 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 
 use crate::{
     catalog::{Catalog, CatalogHandle, CatalogStore},
-    config::{CacheConfig, Config, DatabaseConfig, LimitsConfig, OnlineConfig},
+    config::{CacheConfig, Config, DatabaseConfig, JobsConfig, LimitsConfig, OnlineConfig},
     error::{Error, Result, Violation},
     features::{CacheBounds, CachedStore, Materializer, OnlineStore},
     grpc::{
@@ -28,8 +28,8 @@ use crate::{
         },
     },
     inference::{
-        Known, Lifecycle, LoadOptions, ModelRegistry, Models, Predictor, ReleaseStore, Repository,
-        RuntimeLoader, Shadows,
+        self, JobBounds, JobOptions, JobStore, Jobs, Known, Lifecycle, LoadOptions, ModelRegistry,
+        Models, Predictor, ReleaseStore, Repository, RuntimeLoader, Shadows,
     },
     middleware::{self, Bounds},
     runtimes::onnx::OnnxLoader,
@@ -164,6 +164,9 @@ pub(crate) struct App {
     store: Arc<Store>,
     models: Arc<ModelRegistry>,
     lifecycle: Arc<Lifecycle>,
+    online: Arc<dyn OnlineStore>,
+    predictor: Predictor,
+    jobs: Jobs,
 }
 
 impl App {
@@ -190,11 +193,24 @@ impl App {
             releases,
         );
         lifecycle.load().await?;
+        let online = cached(store.clone(), &config.cache);
+        let predictor = Predictor {
+            values_max: config.limits.values_max,
+            catalog: Arc::clone(&catalog),
+            store: Arc::clone(&online),
+            models: Arc::clone(&models),
+            shadows: Shadows::new(config.models.shadows_max),
+        };
+        let job_store: Arc<dyn JobStore> = store.clone();
+        let jobs = Jobs::new(job_store, predictor.clone(), job_options(&config.jobs));
         Ok(App {
             catalog,
             store,
             models,
             lifecycle: Arc::new(lifecycle),
+            online,
+            predictor,
+            jobs,
         })
     }
 
@@ -208,7 +224,7 @@ impl App {
         health: HealthServer<impl Health>,
         stopping: CancellationToken,
     ) -> Result<Routes> {
-        let online = cached(self.store.clone(), &config.cache);
+        let online = &self.online;
         let catalog_store: Arc<dyn CatalogStore> = self.store.clone();
         let limits = request_limits(&config.limits);
         let stream = StreamBounds {
@@ -219,7 +235,7 @@ impl App {
         let features = FeatureApi {
             catalog: Arc::clone(&self.catalog),
             catalog_store,
-            store: Arc::clone(&online),
+            store: Arc::clone(online),
             training_sets: Arc::new(training_set_maker(
                 config,
                 self.store.clone(),
@@ -230,7 +246,7 @@ impl App {
             loads: Loads {
                 // Whoever may apply definitions from the network would otherwise read any file of this machine.
                 materializer: Materializer::new(
-                    Arc::clone(&online),
+                    Arc::clone(online),
                     Arc::new(FileSources::within_repository(config)),
                 ),
                 places: Arc::new(Semaphore::new(config.limits.materializations_max)),
@@ -238,13 +254,8 @@ impl App {
             scans: Scans::default(),
         };
         let predictions = PredictionApi {
-            predictor: Predictor {
-                values_max: limits.values_max,
-                catalog: Arc::clone(&self.catalog),
-                store: online,
-                models: Arc::clone(&self.models),
-                shadows: Shadows::new(config.models.shadows_max),
-            },
+            predictor: self.predictor.clone(),
+            jobs: self.jobs.clone(),
             limits,
             stream,
             stream_at_once_max: config.server.stream_requests_max,
@@ -289,6 +300,20 @@ impl App {
     pub(crate) fn models(&self) -> Arc<Models> {
         self.models.snapshot()
     }
+
+    /// Works on prediction jobs, and looks for those whose time is up, until the stop.
+    pub(crate) fn work_on_jobs(
+        &self,
+        config: &Config,
+        stop: &CancellationToken,
+    ) -> Vec<JoinHandle<()>> {
+        let workers = (0..config.jobs.workers).map(|number| {
+            let worker = format!("{}#{number}", watch::process_name());
+            tokio::spawn(inference::work(self.jobs.clone(), worker, stop.clone()))
+        });
+        let sweep = tokio::spawn(inference::sweep(self.jobs.clone(), stop.clone()));
+        workers.chain([sweep]).collect()
+    }
 }
 
 /// What makes training sets for the command line, whose user is trusted with this machine's files.
@@ -322,6 +347,26 @@ fn cached(store: Arc<dyn OnlineStore>, cache: &CacheConfig) -> Arc<dyn OnlineSto
         age_max: cache.age_max,
     };
     Arc::new(CachedStore::new(store, bounds))
+}
+
+fn job_options(jobs: &JobsConfig) -> JobOptions {
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    JobOptions {
+        entities_max: jobs.entities_max,
+        chunk_rows_max: jobs.chunk_rows_max,
+        attempts_max: count(jobs.attempts_max),
+        retry_wait: jobs.retry_wait,
+        lease: jobs.lease,
+        poll_interval: jobs.poll_interval,
+        sweep_interval: jobs.sweep_interval,
+        retention: jobs.result_retention,
+        bounds: JobBounds {
+            queued_max: count(jobs.queued_max),
+            kept_max: count(jobs.kept_max),
+            bytes_max: jobs.bytes_max,
+            run_max: jobs.run_max,
+        },
+    }
 }
 
 fn request_limits(limits: &LimitsConfig) -> RequestLimits {

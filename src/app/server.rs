@@ -91,6 +91,8 @@ impl Server {
         set_health(&server.health, ServingStatus::Serving).await;
         server.watch_store(app.store(), config.server.health_interval);
         server.tasks.extend(app.watches(config, &server.watch));
+        // They give back what they have before the drain begins: another server goes on with it at once.
+        server.tasks.extend(app.work_on_jobs(config, &server.watch));
         Ok(server)
     }
 

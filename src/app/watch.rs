@@ -70,3 +70,9 @@ async fn every(
         }
     }
 }
+
+/// This process among all that share a database, for people.
+pub(super) fn process_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}:{}", host.trim(), std::process::id())
+}

@@ -5,6 +5,7 @@
 mod cache;
 mod database;
 mod historical;
+mod jobs;
 mod layers;
 mod online;
 mod secret;
@@ -16,6 +17,7 @@ use std::{collections::BTreeMap, env, path::PathBuf, str::FromStr, thread, time:
 pub use cache::CacheConfig;
 pub use database::DatabaseConfig;
 pub use historical::HistoricalConfig;
+pub use jobs::JobsConfig;
 pub use layers::Flags;
 pub use online::OnlineConfig;
 pub use secret::Secret;
@@ -124,6 +126,8 @@ pub struct Config {
     pub historical: HistoricalConfig,
     /// Where models are.
     pub models: ModelsConfig,
+    /// Prediction jobs.
+    pub jobs: JobsConfig,
     /// How much one request may ask for.
     pub limits: LimitsConfig,
     /// The REST gateway.
@@ -183,6 +187,7 @@ impl Config {
             online: online::read(&mut layers),
             historical: historical::read(&mut layers),
             models: read_models(&mut layers),
+            jobs: jobs::read(&mut layers),
             limits: LimitsConfig {
                 entities_max: count(&mut layers, "limits.entities_max"),
                 features_max: count(&mut layers, "limits.features_max"),

@@ -23,7 +23,7 @@ mod write;
 pub use cache::{CacheBounds, CachedStore};
 pub use columns::{Cells, KeyColumn, WriteColumn, WriteTarget, column_keys, column_rows};
 pub(crate) use digest::definition_digest;
-pub use keys::{entity_keys, key_of};
+pub use keys::{entity_keys, entity_keys_at, key_of};
 pub use list::ListValue;
 pub(crate) use list::float_name;
 pub use materialize::{

@@ -5,6 +5,7 @@ mod convert;
 mod feature_service;
 mod features;
 mod model_service;
+mod prediction;
 mod prediction_service;
 mod status;
 mod stream;

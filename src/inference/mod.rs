@@ -1,4 +1,4 @@
-//! Inference: signature, layout, the `Runtime` trait, versions and their release, prediction.
+//! Inference: signature, layout, the `Runtime` trait, versions and their release, prediction, prediction jobs.
 //!
 //! Knows the catalog and features; nothing of ort, SQL or the wire. `runtimes` implement `Runtime`, `stores` keep releases,
 //! `grpc` calls `Predictor` and `Lifecycle`, which loads a `Repository` into a `ModelRegistry`.
@@ -9,6 +9,7 @@ mod definition;
 mod drift;
 mod explain;
 mod golden;
+mod jobs;
 mod lifecycle;
 mod policy;
 mod predict;
@@ -26,6 +27,11 @@ pub use counters::VersionCounters;
 pub use definition::{InputPolicy, ModelDefinition, Policy};
 pub use drift::{Drift, DriftReport, Profile};
 pub use explain::Explanation;
+pub use jobs::{
+    ChunkResult, ClaimRequest, ClaimedJob, Expired, Hold, JobBounds, JobEnd, JobError, JobFilter,
+    JobOptions, JobPage, JobPrediction, JobState, JobStore, Jobs, NewJob, PinnedVersion,
+    PredictionJob, Submission, sweep, work,
+};
 pub use lifecycle::Lifecycle;
 pub use policy::{BoundInput, InputViolation, InvalidPolicy, MissingPolicy, ViolationKind};
 pub use predict::{Predictor, Shadows, Subject, Target};

@@ -6,6 +6,7 @@
 
 mod definition;
 mod feature_times;
+mod job;
 mod migrations;
 mod postgres;
 mod redis;
@@ -33,7 +34,7 @@ use crate::{
         EntityKey, LoadInput, Materialization, MaterializationRecord, OnlineStore, RowSink, Scan,
         StoredRow, WriteCounts, WriteRow,
     },
-    inference::{Release, ReleaseEvent, ReleaseStore},
+    inference::{JobStore, Release, ReleaseEvent, ReleaseStore},
 };
 
 /// Which database, and how it is used; the bounds hold for both kinds.
@@ -201,6 +202,15 @@ impl Store {
             Store::Sqlite(store) => store.as_ref(),
             Store::Postgres(store) => store.as_ref(),
             Store::Tiered(store) => store.record().record(),
+        }
+    }
+
+    /// Prediction jobs are kept by the record, too.
+    fn jobs(&self) -> &dyn JobStore {
+        match self {
+            Store::Sqlite(store) => store.as_ref(),
+            Store::Postgres(store) => store.as_ref(),
+            Store::Tiered(store) => store.record().jobs(),
         }
     }
 

@@ -21,6 +21,7 @@ mod gate;
 #[path = "../support/guard.rs"]
 mod guard;
 mod history;
+mod jobs;
 mod loads;
 mod materialize;
 mod outage;

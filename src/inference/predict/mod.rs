@@ -1,6 +1,7 @@
 //! Prediction: the one place where a request for scores branches.
 
 mod layout;
+mod part;
 mod shadow;
 mod subject;
 
@@ -20,7 +21,7 @@ use crate::{
     error::{Error, Result},
     features::{
         FeatureColumn, FeatureSelection, FeatureStatus, Freshness, OnlineStore, RawRow, Timestamp,
-        check_values, entity_keys, read_features,
+        check_values, entity_keys_at, read_features,
     },
 };
 
@@ -172,15 +173,7 @@ impl Predictor {
         let catalog = self.catalog.snapshot();
         let references = version.inputs.iter().map(|i| i.feature.clone()).collect();
         let selection = FeatureSelection::resolve(&catalog, references)?;
-        let keys = if positions.len() == entities.len() {
-            entity_keys(&selection, entities)?
-        } else {
-            let some: Vec<RawRow> = positions
-                .iter()
-                .filter_map(|position| entities.get(*position).cloned())
-                .collect();
-            entity_keys(&selection, &some)?
-        };
+        let keys = entity_keys_at(&selection, entities, positions)?;
         let freshness = Freshness { now, max_age: None };
         let mut columns = read_features(self.store.as_ref(), &selection, &keys, freshness).await?;
         if model.entity_not_found == Policy::Reject {

@@ -5,6 +5,7 @@
 
 mod catalog;
 mod fault;
+mod jobs;
 mod load;
 mod pool;
 mod query;
