@@ -4,12 +4,14 @@
 //! `grpc` calls `Predictor` and `Lifecycle`, which loads a `Repository` into a `ModelRegistry`.
 
 mod batch;
+mod binding;
 mod counters;
 mod definition;
 mod drift;
 mod explain;
 mod golden;
 mod lifecycle;
+mod output;
 mod policy;
 mod predict;
 mod registry;
@@ -21,12 +23,13 @@ mod signature;
 mod stamp;
 mod workers;
 
-pub use batch::{Batch, Layout, Output, TensorData};
+pub use batch::{Batch, Layout, TensorData};
 pub use counters::VersionCounters;
 pub use definition::{InputPolicy, ModelDefinition, Policy};
 pub use drift::{Drift, DriftReport, Profile};
 pub use explain::Explanation;
 pub use lifecycle::Lifecycle;
+pub use output::{AnswerShape, Output};
 pub use policy::{BoundInput, InputViolation, InvalidPolicy, MissingPolicy, ViolationKind};
 pub use predict::{Predictor, Shadows, Subject, Target};
 pub use registry::{Model, ModelRegistry, ModelVersion, Models, ReadyVersion, Route, VersionState};
