@@ -32,7 +32,7 @@ use crate::{
         Models, Predictor, ReleaseStore, Repository, RuntimeLoader, Shadows,
     },
     middleware::{self, Bounds},
-    runtimes::onnx::OnnxLoader,
+    runtimes::{lightgbm, onnx::OnnxLoader},
     sources::FileSources,
     stores::{self, DatabaseOptions, OnlineOptions, Store},
     telemetry,
@@ -145,7 +145,7 @@ pub fn load_models(config: &Config, catalog: &Catalog) -> Result<Models> {
 fn repository(config: &Config) -> Result<Repository> {
     let models = &config.models;
     let onnx = OnnxLoader::open(models.onnx_library_path.as_deref(), models.nodes_max)?;
-    let loaders: Vec<Arc<dyn RuntimeLoader>> = vec![Arc::new(onnx)];
+    let loaders: Vec<Arc<dyn RuntimeLoader>> = vec![Arc::new(onnx), lightgbm::loader()];
     Ok(Repository {
         path: models.path.clone(),
         loaders,

@@ -4,6 +4,7 @@
 //! `grpc` calls `Predictor` and `Lifecycle`, which loads a `Repository` into a `ModelRegistry`.
 
 mod batch;
+mod binding;
 mod counters;
 mod definition;
 mod drift;
@@ -11,6 +12,7 @@ mod explain;
 mod golden;
 mod jobs;
 mod lifecycle;
+mod output;
 mod policy;
 mod predict;
 mod registry;
@@ -22,7 +24,7 @@ mod signature;
 mod stamp;
 mod workers;
 
-pub use batch::{Batch, Layout, Output, TensorData};
+pub use batch::{Batch, Layout, TensorData};
 pub use counters::VersionCounters;
 pub use definition::{InputPolicy, ModelDefinition, Policy};
 pub use drift::{Drift, DriftReport, Profile};
@@ -33,6 +35,7 @@ pub use jobs::{
     PredictionJob, Submission, sweep, work,
 };
 pub use lifecycle::Lifecycle;
+pub use output::{AnswerShape, Output};
 pub use policy::{BoundInput, InputViolation, InvalidPolicy, MissingPolicy, ViolationKind};
 pub use predict::{Predictor, Shadows, Subject, Target};
 pub use registry::{Model, ModelRegistry, ModelVersion, Models, ReadyVersion, Route, VersionState};

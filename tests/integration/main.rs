@@ -19,6 +19,7 @@ mod contract;
 mod documents;
 mod drift;
 mod explain;
+mod exports;
 mod features;
 mod historical;
 mod historical_stops;
