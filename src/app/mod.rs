@@ -16,7 +16,7 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 
 use crate::{
     catalog::{Catalog, CatalogHandle, CatalogStore},
-    config::{CacheConfig, Config, DatabaseConfig, LimitsConfig, OnlineConfig},
+    config::{CacheConfig, Config, DatabaseConfig, LedgerConfig, LimitsConfig, OnlineConfig},
     error::{Error, Result, Violation},
     features::{CacheBounds, CachedStore, Materializer, OnlineStore},
     grpc::{
@@ -28,8 +28,8 @@ use crate::{
         },
     },
     inference::{
-        Known, Lifecycle, LoadOptions, ModelRegistry, Models, Predictor, ReleaseStore, Repository,
-        RuntimeLoader, Shadows,
+        Known, Ledger, LedgerOptions, Lifecycle, LoadOptions, ModelRegistry, Models, Predictor,
+        ReleaseStore, Repository, RuntimeLoader, SAMPLE_WHOLE, Shadows,
     },
     middleware::{self, Bounds},
     runtimes::onnx::OnnxLoader,
@@ -163,6 +163,7 @@ pub(crate) struct App {
     store: Arc<Store>,
     models: Arc<ModelRegistry>,
     lifecycle: Arc<Lifecycle>,
+    ledger: Ledger,
 }
 
 impl App {
@@ -189,11 +190,13 @@ impl App {
             releases,
         );
         lifecycle.load().await?;
+        let ledger = Ledger::start(store.clone(), ledger_options(&config.ledger));
         Ok(App {
             catalog,
             store,
             models,
             lifecycle: Arc::new(lifecycle),
+            ledger,
         })
     }
 
@@ -242,6 +245,7 @@ impl App {
                 store: online,
                 models: Arc::clone(&self.models),
                 shadows: Shadows::new(config.models.shadows_max),
+                ledger: self.ledger.clone(),
             },
             limits,
         };
@@ -284,6 +288,28 @@ impl App {
 
     pub(crate) fn models(&self) -> Arc<Models> {
         self.models.snapshot()
+    }
+
+    pub(crate) fn ledger(&self) -> Ledger {
+        self.ledger.clone()
+    }
+}
+
+fn ledger_options(ledger: &LedgerConfig) -> LedgerOptions {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "0 to 100 percent"
+    )]
+    let sample_share = (ledger.sample_percent / 100.0 * f64::from(SAMPLE_WHOLE)).round() as u32;
+    LedgerOptions {
+        is_enabled: ledger.enabled,
+        sample_share,
+        queue_bytes_max: ledger.queue_bytes_max,
+        batch_max: ledger.batch_max,
+        flush_max: ledger.flush_max,
+        retry_max: ledger.retry_max,
+        retention_days: u32::try_from(ledger.retention_days).unwrap_or(u32::MAX),
     }
 }
 

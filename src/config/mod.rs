@@ -6,6 +6,7 @@ mod cache;
 mod database;
 mod historical;
 mod layers;
+mod ledger;
 mod online;
 mod secret;
 mod server;
@@ -17,6 +18,7 @@ pub use cache::CacheConfig;
 pub use database::DatabaseConfig;
 pub use historical::HistoricalConfig;
 pub use layers::Flags;
+pub use ledger::LedgerConfig;
 pub use online::OnlineConfig;
 pub use secret::Secret;
 pub use server::ServerConfig;
@@ -122,6 +124,8 @@ pub struct Config {
     pub historical: HistoricalConfig,
     /// Where models are.
     pub models: ModelsConfig,
+    /// How predictions are kept.
+    pub ledger: LedgerConfig,
     /// How much one request may ask for.
     pub limits: LimitsConfig,
     /// The REST gateway.
@@ -181,6 +185,7 @@ impl Config {
             online: online::read(&mut layers),
             historical: historical::read(&mut layers),
             models: read_models(&mut layers),
+            ledger: ledger::read(&mut layers),
             limits: LimitsConfig {
                 entities_max: count(&mut layers, "limits.entities_max"),
                 features_max: count(&mut layers, "limits.features_max"),

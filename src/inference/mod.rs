@@ -7,6 +7,7 @@ mod batch;
 mod counters;
 mod definition;
 mod golden;
+mod ledger;
 mod lifecycle;
 mod policy;
 mod predict;
@@ -22,6 +23,11 @@ mod workers;
 pub use batch::{Batch, Layout, Output, TensorData};
 pub use counters::VersionCounters;
 pub use definition::{InputPolicy, ModelDefinition, Policy};
+pub use ledger::{
+    Ledger, LedgerEntry, LedgerOptions, LedgerPage, LedgerSpan, LedgerStatus, LedgerStore,
+    RecordedInput, RecordedValue, RecordedVersion, RecordedViolation, Replay, SAMPLE_WHOLE, day_at,
+    day_of, first_id_at, first_id_of_day, id_after, is_sampled,
+};
 pub use lifecycle::Lifecycle;
 pub use policy::{BoundInput, InputViolation, InvalidPolicy, MissingPolicy, ViolationKind};
 pub use predict::{Predictor, Shadows, Subject, Target};

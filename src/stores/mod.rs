@@ -6,6 +6,7 @@
 
 mod definition;
 mod feature_times;
+mod ledger;
 mod migrations;
 mod postgres;
 mod redis;
@@ -18,6 +19,7 @@ mod tiered;
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use uuid::Uuid;
 
 pub use self::{
     postgres::PostgresStore,
@@ -31,9 +33,12 @@ use crate::{
     error::{Error, Result},
     features::{
         EntityKey, LoadInput, Materialization, MaterializationRecord, OnlineStore, RowSink, Scan,
-        StoredRow, WriteCounts, WriteRow,
+        StoredRow, Timestamp, WriteCounts, WriteRow,
     },
-    inference::{Release, ReleaseEvent, ReleaseStore},
+    inference::{
+        LedgerEntry, LedgerPage, LedgerSpan, LedgerStore, RecordedVersion, Release, ReleaseEvent,
+        ReleaseStore,
+    },
 };
 
 /// Which database, and how it is used; the bounds hold for both kinds.
@@ -67,6 +72,12 @@ impl DatabaseOptions {
         }
     }
 }
+
+/// What is kept in a database and never in Redis: what is released of models, and what they predicted.
+trait Record: ReleaseStore + LedgerStore {}
+
+impl Record for SqliteStore {}
+impl Record for PostgresStore {}
 
 /// A store of either kind.
 pub enum Store {
@@ -195,8 +206,8 @@ impl Store {
         }
     }
 
-    /// What only the record keeps: what is released of models.
-    fn record(&self) -> &dyn ReleaseStore {
+    /// What only the record keeps.
+    fn record(&self) -> &dyn Record {
         match self {
             Store::Sqlite(store) => store.as_ref(),
             Store::Postgres(store) => store.as_ref(),
@@ -280,5 +291,28 @@ impl ReleaseStore for Store {
 
     async fn release_events(&self, model: &str, limit: usize) -> Result<Vec<ReleaseEvent>> {
         self.record().release_events(model, limit).await
+    }
+}
+
+#[async_trait]
+impl LedgerStore for Store {
+    async fn append_predictions(&self, entries: &Arc<[LedgerEntry]>) -> Result<()> {
+        self.record().append_predictions(entries).await
+    }
+
+    async fn prediction(&self, id: Uuid) -> Result<Option<LedgerEntry>> {
+        self.record().prediction(id).await
+    }
+
+    async fn predictions(&self, span: &LedgerSpan, limit: usize) -> Result<LedgerPage> {
+        self.record().predictions(span, limit).await
+    }
+
+    async fn recorded_versions(&self, model: &str) -> Result<Vec<Arc<RecordedVersion>>> {
+        self.record().recorded_versions(model).await
+    }
+
+    async fn drop_predictions(&self, before: Timestamp) -> Result<bool> {
+        self.record().drop_predictions(before).await
     }
 }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use self::layout::{lay_out_columns, lay_out_dense, lay_out_rows, leave_out_old};
 pub use self::{shadow::Shadows, subject::Subject};
 use super::{
-    Model, ModelRegistry, Policy, ReadyVersion,
+    Ledger, Model, ModelRegistry, Policy, ReadyVersion,
     scored::{Place, Predictions, Role, ScoredBatch},
 };
 use crate::{
@@ -46,6 +46,8 @@ pub struct Predictor {
     pub values_max: usize,
     /// Who scores beside the answers.
     pub shadows: Shadows,
+    /// Where all that is scored is recorded.
+    pub ledger: Ledger,
 }
 
 impl Predictor {
@@ -75,13 +77,14 @@ impl Predictor {
             self.score(&model, version, subject, positions, Role::Answer)
         });
         let parts = future::try_join_all(parts).await?;
+        let parts: Vec<Arc<ScoredBatch>> = parts.into_iter().map(Arc::new).collect();
+        for part in &parts {
+            self.ledger.record(part);
+        }
         for shadow in route.shadows {
             self.shadows.start(self, &model, shadow, subject);
         }
-        Ok(Predictions {
-            parts: parts.into_iter().map(Arc::new).collect(),
-            places,
-        })
+        Ok(Predictions { parts, places })
     }
 
     /// Scores some of the rows with one version.
