@@ -153,6 +153,7 @@ fn repository(config: &Config) -> Result<Repository> {
             workers: models.workers,
             queue_max: models.queue_max,
             file_bytes_max: models.file_bytes_max,
+            drift_window: models.drift_window,
         },
     })
 }

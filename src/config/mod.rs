@@ -45,6 +45,8 @@ pub struct ModelsConfig {
     pub nodes_max: usize,
     /// How often the repository's files and what is released are looked at.
     pub watch_interval: Duration,
+    /// Of how long a time drift is told, at the most.
+    pub drift_window: Duration,
     /// Requests that are scored beside their answers at once.
     pub shadows_max: usize,
     /// ONNX Runtime's shared library; none: searched for.
@@ -228,6 +230,7 @@ fn read_models(layers: &mut Layers) -> ModelsConfig {
         file_bytes_max: bytes(layers, "models.file_bytes_max"),
         nodes_max: count(layers, "models.nodes_max"),
         watch_interval: millis(layers, "models.watch_interval_ms", 50),
+        drift_window: millis(layers, "models.drift_window_ms", 1_000),
         shadows_max: count(layers, "models.shadows_max"),
         onnx_library_path: layers.text("onnx.library_path").map(PathBuf::from),
     }

@@ -231,6 +231,11 @@ pub const SETTINGS: &[Setting] = &[
         "How often the repository's files and what is released are looked at, ms",
     ),
     setting(
+        "models.drift_window_ms",
+        "86400000",
+        "Of how long a time drift is told, at the most, and half of it at the least, ms",
+    ),
+    setting(
         "models.shadows_max",
         "64",
         "Requests that are scored beside their answers at once; those beyond are not",

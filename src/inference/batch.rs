@@ -520,6 +520,7 @@ mod tests {
             tensor: "categorical".into(),
             column: 0,
             categories: vec!["term_36".into(), "term_60".into()],
+            profile: None,
         };
         assert_eq!(
             dense_value(&input, 1.0),

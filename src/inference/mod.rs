@@ -6,6 +6,7 @@
 mod batch;
 mod counters;
 mod definition;
+mod drift;
 mod golden;
 mod ledger;
 mod lifecycle;
@@ -23,6 +24,7 @@ mod workers;
 pub use batch::{Batch, Layout, Output, TensorData};
 pub use counters::VersionCounters;
 pub use definition::{InputPolicy, ModelDefinition, Policy};
+pub use drift::{Drift, DriftReport, Profile};
 pub use ledger::{
     Ledger, LedgerEntry, LedgerOptions, LedgerPage, LedgerSpan, LedgerStatus, LedgerStore,
     RecordedInput, RecordedValue, RecordedVersion, RecordedViolation, Replay, SAMPLE_WHOLE, day_at,

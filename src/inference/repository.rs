@@ -7,12 +7,13 @@ use std::{
     io::Read,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use sha2::{Digest, Sha256};
 
 use super::{
-    BoundInput, Layout, Model, ModelDefinition, ModelVersion, Models, ReadyVersion, Release,
+    BoundInput, Drift, Layout, Model, ModelDefinition, ModelVersion, Models, ReadyVersion, Release,
     RuntimeLoader, Signature, VersionState, Workers, counters::VersionCounters, golden::GoldenRows,
     stamp::Stamp,
 };
@@ -35,6 +36,8 @@ pub struct LoadOptions {
     pub queue_max: usize,
     /// The largest file that is read, in bytes.
     pub file_bytes_max: usize,
+    /// Of how long a time drift is told, at the most; half of it at the least.
+    pub drift_window: Duration,
 }
 
 /// How the files of a repository look from outside.
@@ -244,6 +247,7 @@ impl Repository {
         Ok(ReadyVersion {
             golden_rows: golden.count(),
             counters: Arc::new(VersionCounters::new(signature.inputs.len())),
+            drift: Arc::new(Drift::new(&signature)),
             signature: Arc::new(signature),
             layout: Arc::new(layout),
             inputs,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::Profile;
 use crate::{
     catalog::ValueType,
     error::{Error, Result},
@@ -61,6 +62,9 @@ pub struct Input {
     /// A string input's known values, in the order of their index in the dense form.
     #[serde(default)]
     pub categories: Vec<String>,
+    /// How its values were spread when the model was trained; none: drift is not told.
+    #[serde(default)]
+    pub profile: Option<Profile>,
 }
 
 /// One input tensor of the graph, of the shape [rows, columns].
@@ -289,6 +293,11 @@ impl Signature {
         for input in &self.inputs {
             if !names.insert(&input.name) {
                 faults.push(format!("inputs: \"{}\" is there twice", input.name));
+            }
+            let is_text = input.value_type == ValueType::String;
+            let profile = input.profile.as_ref().map(|profile| profile.check(is_text));
+            if let Some(Err(fault)) = profile {
+                faults.push(format!("inputs.{}.profile: {fault}", input.name));
             }
             let Some(tensor) = self.tensors.iter().find(|t| t.name == input.tensor) else {
                 faults.push(format!(

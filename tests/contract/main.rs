@@ -36,6 +36,7 @@ mod redis_only;
 #[path = "../support/redis.rs"]
 mod redis_server;
 mod refusals;
+mod releases;
 mod rows;
 mod sources;
 mod sqlite;

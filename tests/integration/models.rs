@@ -2,45 +2,12 @@
 
 use std::{fs, path::Path};
 
-use serde_json::{Value as Json, json};
-use tempfile::TempDir;
+use serde_json::json;
 
-use crate::support::{Running, ferrocast, filled_sqlite, models, text};
-
-/// A copy of the repository's model, for a test to break.
-fn copy_of_models() -> TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    copy(
-        &models().join("credit_risk"),
-        &dir.path().join("credit_risk"),
-    );
-    dir
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
-fn edit_json(path: &Path, edit: impl FnOnce(&mut Json)) {
-    let mut json: Json = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
-    edit(&mut json);
-    fs::write(path, json.to_string()).unwrap();
-}
-
-fn edit_text(path: &Path, from: &str, to: &str) {
-    let old = fs::read_to_string(path).unwrap();
-    assert!(old.contains(from), "{} holds {from}", path.display());
-    fs::write(path, old.replace(from, to)).unwrap();
-}
+use crate::{
+    models_support::{copy_of_models, edit_json, edit_text, sha256},
+    support::{Running, ferrocast, filled_sqlite, text},
+};
 
 /// Breaks a copy, and checks that `check` names the fault and that a server refuses that version and nothing else.
 async fn refused(named: &[&str], break_it: impl FnOnce(&Path)) {
@@ -229,15 +196,4 @@ async fn a_missing_value_that_the_model_rejects() {
             .contains("applicant:annual_inc is null"),
         "{answer}"
     );
-}
-
-/// By the system's own program, so that the server's arithmetic is not its own witness.
-fn sha256(bytes: &[u8]) -> String {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    fs::write(file.path(), bytes).unwrap();
-    let done = std::process::Command::new("sha256sum")
-        .arg(file.path())
-        .output()
-        .unwrap();
-    text(&done.stdout).split(' ').next().unwrap().to_owned()
 }

@@ -15,7 +15,11 @@ pub struct Serving {
 
 impl Serving {
     pub fn start(url: &str) -> Serving {
-        let mut child = command(&[
+        Serving::with(url, &[])
+    }
+
+    pub fn with(url: &str, further: &[&str]) -> Serving {
+        let mut arguments = vec![
             "serve",
             "--database-url",
             url,
@@ -25,11 +29,13 @@ impl Serving {
             "127.0.0.1:0",
             "--set",
             "telemetry.log_format=json",
-        ])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+        ];
+        arguments.extend(further);
+        let mut child = command(&arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         Serving { child, stdout }
     }
@@ -50,6 +56,20 @@ impl Serving {
             .args([&format!("-{name}"), &self.child.id().to_string()])
             .status();
         assert!(done.unwrap().success());
+    }
+
+    /// The memory that is its own and in use.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let kib: u64 = line
+            .unwrap()
+            .split_whitespace()
+            .nth(1)
+            .unwrap()
+            .parse()
+            .unwrap();
+        kib * 1024
     }
 
     /// The exit code and the log, once it has ended.

@@ -194,6 +194,10 @@ impl Running {
         answer(self.http.post(self.url(path)).json(&body)).await
     }
 
+    pub async fn put(&self, path: &str, body: Json) -> (u16, Json) {
+        answer(self.http.put(self.url(path)).json(&body)).await
+    }
+
     pub async fn post_text(&self, path: &str, body: &str) -> (u16, Json) {
         let request = self
             .http

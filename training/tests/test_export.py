@@ -84,7 +84,13 @@ def test_a_graph_of_another_model_is_not_written(
     )
     with pytest.raises(ExportError, match="worst on golden row"):
         export_module.export(
-            use_case, contract, fitted.dataset, fitted.dataset.features, fitted.trained, metrics
+            use_case,
+            contract,
+            fitted.dataset,
+            fitted.dataset.features,
+            fitted.dataset.features,
+            fitted.trained,
+            metrics,
         )
     assert sorted(path.name for path in contract.folder.rglob("*")) == ["features.toml", "model.toml"]
 

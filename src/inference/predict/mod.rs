@@ -117,6 +117,7 @@ impl Predictor {
             .counters
             .add_predictions(batch.rows, role == Role::Shadow);
         version.counters.add_violations(&laid_out.violations);
+        version.drift.count(&laid_out.slots);
         Ok(ScoredBatch {
             role,
             ids: (0..batch.rows).map(|_| Uuid::now_v7()).collect(),

@@ -14,6 +14,7 @@ from ferrocast_training.dataset import Dataset
 from ferrocast_training.golden import build_golden, plain_rows, spread
 from ferrocast_training.graph import OUTPUT, convert, verify
 from ferrocast_training.pipeline import Trained
+from ferrocast_training.profile import profiles
 from ferrocast_training.settings import UseCase
 from ferrocast_training.tensors import (
     CATEGORICAL_TENSOR,
@@ -40,12 +41,14 @@ def export(
     contract: Contract,
     dataset: Dataset,
     golden_features: pd.DataFrame,
+    training_features: pd.DataFrame,
     trained: Trained,
     metrics: dict[str, Any],
 ) -> Exported:
     """Convert, check every golden row and expected score, and only then write.
 
-    `golden_features` [rows, inputs] are the rows that golden samples are drawn from: ones not trained on.
+    `golden_features` [rows, inputs] are the rows that golden samples are drawn from: ones not trained on; the
+    profiles of the inputs are of `training_features` [rows, inputs].
     """
     settings = use_case.export
     content = convert(trained, contract, use_case.model)
@@ -61,7 +64,10 @@ def export(
     (folder / "model.onnx").write_bytes(content)
     _write(folder / "golden.json", _json(golden, a_row_a_line=True))
     _write(folder / "metrics.json", _json(metrics))
-    _write(folder / "signature.json", _json(signature(use_case, contract, trained, content, metrics)))
+    described = signature(use_case, contract, trained, content, metrics)
+    profile = profiles(training_features, contract)
+    described["inputs"] = [entry | {"profile": profile[entry["name"]]} for entry in described["inputs"]]
+    _write(folder / "signature.json", _json(described))
     _write(
         contract.folder / "data" / "expected_scores.csv", expected.to_csv(index=False, lineterminator="\n")
     )
