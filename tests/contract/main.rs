@@ -20,6 +20,8 @@ mod fixtures;
 #[path = "../support/guard.rs"]
 mod guard;
 mod history;
+mod ledger;
+mod ledger_partitions;
 mod loads;
 mod materialize;
 mod outage;
