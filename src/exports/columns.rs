@@ -268,42 +268,34 @@ fn inputs(tensor_type: TensorType, cells: Vec<Option<&RecordedValue>>) -> ArrayR
     let values = cells
         .into_iter()
         .map(|cell| cell.map_or(&Value::Null, |recorded| &recorded.value));
-    match tensor_type {
-        TensorType::Float => Arc::new(
-            values
-                .map(|value| match value {
-                    Value::Float(number) => Some(*number),
-                    _ => None,
-                })
-                .collect::<Float32Array>(),
-        ),
-        TensorType::Double => Arc::new(values.map(number).collect::<Float64Array>()),
-        TensorType::Int64 => Arc::new(
-            values
-                .map(|value| match value {
-                    Value::Int64(number) => Some(*number),
-                    _ => None,
-                })
-                .collect::<Int64Array>(),
-        ),
-        TensorType::Bool => Arc::new(
-            values
-                .map(|value| match value {
-                    Value::Bool(value) => Some(*value),
-                    _ => None,
-                })
-                .collect::<BooleanArray>(),
-        ),
-        TensorType::String => Arc::new(
-            values
-                .map(|value| match value {
-                    Value::Null => None,
-                    Value::String(text) => Some(text.clone()),
-                    other => Some(other.to_string()),
-                })
-                .collect::<StringArray>(),
-        ),
+    // The cells that are of the column's own type: all but null.
+    macro_rules! of {
+        ($variant:ident, $array:ty) => {
+            Arc::new(
+                values
+                    .map(|value| match Some(value) {
+                        Some(Value::$variant(value)) => Some(*value),
+                        _ => None,
+                    })
+                    .collect::<$array>(),
+            )
+        };
     }
+    match tensor_type {
+        TensorType::Float => of!(Float, Float32Array),
+        TensorType::Double => Arc::new(values.map(number).collect::<Float64Array>()),
+        TensorType::Int64 => of!(Int64, Int64Array),
+        TensorType::Bool => of!(Bool, BooleanArray),
+        TensorType::String => Arc::new(values.map(text).collect::<StringArray>()),
+    }
+}
+
+fn text(value: &Value) -> Option<String> {
+    if let Value::String(text) = value {
+        return Some(text.clone());
+    }
+    // Of another version, in which the input is no text.
+    (!value.is_null()).then(|| value.to_string())
 }
 
 #[expect(

@@ -328,7 +328,9 @@ async fn a_model_has_its_own_predictions_and_versions(fixture: Fixture) {
         version("rare", "2", &[TensorType::Float]),
     ];
     let common = version("common", "1", &[TensorType::Float]);
-    let mut entries: Vec<_> = (0..100).map(|at| entry(&common, NOON + at * 1_000)).collect();
+    let mut entries: Vec<_> = (0..100)
+        .map(|at| entry(&common, NOON + at * 1_000))
+        .collect();
     let wanted = [
         entry(&rare[0], NOON + 30_500),
         entry(&rare[1], NOON + 200_000),
@@ -372,7 +374,10 @@ async fn days_that_are_too_old_go_and_the_others_stay(fixture: Fixture) {
     append(&fixture.store, &old[..1]).await;
     let found = fixture.store.prediction(old[0].id).await.unwrap();
     assert_eq!(found.as_ref(), Some(&old[0]));
-    assert_eq!(first_id_of_day(day_at(at(midnight))), first_id_at(at(midnight)));
+    assert_eq!(
+        first_id_of_day(day_at(at(midnight))),
+        first_id_at(at(midnight))
+    );
 }
 
 async fn what_a_newer_server_wrote_is_named(fixture: Fixture) {
@@ -383,7 +388,11 @@ async fn what_a_newer_server_wrote_is_named(fixture: Fixture) {
         true => format!("x'{hex}'"),
         false => format!("'\\x{hex}'"),
     };
-    for (record, fault) in [("02", "the form 2"), ("", "empty"), ("010000", "breaks off")] {
+    for (record, fault) in [
+        ("02", "the form 2"),
+        ("", "empty"),
+        ("010000", "breaks off"),
+    ] {
         fixture
             .execute(&format!(
                 "UPDATE ferrocast_predictions SET record = {}",
@@ -401,7 +410,10 @@ async fn what_a_newer_server_wrote_is_named(fixture: Fixture) {
         .await;
     let fresh = fixture.another().await;
     let error = fresh.prediction(known.id).await.unwrap_err();
-    assert!(error.message().contains("ferrocast_prediction_versions"), "{error}");
+    assert!(
+        error.message().contains("ferrocast_prediction_versions"),
+        "{error}"
+    );
 }
 
 async fn two_servers_record_at_once(fixture: Fixture) {

@@ -33,7 +33,10 @@ async fn a_day_has_a_partition_and_so_has_the_next() {
     let version = version("m", "1", &[TensorType::Float]);
     let midnight = NOON + DAY_MICROS / 2;
     append(&fixture.store, &[entry(&version, midnight - 1)]).await;
-    let names = ["ferrocast_predictions_20261121", "ferrocast_predictions_20261122"];
+    let names = [
+        "ferrocast_predictions_20261121",
+        "ferrocast_predictions_20261122",
+    ];
     assert_eq!(partitions(&client).await, names);
     // Which partition it is follows from the id, whatever the clock says.
     append(&fixture.store, &[entry(&version, midnight)]).await;

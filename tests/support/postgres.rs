@@ -51,7 +51,14 @@ const PORTS_TRIED_MAX: usize = 10;
 /// is gone. The waiting runs a program each time, so that the shell notices the end of its child.
 const GUARD: &str = r#"
 pid=
-halt() { [ -n "$pid" ] && kill "-${1:-QUIT}" "$pid" 2>/dev/null && wait "$pid"; pid=; }
+halt() {
+    [ -n "$pid" ] || return
+    # Whoever hangs hears nothing; and a killed server leaves its children hanging.
+    hung="$pid $(pgrep -P "$pid")"
+    kill "-${1:-QUIT}" "$pid" 2>/dev/null && kill -CONT $hung 2>/dev/null
+    wait "$pid"
+    pid=
+}
 is_ready() {
     status="$DIR/data/postmaster.pid"
     [ "$(sed -n 1p "$status" 2>/dev/null)" = "$pid" ] && sed -n 8p "$status" 2>/dev/null | grep -q ready
@@ -70,6 +77,8 @@ while read -r order port; do
     case "$order" in
         stop) halt; echo stopped ;;
         kill) halt KILL; echo stopped ;;
+        pause) kill -STOP "$pid"; kill -STOP $(pgrep -P "$pid"); echo paused ;;
+        resume) kill -CONT $(pgrep -P "$pid"); kill -CONT "$pid"; echo resumed ;;
         start) start "$port" ;;
     esac
 done
@@ -153,6 +162,16 @@ impl Postgres {
     /// Kills the server with a signal that it cannot handle.
     pub fn kill(&self) {
         assert_eq!(self.guard.order("kill"), "stopped", "{}", self.log());
+    }
+
+    /// Lets the server hang: connections stay open, and nobody answers on them.
+    pub fn pause(&self) {
+        assert_eq!(self.guard.order("pause"), "paused", "{}", self.log());
+    }
+
+    /// Lets a server that hangs go on.
+    pub fn resume(&self) {
+        assert_eq!(self.guard.order("resume"), "resumed", "{}", self.log());
     }
 
     /// Starts the server again, on the same port and with the same data.
