@@ -12,7 +12,9 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    inference::{Predictions, Predictor, Replay, ScoredBatch, Subject, Target},
+    inference::{
+        Explanation, Predictions, Predictor, Replay, ScoredBatch, Signature, Subject, Target, Task,
+    },
 };
 
 /// Answers PredictionService.
@@ -39,6 +41,16 @@ impl PredictionService for PredictionApi {
     ) -> Result<Response<pb::PredictResponse>, Status> {
         let scored = self.score_entities(request.into_inner()).await;
         scored.map(Response::new).map_err(|error| to_status(&error))
+    }
+
+    async fn explain(
+        &self,
+        request: Request<pb::ExplainRequest>,
+    ) -> Result<Response<pb::ExplainResponse>, Status> {
+        let explained = self.explain_one(request.into_inner()).await;
+        explained
+            .map(Response::new)
+            .map_err(|error| to_status(&error))
     }
 
     async fn get_prediction(
@@ -68,6 +80,23 @@ impl PredictionService for PredictionApi {
 }
 
 impl PredictionApi {
+    async fn explain_one(&self, request: pb::ExplainRequest) -> Result<pb::ExplainResponse> {
+        let subject = match (request.row, request.entity) {
+            (Some(row), None) => Subject::Rows(raw_rows(vec![row]).into()),
+            (None, Some(entity)) => Subject::Entities(raw_rows(vec![entity]).into()),
+            (Some(_), Some(_)) => {
+                return Err(Error::invalid("entity", "comes instead of row, not beside"));
+            }
+            (None, None) => return Err(Error::invalid("row", "neither row nor entity is there")),
+        };
+        let target = Target {
+            model: &request.model,
+            version: &request.version,
+        };
+        let (scored, explained) = self.predictor.explain(target, &subject).await?;
+        wire_explanation(request.model, &request.class, &scored, &explained)
+    }
+
     async fn score_rows(&self, request: pb::PredictRequest) -> Result<pb::PredictResponse> {
         let max = self.limits.entities_max;
         let subject = match request.dense {
@@ -176,6 +205,72 @@ fn wire_prediction(part: &ScoredBatch, row: usize, with_features: bool) -> Resul
         }
     }
     Ok(wire)
+}
+
+fn wire_explanation(
+    model: String,
+    class: &str,
+    scored: &ScoredBatch,
+    explained: &[Explanation],
+) -> Result<pb::ExplainResponse> {
+    let signature = &scored.version.signature;
+    let prediction = wire_prediction(scored, 0, true)?;
+    let class = match (signature.task, class) {
+        (Task::BinaryClassification, "") => signature.positive_class.clone(),
+        (_, "") => prediction.label.clone(),
+        (_, class) => class.to_owned(),
+    };
+    let (explanation, sign) = explanation_of(signature, &class, explained)?;
+    let inputs = signature.inputs.iter().zip(&explanation.contributions);
+    let mut contributions: Vec<pb::Contribution> = inputs
+        .map(|(input, contribution)| pb::Contribution {
+            input: input.name.clone(),
+            contribution: sign * contribution,
+        })
+        .collect();
+    contributions.sort_by(|one, other| {
+        let (one, other) = (one.contribution.abs(), other.contribution.abs());
+        other.total_cmp(&one)
+    });
+    Ok(pb::ExplainResponse {
+        model,
+        prediction: Some(prediction),
+        class,
+        base_value: sign * explanation.base_value,
+        raw_score: sign * explanation.raw_score,
+        contributions,
+    })
+}
+
+/// The explanation of a class. A binary classifier's trees explain its second class; the first is the same with the other
+/// sign.
+fn explanation_of<'a>(
+    signature: &Signature,
+    class: &str,
+    explained: &'a [Explanation],
+) -> Result<(&'a Explanation, f64)> {
+    let at = signature.classes.iter().position(|known| known == class);
+    let found = match (signature.task, at) {
+        (Task::BinaryClassification, Some(0)) => explained.first().map(|found| (found, -1.0)),
+        (Task::BinaryClassification, Some(_)) => explained.first().map(|found| (found, 1.0)),
+        (Task::MulticlassClassification, Some(at)) => explained.get(at).map(|found| (found, 1.0)),
+        (Task::Regression | Task::Ranking, _) if class.is_empty() => {
+            explained.first().map(|found| (found, 1.0))
+        }
+        (Task::Regression | Task::Ranking, _) => {
+            return Err(Error::invalid("class", "the model has no classes"));
+        }
+        (Task::BinaryClassification | Task::MulticlassClassification, None) => {
+            return Err(Error::invalid(
+                "class",
+                format!(
+                    "\"{class}\" is none of the model's classes: {}",
+                    signature.classes.join(", ")
+                ),
+            ));
+        }
+    };
+    found.ok_or_else(|| Error::internal("the version explained another number of outputs"))
 }
 
 fn wire_violations(part: &ScoredBatch, row: usize) -> Vec<pb::InputViolation> {

@@ -2,11 +2,14 @@
 
 use serde::Deserialize;
 
-use super::{Layout, Runtime, Signature};
+use super::{Explanation, Layout, Runtime, Signature, explain::is_near};
 use crate::{
     error::{Error, Result},
     features::{RawValue, Value},
 };
+
+/// Rows that are explained as a check; one costs as much as some hundred scores.
+const EXPLAINED_MAX: usize = 50;
 
 /// Rows a run of the runtime.
 const ROWS_PER_RUN: usize = 128;
@@ -19,6 +22,20 @@ struct GoldenText {
     rows: Vec<Vec<serde_json::Value>>,
     scores: Vec<f64>,
     kinds: Vec<String>,
+    #[serde(default)]
+    explained: Option<ExplainedText>,
+}
+
+/// The trainer's own explanations of some of the rows.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExplainedText {
+    /// Positions of the rows.
+    rows: Vec<usize>,
+    /// Of each, of its first output.
+    base_value: f64,
+    /// One list a row, one number an input.
+    contributions: Vec<Vec<f64>>,
 }
 
 /// Golden rows, typed as the signature says.
@@ -27,6 +44,7 @@ pub(super) struct GoldenRows {
     rows: Vec<Vec<Value>>,
     scores: Vec<f64>,
     kinds: Vec<String>,
+    explained: Option<ExplainedText>,
 }
 
 impl GoldenRows {
@@ -61,6 +79,7 @@ impl GoldenRows {
             rows,
             scores: golden.scores,
             kinds: golden.kinds,
+            explained: golden.explained,
         })
     }
 
@@ -99,6 +118,67 @@ impl GoldenRows {
                     served,
                     signature.golden.tolerance,
                 )?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Explains rows: each explanation has to add up, to lead to the score, and to be the trainer's own where that is there.
+    ///
+    /// # Errors
+    /// As `check`.
+    pub(super) fn check_explained(
+        &self,
+        runtime: &mut dyn Runtime,
+        layout: &Layout,
+        signature: &Signature,
+    ) -> Result<()> {
+        for (row, values) in self.rows.iter().enumerate().take(EXPLAINED_MAX) {
+            let mut batch = layout.empty_batch(1);
+            for (input, value) in values.iter().enumerate() {
+                let set = layout.set(&mut batch, 0, input, value);
+                set.map_err(|fault| refusal(row, &fault))?;
+            }
+            let explained = runtime.explain(&batch)?;
+            let outputs = runtime.run(&batch, 0..1)?;
+            let outputs = (0..signature.columns()).filter_map(|at| outputs.get(at));
+            let outputs: Vec<f64> = outputs.collect();
+            for (output, explanation) in explained.iter().enumerate() {
+                // A binary classifier's trees have one output, which is its second class.
+                let answered = match explained.len() {
+                    1 => outputs.last(),
+                    _ => outputs.get(output),
+                };
+                let leads = answered.is_some_and(|score| is_near(explanation.score, *score));
+                if !explanation.adds_up() || !leads {
+                    return Err(refusal(
+                        row,
+                        &format!(
+                            "the trees that explain it give {}, and the model {answered:?}: they are of another model",
+                            explanation.score
+                        ),
+                    ));
+                }
+            }
+            self.check_trainers(row, explained.first())?;
+        }
+        Ok(())
+    }
+
+    fn check_trainers(&self, row: usize, own: Option<&Explanation>) -> Result<()> {
+        let Some(explained) = &self.explained else {
+            return Ok(());
+        };
+        let listed = explained.rows.iter().zip(&explained.contributions);
+        for (_, contributions) in listed.filter(|(listed, _)| **listed == row) {
+            if !own.is_some_and(|own| own.has(explained.base_value, contributions)) {
+                return Err(refusal(
+                    row,
+                    &format!(
+                        "the trainer explains it by {contributions:?}, and this server by {:?}",
+                        own.map(|own| &own.contributions)
+                    ),
+                ));
             }
         }
         Ok(())

@@ -7,6 +7,7 @@ mod batch;
 mod counters;
 mod definition;
 mod drift;
+mod explain;
 mod golden;
 mod ledger;
 mod lifecycle;
@@ -25,6 +26,7 @@ pub use batch::{Batch, Layout, Output, TensorData};
 pub use counters::VersionCounters;
 pub use definition::{InputPolicy, ModelDefinition, Policy};
 pub use drift::{Drift, DriftReport, Profile};
+pub use explain::Explanation;
 pub use ledger::{
     Ledger, LedgerEntry, LedgerOptions, LedgerPage, LedgerSpan, LedgerStatus, LedgerStore,
     RecordedInput, RecordedValue, RecordedVersion, RecordedViolation, Replay, SAMPLE_WHOLE, day_at,
@@ -39,7 +41,9 @@ pub use release::{
     WEIGHT_WHOLE, bucket_of,
 };
 pub use repository::{Known, LoadOptions, Look, Repository};
-pub use runtime::{Runtime, RuntimeLoader};
+pub use runtime::{ModelFiles, Runtime, RuntimeLoader, cannot_explain};
 pub use scored::{Place, Prediction, Predictions, Role, ScoredBatch};
-pub use signature::{GoldenFile, Input, Interpreted, Signature, Task, Tensor, TensorType};
+pub use signature::{
+    ExplainedBy, GoldenFile, Input, Interpreted, Signature, Task, Tensor, TensorType,
+};
 pub use workers::Workers;

@@ -13,9 +13,9 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use super::{
-    BoundInput, Drift, Layout, Model, ModelDefinition, ModelVersion, Models, ReadyVersion, Release,
-    RuntimeLoader, Signature, VersionState, Workers, counters::VersionCounters, golden::GoldenRows,
-    stamp::Stamp,
+    BoundInput, Drift, Layout, Model, ModelDefinition, ModelFiles, ModelVersion, Models,
+    ReadyVersion, Release, RuntimeLoader, Signature, VersionState, Workers,
+    counters::VersionCounters, golden::GoldenRows, stamp::Stamp,
 };
 use crate::{
     catalog::Catalog,
@@ -219,18 +219,17 @@ impl Repository {
         let inputs = bind_inputs(&signature, definition, catalog)?;
 
         let model_path = folder.join(&signature.file);
-        let model = self.read(&model_path)?;
-        let digest = hex::encode(Sha256::digest(&model));
-        if !digest.eq_ignore_ascii_case(&signature.sha256) {
-            return Err(Error::failed_precondition(format!(
-                "{}: its SHA-256 is {digest}, and the signature says {}",
-                model_path.display(),
-                signature.sha256
-            )));
-        }
+        let model = self.read_known(&model_path, &signature.sha256)?;
+        let explain = signature.explain.as_ref();
+        let explain = explain.map(|by| self.read_known(&folder.join(&by.file), &by.sha256));
+        let explain = explain.transpose()?;
+        let files = ModelFiles {
+            model: &model,
+            explain: explain.as_deref(),
+        };
         let mut runtimes = self
             .loader(&signature.runtime)?
-            .load(&model, &signature, self.options.workers)
+            .load(files, &signature, self.options.workers)
             .map_err(|fault| within(&model_path, fault))?;
 
         let layout = Layout::new(&signature);
@@ -241,6 +240,12 @@ impl Repository {
         for runtime in &mut runtimes {
             golden
                 .check(runtime.as_mut(), &layout, &signature)
+                .map_err(|fault| within(&golden_path, fault))?;
+        }
+        // The copies share what explains them.
+        if let (Some(runtime), true) = (runtimes.first_mut(), signature.explain.is_some()) {
+            golden
+                .check_explained(runtime.as_mut(), &layout, &signature)
                 .map_err(|fault| within(&golden_path, fault))?;
         }
         let workers = Workers::start(&definition.name, runtimes, self.options.queue_max)?;
@@ -273,6 +278,19 @@ impl Repository {
         String::from_utf8(self.read(path)?).map_err(|_| {
             Error::failed_precondition(format!("{}: it is not UTF-8 text", path.display()))
         })
+    }
+
+    /// Reads a file that has to be the one that the trainer wrote.
+    fn read_known(&self, path: &Path, sha256: &str) -> Result<Vec<u8>> {
+        let bytes = self.read(path)?;
+        let digest = hex::encode(Sha256::digest(&bytes));
+        if digest.eq_ignore_ascii_case(sha256) {
+            return Ok(bytes);
+        }
+        Err(Error::failed_precondition(format!(
+            "{}: its SHA-256 is {digest}, and the signature says {sha256}",
+            path.display()
+        )))
     }
 
     fn read(&self, path: &Path) -> Result<Vec<u8>> {

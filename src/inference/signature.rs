@@ -90,6 +90,20 @@ pub struct GoldenFile {
     pub tolerance: f64,
 }
 
+/// What explains a model's scores.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainedBy {
+    /// The trees as XGBoost writes them as JSON, in the version's folder.
+    pub file: String,
+    /// The SHA-256 of the file, in hex.
+    pub sha256: String,
+    /// The matrix that the trees take, [rows, columns] of 32-bit floats: an input or an output of the graph.
+    pub matrix: String,
+    /// The position of the input that each of its columns comes from.
+    pub columns: Vec<usize>,
+}
+
 /// A version's signature, as the trainer wrote it; checked by `Signature::parse`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -125,6 +139,9 @@ pub struct Signature {
     pub threshold: f64,
     /// The rows that have to be reproduced.
     pub golden: GoldenFile,
+    /// What explains a score; none: nothing does.
+    #[serde(default)]
+    pub explain: Option<ExplainedBy>,
     /// What the trainer says of itself; not read.
     #[serde(default)]
     pub training: serde_json::Map<String, serde_json::Value>,
@@ -229,7 +246,9 @@ impl Signature {
                 self.format_version
             ));
         }
-        for (name, file) in [("file", &self.file), ("golden.file", &self.golden.file)] {
+        let explain = self.explain.as_ref().map(|by| ("explain.file", &by.file));
+        let files = [("file", &self.file), ("golden.file", &self.golden.file)];
+        for (name, file) in files.into_iter().chain(explain) {
             if file.is_empty() || file.contains(['/', '\\']) {
                 faults.push(format!(
                     "{name}: \"{file}\" is no file of the version's folder"
@@ -241,6 +260,14 @@ impl Signature {
                 "golden.tolerance: {} is not above 0 and up to {TOLERANCE_MAX}",
                 self.golden.tolerance
             ));
+        }
+        let columns = self.explain.as_ref().map(|by| by.columns.as_slice());
+        if let Some(column) = columns
+            .unwrap_or_default()
+            .iter()
+            .find(|column| **column >= self.inputs.len())
+        {
+            faults.push(format!("explain.columns: there is no input {column}"));
         }
         self.check_task(faults);
     }

@@ -18,6 +18,7 @@ mod columns;
 mod contract;
 mod documents;
 mod drift;
+mod explain;
 mod features;
 mod historical;
 mod kill;

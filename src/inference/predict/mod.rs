@@ -12,7 +12,7 @@ use uuid::Uuid;
 use self::layout::{lay_out_columns, lay_out_dense, lay_out_rows, leave_out_old};
 pub use self::{shadow::Shadows, subject::Subject};
 use super::{
-    Ledger, Model, ModelRegistry, Policy, ReadyVersion,
+    Explanation, Ledger, Model, ModelRegistry, Policy, ReadyVersion,
     scored::{Place, Predictions, Role, ScoredBatch},
 };
 use crate::{
@@ -85,6 +85,40 @@ impl Predictor {
             self.shadows.start(self, &model, shadow, subject);
         }
         Ok(Predictions { parts, places })
+    }
+
+    /// Explains the score of the first row, by the version that scores it.
+    ///
+    /// # Errors
+    /// As `predict`; `FailedPrecondition` for a version that came without what explanations need.
+    pub async fn explain(
+        &self,
+        target: Target<'_>,
+        subject: &Subject,
+    ) -> Result<(Arc<ScoredBatch>, Vec<Explanation>)> {
+        let model = self.models.model(target.model)?;
+        let route = model.route(target.version)?;
+        let columns = route.stable.inputs.len();
+        let split = route.split(1, |row| subject.bucket(&model.name, columns, row));
+        let Some((version, positions)) = split.into_iter().next() else {
+            return Err(Error::internal("a row that no version scores"));
+        };
+        let scored = self
+            .score(&model, version, subject, positions, Role::Answer)
+            .await?;
+        let explained = scored.version.workers.explain(Arc::clone(&scored.batch));
+        let explained = explained.await?;
+        match explained.iter().find(|explanation| !explanation.adds_up()) {
+            None => {
+                let scored = Arc::new(scored);
+                self.ledger.record(&scored);
+                Ok((scored, explained))
+            }
+            Some(wrong) => Err(Error::internal(format!(
+                "the contributions do not add up to the raw score {}",
+                wrong.raw_score
+            ))),
+        }
     }
 
     /// Scores some of the rows with one version.

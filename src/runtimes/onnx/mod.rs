@@ -1,9 +1,10 @@
 //! ONNX models through ONNX Runtime (`ort`): one session a worker, tuned for trees on a server.
 
+mod explain;
 mod inspect;
 mod library;
 
-use std::{ops::Range, path::Path};
+use std::{ops::Range, path::Path, sync::Arc};
 
 use ort::{
     environment::Environment,
@@ -14,9 +15,13 @@ use ort::{
     value::{Outlet, Tensor as OrtTensor, TensorElementType, TensorRef, ValueType},
 };
 
+use self::explain::Explainer;
 use crate::{
     error::{Error, Result},
-    inference::{Batch, Output, Runtime, RuntimeLoader, Signature, Tensor, TensorData, TensorType},
+    inference::{
+        Batch, Explanation, ModelFiles, Output, Runtime, RuntimeLoader, Signature, Tensor,
+        TensorData, TensorType,
+    },
 };
 
 /// Larger calls gain nothing per row for trees, and hold more memory.
@@ -48,23 +53,28 @@ impl RuntimeLoader for OnnxLoader {
 
     fn load(
         &self,
-        model: &[u8],
+        files: ModelFiles<'_>,
         signature: &Signature,
         count: usize,
     ) -> Result<Vec<Box<dyn Runtime>>> {
-        inspect::inspect(model, self.nodes_max)?;
+        inspect::inspect(files.model, self.nodes_max)?;
+        let explainer = match (files.explain, &signature.explain) {
+            (Some(text), Some(by)) => Some(Arc::new(Explainer::new(text, by, signature)?)),
+            (Some(_) | None, _) => None,
+        };
         let mut runtimes: Vec<Box<dyn Runtime>> = Vec::with_capacity(count);
         for _ in 0..count {
-            let session = start_session(&self.environment, model)?;
+            let session = start_session(&self.environment, files.model)?;
             check_fit(&session, signature)?;
             let needed = OutputSelector::no_default().with(&signature.output);
             let options = RunOptions::new().map_err(|fault| failed(&fault))?;
             runtimes.push(Box::new(OnnxRuntime {
-                session,
                 options: options.with_outputs(needed),
+                explained: explained(&session, signature, explainer.clone())?,
                 tensors: signature.tensors.clone(),
                 output: signature.output.clone(),
                 columns: signature.columns(),
+                session,
             }));
         }
         Ok(runtimes)
@@ -199,6 +209,52 @@ struct OnnxRuntime {
     /// Asks for the one output that is needed.
     options: RunOptions<HasSelectedOutputs>,
     columns: usize,
+    explained: Option<Explained>,
+}
+
+/// What explains a session's scores, and where the matrix that it takes comes from.
+struct Explained {
+    explainer: Arc<Explainer>,
+    matrix: Matrix,
+}
+
+enum Matrix {
+    /// The tensor at a position of the batch.
+    Given(usize),
+    /// An output of the graph.
+    Computed(String, RunOptions<HasSelectedOutputs>),
+}
+
+/// Finds the matrix that the trees take among the graph's inputs and outputs.
+fn explained(
+    session: &Session,
+    signature: &Signature,
+    explainer: Option<Arc<Explainer>>,
+) -> Result<Option<Explained>> {
+    let (Some(explainer), Some(by)) = (explainer, &signature.explain) else {
+        return Ok(None);
+    };
+    let given = signature
+        .tensors
+        .iter()
+        .position(|tensor| tensor.name == by.matrix && tensor.tensor_type == TensorType::Float);
+    let is_output = session.outputs().iter().any(|o| o.name() == by.matrix);
+    let matrix = match given {
+        Some(tensor) => Matrix::Given(tensor),
+        None if is_output => {
+            let options = RunOptions::new().map_err(|fault| failed(&fault))?;
+            let needed = OutputSelector::no_default().with(&by.matrix);
+            Matrix::Computed(by.matrix.clone(), options.with_outputs(needed))
+        }
+        None => {
+            return Err(Error::failed_precondition(format!(
+                "explain.matrix: the graph has no output, and no input of floats, \"{}\"; it has the outputs {}",
+                by.matrix,
+                names(session.outputs())
+            )));
+        }
+    };
+    Ok(Some(Explained { explainer, matrix }))
 }
 
 impl Runtime for OnnxRuntime {
@@ -222,15 +278,63 @@ impl Runtime for OnnxRuntime {
         }
         Ok(output)
     }
+
+    fn explain(&mut self, batch: &Batch) -> Result<Vec<Explanation>> {
+        let Some(explained) = &self.explained else {
+            return Err(crate::inference::cannot_explain());
+        };
+        let explainer = Arc::clone(&explained.explainer);
+        let matrix = self.matrix(batch)?;
+        explainer.explain(&matrix)
+    }
+}
+
+/// Some rows of a batch, as the graph's inputs.
+fn inputs<'a>(
+    tensors: &'a [Tensor],
+    batch: &'a Batch,
+    rows: &Range<usize>,
+) -> Result<Vec<(&'a str, SessionInputValue<'a>)>> {
+    let pairs = tensors.iter().zip(&batch.tensors);
+    pairs
+        .map(|(tensor, data)| {
+            let value = input_value(data, rows, tensor.columns).map_err(|fault| failed(&fault))?;
+            Ok((tensor.name.as_str(), value))
+        })
+        .collect()
 }
 
 impl OnnxRuntime {
-    fn run_part(&mut self, batch: &Batch, rows: Range<usize>) -> Result<Output> {
-        let mut inputs: Vec<(&str, SessionInputValue<'_>)> = Vec::with_capacity(self.tensors.len());
-        for (tensor, data) in self.tensors.iter().zip(&batch.tensors) {
-            let value = input_value(data, &rows, tensor.columns).map_err(|fault| failed(&fault))?;
-            inputs.push((&tensor.name, value));
+    /// The matrix that the trees take, of the first row.
+    fn matrix(&mut self, batch: &Batch) -> Result<Vec<f32>> {
+        let row = 0..1;
+        match self.explained.as_ref().map(|explained| &explained.matrix) {
+            Some(Matrix::Given(at)) => match (batch.tensors.get(*at), self.tensors.get(*at)) {
+                (Some(TensorData::Float(data)), Some(tensor)) => {
+                    Ok(part(data, 0..tensor.columns).to_vec())
+                }
+                (Some(_) | None, _) => Err(Error::internal("the batch has no such matrix")),
+            },
+            Some(Matrix::Computed(name, options)) => {
+                let inputs = inputs(&self.tensors, batch, &row)?;
+                let outputs = self
+                    .session
+                    .run_with_options(inputs, options)
+                    .map_err(|fault| failed(&fault))?;
+                let output = outputs
+                    .get(name)
+                    .ok_or_else(|| Error::internal("ONNX Runtime gave no matrix"))?;
+                let (_, values) = output
+                    .try_extract_tensor::<f32>()
+                    .map_err(|fault| failed(&fault))?;
+                Ok(values.to_vec())
+            }
+            None => Ok(Vec::new()),
         }
+    }
+
+    fn run_part(&mut self, batch: &Batch, rows: Range<usize>) -> Result<Output> {
+        let inputs = inputs(&self.tensors, batch, &rows)?;
         let outputs = self
             .session
             .run_with_options(inputs, &self.options)

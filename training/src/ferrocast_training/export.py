@@ -11,6 +11,7 @@ import pandas as pd
 
 from ferrocast_training.contract import Contract
 from ferrocast_training.dataset import Dataset
+from ferrocast_training.explain import explain_rows, explained_by, trees_of
 from ferrocast_training.golden import build_golden, plain_rows, spread
 from ferrocast_training.graph import OUTPUT, convert, verify
 from ferrocast_training.pipeline import Trained
@@ -52,7 +53,9 @@ def export(
     """
     settings = use_case.export
     content = convert(trained, contract, use_case.model)
+    trees = trees_of(trained)
     golden = json.loads(_json(build_golden(golden_features, trained, contract, settings)))
+    golden["explained"] = explain_rows(golden["rows"], contract, trained)
     expected = expected_scores(use_case, dataset, trained, contract)
     worst = max(
         _verify_golden(content, golden, contract, settings.tolerance),
@@ -62,10 +65,12 @@ def export(
     folder = contract.folder / use_case.version
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx").write_bytes(content)
+    (folder / "trees.json").write_bytes(trees)
     _write(folder / "golden.json", _json(golden, a_row_a_line=True))
     _write(folder / "metrics.json", _json(metrics))
     described = signature(use_case, contract, trained, content, metrics)
     profile = profiles(training_features, contract)
+    described["explain"] = explained_by(trees, contract, trained)
     described["inputs"] = [entry | {"profile": profile[entry["name"]]} for entry in described["inputs"]]
     _write(folder / "signature.json", _json(described))
     _write(

@@ -15,8 +15,8 @@ def profiles(features: pd.DataFrame, contract: Contract) -> dict[str, dict[str, 
     """Return the profile of every input, by name, as signature.json holds it.
 
     `features` [rows, inputs] are the rows that the model was trained on. A number has up to ten bins of
-    about the same share, each with its upper end; a text has a bin for each of its commonest values and one for
-    all others.
+    about the same share, each with its upper end; a text has a bin for each of its commonest values and one
+    for all others.
     """
     return {each.name: _profile(features[each.name], each) for each in contract.inputs}
 
