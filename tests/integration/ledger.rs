@@ -101,10 +101,7 @@ fn assert_inputs(recorded: &pb::RecordedPrediction, served: &pb::Prediction) {
     assert_eq!(recorded.inputs.len(), 22);
     for input in &recorded.inputs {
         let shown = &served.features[&input.feature];
-        assert_eq!(
-            i32::from(served.feature_statuses[&input.feature]),
-            input.status
-        );
+        assert_eq!(served.feature_statuses[&input.feature], input.status);
         assert!(input.feature.ends_with(&format!(":{}", input.name)));
         let is_stored = input.status() != pb::FeatureStatus::NotFound;
         assert_eq!(input.event_timestamp.is_some(), is_stored);
