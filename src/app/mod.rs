@@ -214,6 +214,10 @@ impl App {
         let online = cached(self.store.clone(), &config.cache);
         let catalog_store: Arc<dyn CatalogStore> = self.store.clone();
         let limits = request_limits(&config.limits);
+        let stream = StreamBounds {
+            idle_max: config.server.stream_idle_max,
+            stopping,
+        };
         let bytes_max = config.server.message_bytes_max;
         let features = FeatureApi {
             catalog: Arc::clone(&self.catalog),
@@ -225,10 +229,7 @@ impl App {
                 FileSources::within_repository(config),
             )),
             limits,
-            stream: StreamBounds {
-                idle_max: config.server.stream_idle_max,
-                stopping,
-            },
+            stream: stream.clone(),
             loads: Loads {
                 // Whoever may apply definitions from the network would otherwise read any file of this machine.
                 materializer: Materializer::new(
@@ -249,6 +250,8 @@ impl App {
                 ledger: self.ledger.clone(),
             },
             limits,
+            stream,
+            stream_at_once_max: config.server.stream_requests_max,
         };
         let models = ModelApi {
             models: Arc::clone(&self.models),

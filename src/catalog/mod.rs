@@ -6,6 +6,7 @@
 mod definition_checks;
 mod definitions;
 mod duration;
+mod per_view;
 mod plan;
 #[cfg(test)]
 mod plan_tests;
@@ -20,6 +21,7 @@ use async_trait::async_trait;
 
 pub use definitions::Definitions;
 pub use duration::parse_duration;
+pub use per_view::PerView;
 pub use plan::{Action, Change, Plan};
 pub use value_type::{ScalarType, ValueType};
 pub use view::{

@@ -4,8 +4,9 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::Args;
 use indicatif::ProgressBar;
+use tokio_util::sync::CancellationToken;
 
-use super::output;
+use super::{output, signals::Signals};
 use crate::{
     app,
     catalog::{Catalog, CatalogStore, FeatureRef},
@@ -60,11 +61,25 @@ pub(super) async fn run(config: &Config, command: &Historical) -> Result<ExitCod
     };
     let maker = app::training_sets(config, Arc::clone(&store));
     let bar = output::progress_bar(None);
-    let made = maker
-        .write(&request, &command.spine, &command.out, |step| {
-            show(&bar, step)
-        })
-        .await;
+    let (shown, stop) = (bar.clone(), CancellationToken::new());
+    let mut signals = Signals::listen()?;
+    let made = maker.write(
+        &request,
+        &command.spine,
+        &command.out,
+        stop.clone(),
+        move |step| show(&shown, step),
+    );
+    let stopped = async {
+        signals.next().await;
+        stop.cancel();
+        // A second one ends it at once.
+        signals.next().await;
+    };
+    let made = tokio::select! {
+        made = made => made,
+        () = stopped => return Ok(ExitCode::FAILURE),
+    };
     bar.finish_and_clear();
     made?;
     output::line(&format!("{} is written", command.out.display()));

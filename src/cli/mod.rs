@@ -10,6 +10,7 @@ mod output;
 mod predictions;
 mod refill;
 mod serve;
+mod signals;
 mod table;
 
 use std::{path::PathBuf, process::ExitCode};

@@ -70,6 +70,11 @@ pub const SETTINGS: &[Setting] = &[
         "How long a stream of writes may be without a batch, ms",
     ),
     setting(
+        "server.stream_requests_max",
+        "8",
+        "Requests of one StreamPredict that are scored at once; more are held up by flow control",
+    ),
+    setting(
         "server.health_interval_ms",
         "5000",
         "How often the store is asked whether it answers; health says NOT_SERVING while it does not, ms",

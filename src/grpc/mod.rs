@@ -8,6 +8,7 @@ mod ledger;
 mod model_service;
 mod prediction_service;
 mod status;
+mod stream;
 mod typed_column;
 
 /// The generated messages and services of `ferrocast.v1`.
@@ -17,10 +18,11 @@ pub mod pb {
 }
 
 pub use feature_service::FeatureApi;
-pub use features::{InFlight, Loads, Scans, StreamBounds, describe_view};
+pub use features::{Loads, Scans, describe_view};
 pub use model_service::ModelApi;
 pub use prediction_service::PredictionApi;
 pub use status::{code, message_fault, to_status};
+pub use stream::{InFlight, StreamBounds};
 
 /// The encoded descriptor set of every proto, comments and annotations included.
 pub const DESCRIPTOR_SET: &[u8] =

@@ -1,13 +1,16 @@
 //! PredictionService.
 
-use tonic::{Request, Response, Status};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    RequestLimits,
+    RequestLimits, StreamBounds,
     convert::{check_count, raw_rows, wire_status, wire_value},
     ledger::{prediction_id, wire_recorded, wire_replay, wire_status_of},
     model_service::wire_kind,
     pb::{self, prediction_service_server::PredictionService},
+    status::batch_error,
+    stream::{Manner, answer_in_order},
     to_status,
 };
 use crate::{
@@ -18,11 +21,16 @@ use crate::{
 };
 
 /// Answers PredictionService.
+#[derive(Clone)]
 pub struct PredictionApi {
     /// Scores.
     pub predictor: Predictor,
     /// How much one request may ask for.
     pub limits: RequestLimits,
+    /// How long a stream may last.
+    pub stream: StreamBounds,
+    /// Requests of one stream that are scored at once.
+    pub stream_at_once_max: usize,
 }
 
 #[tonic::async_trait]
@@ -41,6 +49,26 @@ impl PredictionService for PredictionApi {
     ) -> Result<Response<pb::PredictResponse>, Status> {
         let scored = self.score_entities(request.into_inner()).await;
         scored.map(Response::new).map_err(|error| to_status(&error))
+    }
+
+    type StreamPredictStream = ReceiverStream<Result<pb::StreamPredictResponse, Status>>;
+
+    async fn stream_predict(
+        &self,
+        request: Request<Streaming<pb::StreamPredictRequest>>,
+    ) -> Result<Response<Self::StreamPredictStream>, Status> {
+        let api = self.clone();
+        let manner = Manner {
+            request: "request",
+            answer: "answer",
+            stopped: "the server stops; send the rest on another connection",
+            at_once_max: self.stream_at_once_max,
+        };
+        let answers = answer_in_order(request, self.stream.clone(), manner, move |one| {
+            let api = api.clone();
+            async move { api.score_one(one).await }
+        });
+        Ok(Response::new(answers))
     }
 
     async fn explain(
@@ -80,6 +108,28 @@ impl PredictionService for PredictionApi {
 }
 
 impl PredictionApi {
+    /// One request of a stream: its error is its answer.
+    async fn score_one(&self, one: pb::StreamPredictRequest) -> pb::StreamPredictResponse {
+        use pb::stream_predict_request::Request::{Predict, PredictByEntity};
+        let scored = match one.request {
+            Some(Predict(request)) => self.score_rows(request).await,
+            Some(PredictByEntity(request)) => self.score_entities(request).await,
+            None => Err(Error::invalid(
+                "request",
+                "neither predict nor predictByEntity is there",
+            )),
+        };
+        let (response, error) = match scored {
+            Ok(response) => (Some(response), None),
+            Err(fault) => (None, Some(batch_error(&fault))),
+        };
+        pb::StreamPredictResponse {
+            id: one.id,
+            response,
+            error,
+        }
+    }
+
     async fn explain_one(&self, request: pb::ExplainRequest) -> Result<pb::ExplainResponse> {
         let subject = match (request.row, request.entity) {
             (Some(row), None) => Subject::Rows(raw_rows(vec![row]).into()),

@@ -1,5 +1,5 @@
-//! What both databases share about a view's tables: names, the conditional upsert, checks of rows and keys, the rows of an
-//! entity merged into one.
+//! What both databases share about a view's tables: names, checks of rows and keys, the rows of an entity merged into one,
+//! what is told where tables and definitions do not fit.
 
 use std::cmp::Ordering;
 
@@ -67,30 +67,6 @@ pub(super) fn column_types(view: &FeatureView) -> impl Iterator<Item = ValueType
     let features = view.features.iter().map(|feature| feature.value_type);
     keys.chain([ValueType::Timestamp, ValueType::Timestamp])
         .chain(features)
-}
-
-/// What follows `INSERT INTO … AS stored …`, in the words that both databases know: a whole row takes effect at once where
-/// it is newer than everything that is stored. What is left over has to be read and merged.
-///
-/// A row of a newer generation stays: it says something about features that the writer does not know.
-pub(super) fn upsert_tail(view: &FeatureView) -> String {
-    let newer = "(excluded.event_timestamp, excluded.created_at) > (stored.event_timestamp, stored.created_at)";
-    format!(
-        "{} WHERE {newer} AND coalesce(stored.{GENERATION}, 0) <= excluded.{GENERATION}",
-        replace_tail(view)
-    )
-}
-
-/// The same for a row that takes the place of what is stored, whatever that is.
-pub(super) fn replace_tail(view: &FeatureView) -> String {
-    let sets: Vec<String> = row_names(view)
-        .map(|name| format!("{0} = excluded.{0}", quoted(name)))
-        .collect();
-    format!(
-        "ON CONFLICT ({}) DO UPDATE SET {}",
-        quoted_list(key_names(view)),
-        sets.join(", ")
-    )
 }
 
 /// Checks that rows fit the view, before a database sees them. `first_row` is the position of the first of them in its
@@ -260,6 +236,16 @@ pub(super) fn name_taken(what: &str) -> Error {
 pub(super) fn name_differs_in_case(what: &str, name: &str, found: &str) -> Error {
     Error::failed_precondition(format!(
         "SQLite cannot tell the {what} {name} from {found}, which is there already: they differ only in upper and lower case; choose another name"
+    ))
+}
+
+/// A view's table that is not as the statement says. A server goes on with the catalog that it has read until it reads it
+/// anew, which is not long.
+pub(super) fn definition_changed(view: &FeatureView) -> Error {
+    Error::failed_precondition(format!(
+        "the definition of the feature view \"{}\" has changed since this server read it; try again in a moment, it reads \
+         the definitions anew by itself. Where that does not help, the table of the view is not as it was applied",
+        view.name
     ))
 }
 

@@ -17,6 +17,7 @@ mod catalog;
 mod changes;
 mod existing;
 mod fixtures;
+mod gate;
 #[path = "../support/guard.rs"]
 mod guard;
 mod history;
@@ -33,8 +34,10 @@ mod postgres_only;
 mod postgres_theirs;
 mod properties;
 mod queries;
+mod redis_halves;
 mod redis_loss;
 mod redis_only;
+mod redis_refills;
 #[path = "../support/redis.rs"]
 mod redis_server;
 mod refusals;

@@ -120,13 +120,13 @@ async fn a_database_that_hangs_and_one_that_is_killed() {
     let before = caller.await_balance().await;
 
     // Connections stay open and nobody answers: the queue fills up, and the oldest give up.
-    postgres.pause();
+    postgres.pause_all();
     caller
         .predict_until(|now| {
             now.dropped_full > before.dropped_full && now.dropped_away > before.dropped_away
         })
         .await;
-    postgres.resume();
+    postgres.resume_all();
     caller.await_recorded().await;
     let between = caller.await_balance().await;
     assert!(between.written > before.written, "{between:?}");
@@ -143,8 +143,8 @@ async fn a_database_that_hangs_and_one_that_is_killed() {
     assert!(after.written > between.written, "{after:?}");
 
     // A stop while nobody answers ends in its time, and loses what is in the queue.
-    postgres.pause();
+    postgres.pause_all();
     caller.predict().await;
     let _ = running.server.stop().await;
-    postgres.resume();
+    postgres.resume_all();
 }

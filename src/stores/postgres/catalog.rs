@@ -19,7 +19,7 @@ const APPLY_LOCK: i64 = 0x6665_7272_6f63_6174;
 const READ_REVISION: &str = "SELECT revision FROM ferrocast_catalog";
 
 /// A change of a table waits for its readers, and new readers wait for it: it has to give up soon.
-const TABLE_LOCK_WAIT_MS: u64 = 3_000;
+pub(super) const TABLE_LOCK_WAIT_MS: u64 = 3_000;
 
 /// Reads the catalog at one moment.
 pub(super) async fn load(database: &Database) -> Result<Catalog> {

@@ -3,10 +3,7 @@
 //! A table is looked at when a view on it is applied, and by each server before it first reads it; it is read as it was
 //! found until a statement says that it has changed.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
-};
+use std::sync::Arc;
 
 use tokio_postgres::Client;
 
@@ -18,7 +15,7 @@ use super::{
     sql::{key_aliases, key_carriers, unnest},
 };
 use crate::{
-    catalog::{ExistingTable, FeatureView, ValueType},
+    catalog::{ExistingTable, FeatureView, PerView, ValueType},
     error::{Error, Result},
     features::{EntityKey, RowSink, Scan, StoredRow},
     stores::table::quoted,
@@ -27,12 +24,11 @@ use crate::{
 /// The SQL of the views on existing tables, as their tables were found.
 #[derive(Default)]
 pub(super) struct ExistingTables {
-    by_name: RwLock<HashMap<String, Arc<TableSql>>>,
+    found: PerView<Arc<TableSql>>,
 }
 
 /// The SQL that reads a view's table.
 pub(super) struct TableSql {
-    view: FeatureView,
     /// For `rows::read`.
     read: String,
     /// Every entity's newest row, key first; the parameter is the oldest event timestamp, or null.
@@ -49,7 +45,7 @@ impl ExistingTables {
         view: &FeatureView,
         table: &ExistingTable,
     ) -> Result<Arc<TableSql>> {
-        match self.known(view) {
+        match self.found.get(view) {
             Some(known) => Ok(known),
             None => self.look_again(database, view, table).await,
         }
@@ -66,7 +62,7 @@ impl ExistingTables {
         let found = database.bounded(looked).await;
         let found = lease.settle(found);
         let sql = Arc::new(found.map_err(|fault| fault.at(database.target()))?);
-        self.keep(Arc::clone(&sql));
+        self.found.set(view, Arc::clone(&sql));
         Ok(sql)
     }
 
@@ -108,18 +104,6 @@ impl ExistingTables {
             }
             read => read.map_err(|fault| fault.at_table(database.target(), table)),
         }
-    }
-
-    fn known(&self, view: &FeatureView) -> Option<Arc<TableSql>> {
-        let known = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
-        let sql = known.get(&view.name)?;
-        (sql.view == *view).then(|| Arc::clone(sql))
-    }
-
-    fn keep(&self, sql: Arc<TableSql>) {
-        let name = sql.view.name.clone();
-        let mut known = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
-        known.insert(name, sql);
     }
 }
 
@@ -258,7 +242,6 @@ impl Parts {
             )
         };
         TableSql {
-            view: view.clone(),
             read,
             scan: scan_all(
                 &format!("DISTINCT ON ({keys})"),

@@ -8,6 +8,7 @@ use super::url::Target;
 use crate::{
     catalog::{ExistingTable, FeatureView},
     error::{Error, ErrorKind},
+    stores::table::definition_changed,
 };
 
 /// How long something may take, and the setting that says so.
@@ -168,12 +169,17 @@ fn is_about_schema(code: &SqlState) -> bool {
         || *code == SqlState::INVALID_COLUMN_REFERENCE
 }
 
-/// A server goes on with the catalog that it has read until it reads it anew, which is not long.
-fn definition_changed(view: &FeatureView) -> Error {
-    Error::failed_precondition(format!(
-        "the definition of the feature view \"{}\" has changed since this server read it; try again in a moment, it reads \
-         the definitions anew by itself. Where that does not help, the table of the view is not as it was applied",
-        view.name
+/// Whether a migration waited too long for a table's lock.
+pub(super) fn is_of_lock(error: &refinery::Error) -> bool {
+    let cause = error.source();
+    let cause = cause.and_then(|cause| cause.downcast_ref::<tokio_postgres::Error>());
+    cause.and_then(tokio_postgres::Error::code) == Some(&SqlState::LOCK_NOT_AVAILABLE)
+}
+
+/// A table that others read or write for longer than a change of it may wait.
+pub(super) fn table_in_use(target: &Target) -> Error {
+    Error::unavailable(format!(
+        "a table is in use in PostgreSQL at {target}, so that it cannot be changed now; try again"
     ))
 }
 
@@ -191,9 +197,7 @@ fn describe_answer(target: &Target, db: &DbError) -> Error {
         ));
     }
     if *code == SqlState::LOCK_NOT_AVAILABLE {
-        return Error::unavailable(format!(
-            "a table is in use in {server}, so that it cannot be changed now; try again"
-        ));
+        return table_in_use(target);
     }
     if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
         return Error::unavailable(format!(

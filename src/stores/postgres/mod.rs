@@ -9,6 +9,7 @@ mod columns;
 mod delete;
 mod existing;
 mod fault;
+mod history;
 mod lease;
 mod ledger;
 mod load;
@@ -26,12 +27,13 @@ mod url;
 mod values;
 mod write;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use uuid::Uuid;
 
 use self::{
+    catalog::TABLE_LOCK_WAIT_MS,
     existing::ExistingTables,
     fault::Fault,
     ledger::LedgerState,
@@ -94,11 +96,10 @@ impl PostgresStore {
     /// # Errors
     /// `FailedPrecondition` where the database is newer than this binary or a migration fails; nothing has changed then.
     pub async fn migrate(&self) -> Result<Vec<String>> {
-        let bound = self.database.options().load_timeout;
         let mut lone = self.database.lone_client().await?;
         let done = self
             .database
-            .bounded_as_load(migrate(&mut lone, bound))
+            .bounded_as_load(migrate(&mut lone, &self.database))
             .await;
         if !matches!(done, Err(Fault::Timeout(_))) {
             lone.settle();
@@ -137,7 +138,8 @@ async fn applied_versions(
 }
 
 /// The lock belongs to the session, which ends with the connection whatever happens.
-async fn migrate(lone: &mut LoneClient, bound: Duration) -> Result<Vec<String>, Fault> {
+async fn migrate(lone: &mut LoneClient, database: &Database) -> Result<Vec<String>, Fault> {
+    let bound = database.options().load_timeout;
     let client = &mut lone.client;
     client
         .batch_execute(&format!("SET statement_timeout = {}", bound.as_millis()))
@@ -145,10 +147,18 @@ async fn migrate(lone: &mut LoneClient, bound: Duration) -> Result<Vec<String>, 
     client
         .execute("SELECT pg_advisory_lock($1)", &[&MIGRATE_LOCK])
         .await?;
+    // Only from here on: the turn of another process may take as long as a migration does.
+    client
+        .batch_execute(&format!("SET lock_timeout = {TABLE_LOCK_WAIT_MS}"))
+        .await?;
     let runner = migrations::for_postgres();
     migrations::check_not_newer(&runner, &applied_versions(client).await?)?;
     let report = runner.run_async(client).await;
-    let names = migrations::applied_names(&report.map_err(migrations::fault)?);
+    let report = report.map_err(|error| match fault::is_of_lock(&error) {
+        true => fault::table_in_use(database.target()).with_source(error),
+        false => migrations::fault(error),
+    })?;
+    let names = migrations::applied_names(&report);
     client
         .execute("SELECT pg_advisory_unlock($1)", &[&MIGRATE_LOCK])
         .await?;

@@ -13,7 +13,6 @@ use super::{
     rows::{
         ATTEMPTS_MAX, Columns, Times, asked, contention_wait, parameters, read_row, transposed,
     },
-    sql,
 };
 use crate::{
     catalog::FeatureView,
@@ -156,7 +155,7 @@ impl Batch<'_> {
         let keys = transposed(self.entities.iter().map(|e| e.write.key.values().iter()));
         let mut values = parameters(&keys);
         values.push(&is_told);
-        let statement = client.prepare_cached(&sql::rows_to_merge(view)).await?;
+        let statement = client.prepare_cached(&self.statements.merge).await?;
         let found = client.query(&statement, &values).await?;
 
         let total: u64 = self.entities.iter().map(|entity| entity.in_effect).sum();

@@ -13,7 +13,7 @@ use super::{
     pool::unwatch,
     query,
     rows::{Merger, bind_row, count, read_write_row},
-    sql::insert,
+    sql::{insert, upsert_tail},
 };
 use crate::{
     catalog::FeatureView,
@@ -22,7 +22,7 @@ use crate::{
         statements::Statements,
         table::{
             check_rows, check_whole, column_names, history_name, key_names, quoted, quoted_list,
-            signed, source_gone, table_name, upsert_tail,
+            signed, source_gone, table_name,
         },
     },
 };
@@ -59,7 +59,7 @@ pub(super) fn load(
     connection.execute_batch(&format!(
         "DROP TABLE IF EXISTS {STAGE}; DROP TABLE IF EXISTS {STAGE_HISTORY}"
     ))?;
-    merged.map_err(|fault| fault.of_view(&statements.view.name))
+    merged.map_err(|fault| fault.of_view(&statements.view))
 }
 
 fn stage(

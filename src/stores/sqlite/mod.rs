@@ -234,7 +234,8 @@ impl OnlineStore for SqliteStore {
         let view = view.clone();
         let limit = self.load_timeout;
         let done = self.scanners.run(Work::Load, move |connection| {
-            scan::scan(connection, &view, scan, &sink, limit)
+            let done = scan::scan(connection, &view, scan, &sink, limit);
+            done.map_err(|fault| fault.of_view(&view))
         });
         done.await
     }

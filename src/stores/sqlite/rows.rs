@@ -30,6 +30,15 @@ pub(super) fn read(
     keys: &[EntityKey],
 ) -> Result<Vec<Option<StoredRow>>, Fault> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
+    let found = read_in(&transaction, statements, keys);
+    found.map_err(|fault| fault.of_view(&statements.view))
+}
+
+fn read_in(
+    transaction: &Transaction<'_>,
+    statements: &Statements,
+    keys: &[EntityKey],
+) -> Result<Vec<Option<StoredRow>>, Fault> {
     let mut select = transaction.prepare_cached(&statements.read)?;
     let mut found = Vec::with_capacity(keys.len());
     for key in keys {
@@ -140,7 +149,7 @@ pub(super) fn write(
     let row_count = count(rows.len());
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let written = write_in(&transaction, statements, rows)
-        .map_err(|fault| fault.of_view(&statements.view.name))?;
+        .map_err(|fault| fault.of_view(&statements.view))?;
     transaction.commit()?;
     Ok(WriteCounts {
         written,
@@ -191,7 +200,7 @@ impl<'a> Merger<'a> {
     ) -> Result<Merger<'a>, Fault> {
         Ok(Merger {
             view: &statements.view,
-            select: transaction.prepare_cached(&statements.read)?,
+            select: transaction.prepare_cached(&statements.merge)?,
             replace: transaction.prepare_cached(&statements.replace)?,
         })
     }
@@ -222,9 +231,14 @@ pub(super) fn delete(
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut known = 0;
     for view in views {
-        let mut deleted = delete_from(&transaction, view, &table_name(view), key)?;
-        if view.history {
-            deleted += delete_from(&transaction, view, &history_name(view), key)?;
+        let tables = [
+            Some(table_name(view)),
+            view.history.then(|| history_name(view)),
+        ];
+        let mut deleted = 0;
+        for table in tables.into_iter().flatten() {
+            let of_table = delete_from(&transaction, view, &table, key);
+            deleted += of_table.map_err(|fault| fault.of_view(view))?;
         }
         known += u64::from(deleted > 0);
     }
