@@ -15,7 +15,7 @@ UV = scripts/uv.sh
 export UV_PYTHON_DOWNLOADS = never
 export UV_LINK_MODE = copy
 
-.PHONY: run build historical runtime tools test test-rust test-python lint fmt smoke loadtest loadtest-features loadtest-materialize exports train check clean help
+.PHONY: run build historical runtime tools test test-rust test-python lint fmt smoke loadtest loadtest-features loadtest-ledger loadtest-materialize exports train check clean help
 
 help: ## Lists the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -64,10 +64,13 @@ fmt: ## Formats everything.
 smoke: build tools ## Runs the server as a user would, with grpcurl, ghz and curl.
 	scripts/smoke.sh
 
-loadtest: loadtest-features loadtest-materialize ## Measures reading and loading of features.
+loadtest: loadtest-features loadtest-ledger loadtest-materialize ## Measures reading and loading of features, and the ledger.
 
 loadtest-features: build tools ## Measures GetOnlineFeatures: make loadtest-features ARGS="--store sqlite".
 	@python3 loadtest/features.py $(ARGS)
+
+loadtest-ledger: build tools ## Measures predictions with and without the ledger: make loadtest-ledger ARGS="--store sqlite".
+	@python3 loadtest/ledger.py $(ARGS)
 
 loadtest-materialize: build ## Measures loads into PostgreSQL, against COPY by psql.
 	@cd training && "$$(../$(UV))" run --locked python ../loadtest/materialize.py $(ARGS)

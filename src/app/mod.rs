@@ -16,7 +16,9 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 
 use crate::{
     catalog::{Catalog, CatalogHandle, CatalogStore},
-    config::{CacheConfig, Config, DatabaseConfig, JobsConfig, LimitsConfig, OnlineConfig},
+    config::{
+        CacheConfig, Config, DatabaseConfig, JobsConfig, LedgerConfig, LimitsConfig, OnlineConfig,
+    },
     error::{Error, Result, Violation},
     features::{CacheBounds, CachedStore, Materializer, OnlineStore},
     grpc::{
@@ -28,8 +30,9 @@ use crate::{
         },
     },
     inference::{
-        self, JobBounds, JobOptions, JobStore, Jobs, Known, Lifecycle, LoadOptions, ModelRegistry,
-        Models, Predictor, ReleaseStore, Repository, RuntimeLoader, Shadows,
+        self, JobBounds, JobOptions, JobStore, Jobs, Known, Ledger, LedgerOptions, Lifecycle,
+        LoadOptions, ModelRegistry, Models, Predictor, ReleaseStore, Repository, RuntimeLoader,
+        SAMPLE_WHOLE, Shadows,
     },
     middleware::{self, Bounds},
     runtimes::{lightgbm, onnx::OnnxLoader},
@@ -200,6 +203,7 @@ impl App {
             store: Arc::clone(&online),
             models: Arc::clone(&models),
             shadows: Shadows::new(config.models.shadows_max),
+            ledger: Ledger::start(store.clone(), ledger_options(&config.ledger)),
         };
         let job_store: Arc<dyn JobStore> = store.clone();
         let jobs = Jobs::new(job_store, predictor.clone(), job_options(&config.jobs));
@@ -313,6 +317,28 @@ impl App {
         });
         let sweep = tokio::spawn(inference::sweep(self.jobs.clone(), stop.clone()));
         workers.chain([sweep]).collect()
+    }
+
+    pub(crate) fn ledger(&self) -> Ledger {
+        self.predictor.ledger.clone()
+    }
+}
+
+fn ledger_options(ledger: &LedgerConfig) -> LedgerOptions {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "0 to 100 percent"
+    )]
+    let sample_share = (ledger.sample_percent / 100.0 * f64::from(SAMPLE_WHOLE)).round() as u32;
+    LedgerOptions {
+        is_enabled: ledger.enabled,
+        sample_share,
+        queue_bytes_max: ledger.queue_bytes_max,
+        batch_max: ledger.batch_max,
+        flush_max: ledger.flush_max,
+        retry_max: ledger.retry_max,
+        retention_days: u32::try_from(ledger.retention_days).unwrap_or(u32::MAX),
     }
 }
 

@@ -21,7 +21,7 @@ use crate::{
     error::{Error, Result, Violation},
     features::OnlineStore,
     grpc::{DESCRIPTOR_SET, SERVICE_NAMES},
-    inference::Models,
+    inference::{Ledger, Models},
     stores::Store,
 };
 
@@ -38,6 +38,7 @@ pub struct Server {
     http_addr: Option<SocketAddr>,
     redis_address: Option<String>,
     models: Arc<Models>,
+    ledger: Ledger,
     health: HealthReporter,
     stop: CancellationToken,
     /// Ends the watches on the store and its catalog, before health says NOT_SERVING for good.
@@ -73,6 +74,7 @@ impl Server {
             http_addr: http.as_ref().map(local_addr).transpose()?,
             redis_address: app.store().redis_address().map(str::to_owned),
             models: app.models(),
+            ledger: app.ledger(),
             health,
             stop,
             watch: CancellationToken::new(),
@@ -122,7 +124,7 @@ impl Server {
     }
 
     /// Stops: health says NOT_SERVING, then, after the configured delay, nothing new is taken and what runs may end
-    /// within the configured time. Says whether all of it did.
+    /// within the configured time. Says whether all of it did. As much time again is for the ledger.
     pub async fn stop(self) -> bool {
         self.watch.cancel();
         set_health(&self.health, ServingStatus::NotServing).await;
@@ -134,6 +136,8 @@ impl Server {
                 self.all_drained.store(false, Ordering::Relaxed);
             }
         }
+        // Last: what was answered until now is to be written. What is lost is logged.
+        self.ledger.close(self.drain_max).await;
         self.all_drained.load(Ordering::Relaxed)
     }
 

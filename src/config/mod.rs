@@ -7,6 +7,7 @@ mod database;
 mod historical;
 mod jobs;
 mod layers;
+mod ledger;
 mod online;
 mod secret;
 mod server;
@@ -19,6 +20,7 @@ pub use database::DatabaseConfig;
 pub use historical::HistoricalConfig;
 pub use jobs::JobsConfig;
 pub use layers::Flags;
+pub use ledger::LedgerConfig;
 pub use online::OnlineConfig;
 pub use secret::Secret;
 pub use server::ServerConfig;
@@ -128,6 +130,8 @@ pub struct Config {
     pub models: ModelsConfig,
     /// Prediction jobs.
     pub jobs: JobsConfig,
+    /// How predictions are kept.
+    pub ledger: LedgerConfig,
     /// How much one request may ask for.
     pub limits: LimitsConfig,
     /// The REST gateway.
@@ -188,6 +192,7 @@ impl Config {
             historical: historical::read(&mut layers),
             models: read_models(&mut layers),
             jobs: jobs::read(&mut layers),
+            ledger: ledger::read(&mut layers),
             limits: LimitsConfig {
                 entities_max: count(&mut layers, "limits.entities_max"),
                 features_max: count(&mut layers, "limits.features_max"),

@@ -4,6 +4,7 @@ mod column_reader;
 mod convert;
 mod feature_service;
 mod features;
+mod ledger;
 mod model_service;
 mod prediction;
 mod prediction_service;

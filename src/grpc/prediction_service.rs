@@ -6,6 +6,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{
     RequestLimits, StreamBounds,
     convert::{check_count, raw_rows, wire_status, wire_value},
+    ledger::{prediction_id, wire_recorded, wire_replay, wire_status_of},
     model_service::wire_kind,
     pb::{self, prediction_service_server::PredictionService},
     status::batch_error,
@@ -15,7 +16,8 @@ use super::{
 use crate::{
     error::{Error, Result},
     inference::{
-        Explanation, Jobs, Predictions, Predictor, ScoredBatch, Signature, Subject, Target, Task,
+        Explanation, Jobs, Predictions, Predictor, Replay, ScoredBatch, Signature, Subject, Target,
+        Task,
     },
 };
 
@@ -113,6 +115,31 @@ impl PredictionService for PredictionApi {
         let job = self.cancel_job(request.get_ref()).await;
         job.map(Response::new).map_err(|error| to_status(&error))
     }
+
+    async fn get_prediction(
+        &self,
+        request: Request<pb::GetPredictionRequest>,
+    ) -> Result<Response<pb::RecordedPrediction>, Status> {
+        let found = self.recorded(request.get_ref()).await;
+        found.map(Response::new).map_err(|error| to_status(&error))
+    }
+
+    async fn replay_prediction(
+        &self,
+        request: Request<pb::ReplayPredictionRequest>,
+    ) -> Result<Response<pb::ReplayPredictionResponse>, Status> {
+        let replayed = self.replay(request.get_ref()).await;
+        replayed
+            .map(Response::new)
+            .map_err(|error| to_status(&error))
+    }
+
+    async fn get_ledger_status(
+        &self,
+        _: Request<pb::GetLedgerStatusRequest>,
+    ) -> Result<Response<pb::LedgerStatus>, Status> {
+        Ok(Response::new(wire_status_of(&self.predictor.ledger)))
+    }
 }
 
 impl PredictionApi {
@@ -177,6 +204,22 @@ impl PredictionApi {
         };
         let scored = self.predictor.predict(target, &subject).await?;
         wire_predictions(&request.model, &scored, request.include_features)
+    }
+
+    async fn recorded(&self, request: &pb::GetPredictionRequest) -> Result<pb::RecordedPrediction> {
+        let id = prediction_id(&request.prediction_id)?;
+        let entry = self.predictor.ledger.prediction(id).await?;
+        Ok(wire_recorded(&entry))
+    }
+
+    async fn replay(
+        &self,
+        request: &pb::ReplayPredictionRequest,
+    ) -> Result<pb::ReplayPredictionResponse> {
+        let id = prediction_id(&request.prediction_id)?;
+        let Predictor { ledger, models, .. } = &self.predictor;
+        let replay = Replay::run(ledger, models, id, &request.version).await?;
+        Ok(wire_replay(&replay))
     }
 }
 

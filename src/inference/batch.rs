@@ -170,6 +170,28 @@ impl Layout {
         Batch { rows, tensors }
     }
 
+    /// The value that a row has in an input's place, as its tensor holds it: what `set` puts there again, to the bit. Null
+    /// where that is a missing value; none where there is no such place.
+    pub fn get(&self, batch: &Batch, row: usize, input: usize) -> Option<Value> {
+        let slot = self.slots.get(input)?;
+        let at = row * slot.columns + slot.column;
+        let value = match batch.tensors.get(slot.tensor)? {
+            TensorData::Float(data) => Value::Float(*data.get(at)?),
+            TensorData::Double(data) => Value::Double(*data.get(at)?),
+            TensorData::Int64(data) => Value::Int64(*data.get(at)?),
+            TensorData::Bool(data) => Value::Bool(*data.get(at)?),
+            TensorData::String(data) => match data.get(at)? {
+                text if text.is_empty() => Value::Null,
+                text => Value::String(text.clone()),
+            },
+        };
+        Some(if value.is_missing() {
+            Value::Null
+        } else {
+            value
+        })
+    }
+
     /// Whether the tensor of an input has a way to say that a value is missing.
     pub fn knows_missing(&self, input: usize) -> bool {
         let tensor = self.slots.get(input).map(|slot| slot.tensor);

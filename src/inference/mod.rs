@@ -11,6 +11,7 @@ mod drift;
 mod explain;
 mod golden;
 mod jobs;
+mod ledger;
 mod lifecycle;
 mod output;
 mod policy;
@@ -33,6 +34,11 @@ pub use jobs::{
     ChunkResult, ClaimRequest, ClaimedJob, Expired, Hold, JobBounds, JobEnd, JobError, JobFilter,
     JobOptions, JobPage, JobPrediction, JobState, JobStore, Jobs, NewJob, PinnedVersion,
     PredictionJob, Submission, sweep, work,
+};
+pub use ledger::{
+    Ledger, LedgerEntry, LedgerOptions, LedgerPage, LedgerSpan, LedgerStatus, LedgerStore,
+    RecordedInput, RecordedValue, RecordedVersion, RecordedViolation, Replay, SAMPLE_WHOLE, day_at,
+    day_of, first_id_at, first_id_of_day, id_after, is_sampled,
 };
 pub use lifecycle::Lifecycle;
 pub use output::{AnswerShape, Output};

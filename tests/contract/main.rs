@@ -22,6 +22,8 @@ mod gate;
 mod guard;
 mod history;
 mod jobs;
+mod ledger;
+mod ledger_partitions;
 mod loads;
 mod materialize;
 mod outage;

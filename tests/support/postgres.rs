@@ -52,8 +52,11 @@ const PORTS_TRIED_MAX: usize = 10;
 const GUARD: &str = r#"
 pid=
 halt() {
-    [ -n "$pid" ] && kill -CONT "$pid" 2>/dev/null
-    [ -n "$pid" ] && kill "-${1:-QUIT}" "$pid" 2>/dev/null && wait "$pid"
+    [ -n "$pid" ] || return
+    # Whoever hangs hears nothing; and a killed server leaves its children hanging.
+    hung="$pid $(pgrep -P "$pid")"
+    kill "-${1:-QUIT}" "$pid" 2>/dev/null && kill -CONT $hung 2>/dev/null
+    wait "$pid"
     pid=
 }
 is_ready() {
@@ -76,6 +79,8 @@ while read -r order port; do
         resume) kill -CONT "$pid" $port; echo resumed ;;
         stop) halt; echo stopped ;;
         kill) halt KILL; echo stopped ;;
+        hang) kill -STOP "$pid"; kill -STOP $(pgrep -P "$pid"); echo paused ;;
+        unhang) kill -CONT $(pgrep -P "$pid"); kill -CONT "$pid"; echo resumed ;;
         start) start "$port" ;;
     esac
 done
@@ -172,6 +177,16 @@ impl Postgres {
     pub fn resume(&self, processes: &[i32]) {
         let order = format!("resume {}", listed(processes));
         assert_eq!(self.guard.order(&order), "resumed");
+    }
+
+    /// Makes the server stand still with all of its processes.
+    pub fn pause_all(&self) {
+        assert_eq!(self.guard.order("hang"), "paused", "{}", self.log());
+    }
+
+    /// Makes all of them go on.
+    pub fn resume_all(&self) {
+        assert_eq!(self.guard.order("unhang"), "resumed", "{}", self.log());
     }
 
     /// Starts the server again, on the same port and with the same data.

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use self::layout::{lay_out_columns, lay_out_dense, lay_out_rows, leave_out_old};
 pub use self::{shadow::Shadows, subject::Subject};
 use super::{
-    Explanation, Model, ModelRegistry, Policy, ReadyVersion,
+    Explanation, Ledger, Model, ModelRegistry, Policy, ReadyVersion,
     scored::{Place, Predictions, Role, ScoredBatch},
 };
 use crate::{
@@ -47,6 +47,8 @@ pub struct Predictor {
     pub values_max: usize,
     /// Who scores beside the answers.
     pub shadows: Shadows,
+    /// Where all that is scored is recorded.
+    pub ledger: Ledger,
 }
 
 impl Predictor {
@@ -76,13 +78,14 @@ impl Predictor {
             self.score(&model, version, subject, positions, Role::Answer)
         });
         let parts = future::try_join_all(parts).await?;
+        let parts: Vec<Arc<ScoredBatch>> = parts.into_iter().map(Arc::new).collect();
+        for part in &parts {
+            self.ledger.record(part);
+        }
         for shadow in route.shadows {
             self.shadows.start(self, &model, shadow, subject);
         }
-        Ok(Predictions {
-            parts: parts.into_iter().map(Arc::new).collect(),
-            places,
-        })
+        Ok(Predictions { parts, places })
     }
 
     /// Explains the score of the first row, by the version that scores it.
@@ -93,7 +96,7 @@ impl Predictor {
         &self,
         target: Target<'_>,
         subject: &Subject,
-    ) -> Result<(ScoredBatch, Vec<Explanation>)> {
+    ) -> Result<(Arc<ScoredBatch>, Vec<Explanation>)> {
         let model = self.models.model(target.model)?;
         let route = model.route(target.version)?;
         let columns = route.stable.inputs.len();
@@ -107,7 +110,11 @@ impl Predictor {
         let explained = scored.version.workers.explain(Arc::clone(&scored.batch));
         let explained = explained.await?;
         match explained.iter().find(|explanation| !explanation.adds_up()) {
-            None => Ok((scored, explained)),
+            None => {
+                let scored = Arc::new(scored);
+                self.ledger.record(&scored);
+                Ok((scored, explained))
+            }
             Some(wrong) => Err(Error::internal(format!(
                 "the contributions do not add up to the raw score {}",
                 wrong.raw_score

@@ -9,7 +9,8 @@ use super::{NAME, text, text::Checked};
 use crate::{
     error::{Error, Result},
     inference::{
-        AnswerShape, Batch, Output, Runtime, RuntimeLoader, Signature, TensorData, TensorType,
+        AnswerShape, Batch, Explanation, ModelFiles, Output, Runtime, RuntimeLoader, Signature,
+        TensorData, TensorType,
     },
 };
 
@@ -23,11 +24,11 @@ impl RuntimeLoader for LightGbmLoader {
 
     fn load(
         &self,
-        model: &[u8],
+        files: ModelFiles<'_>,
         signature: &Signature,
         count: usize,
     ) -> Result<Vec<Box<dyn Runtime>>> {
-        let checked = text::check(model)?;
+        let checked = text::check(files.model)?;
         check_fit(&checked, signature)?;
         let mut runtimes: Vec<Box<dyn Runtime>> = Vec::with_capacity(count);
         for _ in 0..count {
@@ -35,6 +36,8 @@ impl RuntimeLoader for LightGbmLoader {
                 booster: start(&checked)?,
                 row: Vec::with_capacity(checked.features),
                 columns: checked.features,
+                outputs: checked.classes,
+                inputs: signature.inputs.iter().map(|input| input.column).collect(),
                 shape: signature.answer_shape(),
             }));
         }
@@ -123,6 +126,10 @@ struct LightGbmRuntime {
     /// The row that is being scored.
     row: Vec<f64>,
     columns: usize,
+    /// How many sums of leaves the model has.
+    outputs: usize,
+    /// The column of each input.
+    inputs: Vec<usize>,
     shape: AnswerShape,
 }
 
@@ -139,6 +146,41 @@ impl Runtime for LightGbmRuntime {
             answered.extend(numbers);
         }
         self.shape.complete(Output::Double(answered), rows.len())
+    }
+
+    fn explain(&mut self, batch: &Batch) -> Result<Vec<Explanation>> {
+        // The binding's call makes room for one output alone.
+        if self.outputs != 1 {
+            return Err(Error::failed_precondition(format!(
+                "LightGBM's scores are explained where a model has one output, and this one has {}",
+                self.outputs
+            )));
+        }
+        self.take_row(batch, 0)?;
+        let failed = |fault| Error::internal(format!("LightGBM failed: {fault}"));
+        let (booster, columns) = (&self.booster.0, to_i32(self.columns));
+        let added = booster
+            .predict_contrib(&self.row, columns, true)
+            .map_err(failed)?;
+        let raw = booster
+            .raw_scores(&self.row, columns, true)
+            .map_err(failed)?;
+        let answered = booster.predict_single_row_fast(&self.row).map_err(failed)?;
+        // One number a feature, then what is known without any.
+        let (Some(base_value), Some(raw_score), Some(score)) =
+            (added.get(self.columns), raw.first(), answered.first())
+        else {
+            return Err(Error::internal("LightGBM explained too few numbers"));
+        };
+        let contributions = self.inputs.iter();
+        Ok(vec![Explanation {
+            base_value: *base_value,
+            contributions: contributions
+                .map(|column| added.get(*column).copied().unwrap_or_default())
+                .collect(),
+            raw_score: *raw_score,
+            score: *score,
+        }])
     }
 }
 

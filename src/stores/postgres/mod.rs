@@ -12,7 +12,9 @@ mod fault;
 mod history;
 mod jobs;
 mod lease;
+mod ledger;
 mod load;
+mod partitions;
 mod pool;
 mod query_load;
 mod releases;
@@ -29,11 +31,13 @@ mod write;
 use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
+use uuid::Uuid;
 
 use self::{
     catalog::TABLE_LOCK_WAIT_MS,
     existing::ExistingTables,
     fault::Fault,
+    ledger::LedgerState,
     pool::{Database, LoneClient},
 };
 use super::{
@@ -47,9 +51,12 @@ use crate::{
     error::Result,
     features::{
         EntityKey, LoadInput, Materialization, MaterializationRecord, OnlineStore, RowSink, Scan,
-        StoredRow, WriteCounts, WriteRow,
+        StoredRow, Timestamp, WriteCounts, WriteRow,
     },
-    inference::{Release, ReleaseEvent, ReleaseStore},
+    inference::{
+        LedgerEntry, LedgerPage, LedgerSpan, LedgerStore, RecordedVersion, Release, ReleaseEvent,
+        ReleaseStore,
+    },
 };
 
 /// Held while migrations run; any number that nobody else takes ("ferrocas").
@@ -60,6 +67,7 @@ pub struct PostgresStore {
     database: Database,
     statements: StatementCache,
     existing: ExistingTables,
+    ledger: LedgerState,
 }
 
 /// Checks what a URL says, without connecting.
@@ -78,6 +86,7 @@ impl PostgresStore {
             database: Database::new(options)?,
             statements: StatementCache::new(sql::build_statements),
             existing: ExistingTables::default(),
+            ledger: LedgerState::default(),
         };
         store.ping().await?;
         Ok(store)
@@ -260,5 +269,28 @@ impl ReleaseStore for PostgresStore {
 
     async fn release_events(&self, model: &str, limit: usize) -> Result<Vec<ReleaseEvent>> {
         releases::events(&self.database, model, limit).await
+    }
+}
+
+#[async_trait]
+impl LedgerStore for PostgresStore {
+    async fn append_predictions(&self, entries: &Arc<[LedgerEntry]>) -> Result<()> {
+        ledger::append(&self.database, &self.ledger, entries).await
+    }
+
+    async fn prediction(&self, id: Uuid) -> Result<Option<LedgerEntry>> {
+        ledger::one(&self.database, &self.ledger, id).await
+    }
+
+    async fn predictions(&self, span: &LedgerSpan, limit: usize) -> Result<LedgerPage> {
+        ledger::page(&self.database, &self.ledger, span, limit).await
+    }
+
+    async fn recorded_versions(&self, model: &str) -> Result<Vec<Arc<RecordedVersion>>> {
+        ledger::versions(&self.database, &self.ledger, model).await
+    }
+
+    async fn drop_predictions(&self, before: Timestamp) -> Result<bool> {
+        partitions::drop_before(&self.database, before).await
     }
 }
