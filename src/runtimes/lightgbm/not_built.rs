@@ -3,7 +3,7 @@
 use super::NAME;
 use crate::{
     error::{Error, Result},
-    inference::{Runtime, RuntimeLoader, Signature},
+    inference::{ModelFiles, Runtime, RuntimeLoader, Signature},
 };
 
 /// Refuses every model.
@@ -14,7 +14,7 @@ impl RuntimeLoader for NotBuilt {
         NAME
     }
 
-    fn load(&self, _: &[u8], _: &Signature, _: usize) -> Result<Vec<Box<dyn Runtime>>> {
+    fn load(&self, _: ModelFiles<'_>, _: &Signature, _: usize) -> Result<Vec<Box<dyn Runtime>>> {
         Err(Error::failed_precondition(
             "this server was built without LightGBM; `make build FEATURES=lightgbm` builds it with it, or export the model to \
              ONNX",
@@ -32,7 +32,11 @@ mod tests {
         let signature = Signature::parse(include_str!(
             "../../../tests/data/models/lightgbm_binary/1/signature.json"
         ));
-        let refused = NotBuilt.load(b"", &signature.unwrap(), 1);
+        let files = ModelFiles {
+            model: b"",
+            explain: None,
+        };
+        let refused = NotBuilt.load(files, &signature.unwrap(), 1);
         let message = refused.err().unwrap().to_string();
         assert!(message.contains("FEATURES=lightgbm"), "{message}");
         assert_eq!(NotBuilt.name(), "lightgbm");
