@@ -136,6 +136,11 @@ impl GoldenRows {
         Ok(())
     }
 
+    /// Whether the trainer's explanations are there.
+    pub(super) fn has_explanations(&self) -> bool {
+        self.explained.is_some()
+    }
+
     /// Explains rows: each explanation has to add up, to lead to the score, and to be the trainer's own where that is there.
     ///
     /// # Errors

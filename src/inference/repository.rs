@@ -249,7 +249,8 @@ impl Repository {
                 .map_err(|fault| within(&golden_path, fault))?;
         }
         // The copies share what explains them.
-        if let (Some(runtime), true) = (runtimes.first_mut(), signature.explain.is_some()) {
+        let is_explained = signature.explain.is_some() || golden.has_explanations();
+        if let (Some(runtime), true) = (runtimes.first_mut(), is_explained) {
             golden
                 .check_explained(runtime.as_mut(), &layout, &signature)
                 .map_err(|fault| within(&golden_path, fault))?;

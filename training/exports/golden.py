@@ -34,6 +34,8 @@ class Golden:
     kinds: list[str]
     outputs: NDArray[np.float64]
     scores: NDArray[np.float64]
+    # The library's own SHAP values of some rows, of the first output: positions, base value, [rows, inputs].
+    explained: tuple[list[int], float, NDArray[np.float64]] | None = None
 
     def text(self, inputs: list[str]) -> str:
         """Return the file, a row a line."""
@@ -41,11 +43,18 @@ class Golden:
         if self.outputs.shape[1] > 1:
             document["outputs"] = self.outputs.tolist()
         document["kinds"] = self.kinds
+        if self.explained is not None:
+            rows, base, contributions = self.explained
+            document["explained"] = {
+                "rows": rows,
+                "base_value": base,
+                "contributions": contributions.tolist(),
+            }
         parts = [f"{json.dumps(key)}: {_value(key, value)}" for key, value in document.items()]
         return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
-def _value(key: str, value: list[Any]) -> str:
+def _value(key: str, value: Any) -> str:
     if key not in ("rows", "outputs"):
         return json.dumps(value)
     lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) for row in value]

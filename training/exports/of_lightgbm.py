@@ -56,7 +56,7 @@ def binary() -> list[Export]:
         positive_class="benign",
         tolerance=1e-12,
     )
-    return [text, _as_onnx(text, model, [])]
+    return [_explained(text, model), _as_onnx(text, model, [])]
 
 
 def multiclass() -> Export:
@@ -64,7 +64,7 @@ def multiclass() -> Export:
     data = of_sklearn("wine")
     model = lgb.LGBMClassifier(**SETTINGS | {"n_estimators": 8}).fit(data.frame.to_numpy(), data.labels)
     layout = matrix(data.names, tensor_type="double")
-    return Export(
+    text = Export(
         name="lightgbm_multiclass",
         description="The cultivar that a wine is made from",
         task="multiclass_classification",
@@ -83,6 +83,7 @@ def multiclass() -> Export:
         classes=data.classes,
         tolerance=1e-12,
     )
+    return _explained(text, model)
 
 
 def ranking() -> Export:
@@ -95,7 +96,7 @@ def ranking() -> Export:
     _, sizes = np.unique(groups[order], return_counts=True)
     model = lgb.LGBMRanker(**SETTINGS).fit(frame.to_numpy(), relevance, group=sizes)
     layout = matrix(data.names, tensor_type="double")
-    return Export(
+    text = Export(
         name="lightgbm_ranking",
         description="Orders patients by how their diabetes progresses",
         task="ranking",
@@ -113,6 +114,7 @@ def ranking() -> Export:
         libraries=LIBRARIES,
         tolerance=1e-12,
     )
+    return _explained(text, model)
 
 
 def categories() -> list[Export]:
@@ -144,7 +146,19 @@ def categories() -> list[Export]:
         positive_class="bad",
         tolerance=1e-12,
     )
-    return [text, _as_onnx(text, model, range(len(CATEGORICAL)), predict)]
+    return [_explained(text, model), _as_onnx(text, model, range(len(CATEGORICAL)), predict)]
+
+
+def _explained(text: Export, model: Any) -> Export:
+    """Add the library's own SHAP values of every sixth golden row, and of the one that lacks everything."""
+    kinds = text.golden.kinds
+    rows = sorted({*range(0, len(kinds), 6), len(kinds) - 1 - kinds[::-1].index("missing")})
+    values = text.layout.feeds(text.golden.rows)["x"][rows]
+    inputs = len(text.layout.inputs)
+    # Of several classes the first.
+    contributions = _float64(model.booster_.predict(values, pred_contrib=True))[:, : inputs + 1]
+    explained = (rows, float(contributions[0, inputs]), contributions[:, :inputs])
+    return replace(text, golden=replace(text.golden, explained=explained))
 
 
 def _as_onnx(text: Export, model: Any, texts: Any, predict: Predict | None = None) -> Export:

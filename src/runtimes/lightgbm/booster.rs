@@ -1,11 +1,11 @@
 //! Runs checked models: one Booster and one prepared call a worker, as a Booster's calls wait for each other.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use lightgbm3::Booster;
 use serde_json::json;
 
-use super::{NAME, text, text::Checked};
+use super::{NAME, explain::Explainer, text, text::Checked};
 use crate::{
     error::{Error, Result},
     inference::{
@@ -28,16 +28,21 @@ impl RuntimeLoader for LightGbmLoader {
         signature: &Signature,
         count: usize,
     ) -> Result<Vec<Box<dyn Runtime>>> {
-        let checked = text::check(files.model)?;
+        if files.explain.is_some() {
+            return Err(Error::failed_precondition(
+                "explain: LightGBM explains its own models; the signature needs none",
+            ));
+        }
+        let checked = Arc::new(text::check(files.model)?);
         check_fit(&checked, signature)?;
+        let text = checked.text();
         let mut runtimes: Vec<Box<dyn Runtime>> = Vec::with_capacity(count);
         for _ in 0..count {
             runtimes.push(Box::new(LightGbmRuntime {
-                booster: start(&checked)?,
+                booster: start(&checked, &text)?,
+                explainer: Explainer::new(Arc::clone(&checked), signature),
                 row: Vec::with_capacity(checked.features),
                 columns: checked.features,
-                outputs: checked.classes,
-                inputs: signature.inputs.iter().map(|input| input.column).collect(),
                 shape: signature.answer_shape(),
             }));
         }
@@ -86,11 +91,8 @@ fn check_fit(model: &Checked, signature: &Signature) -> Result<()> {
 }
 
 /// Loads a text that was checked and written anew, and prepares the call for one row of doubles.
-fn start(model: &Checked) -> Result<OwnBooster> {
-    let refused = |fault: lightgbm3::Error| {
-        Error::failed_precondition(format!("LightGBM refuses it: {fault}"))
-    };
-    let mut booster = Booster::from_string(&model.text).map_err(refused)?;
+fn start(model: &Checked, text: &str) -> Result<OwnBooster> {
+    let mut booster = Booster::from_string(text).map_err(refused)?;
     let found = (booster.num_features(), booster.num_classes());
     if found != (to_i32(model.features), to_i32(model.classes)) {
         return Err(Error::failed_precondition(format!(
@@ -105,12 +107,17 @@ fn start(model: &Checked) -> Result<OwnBooster> {
     Ok(OwnBooster(booster))
 }
 
-fn to_i32(count: usize) -> i32 {
+#[expect(clippy::needless_pass_by_value, reason = "what map_err gives")]
+fn refused(fault: lightgbm3::Error) -> Error {
+    Error::failed_precondition(format!("LightGBM refuses it: {fault}"))
+}
+
+pub(super) fn to_i32(count: usize) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 
 /// A Booster that one thread at a time has.
-struct OwnBooster(Booster);
+pub(super) struct OwnBooster(pub(super) Booster);
 
 #[expect(
     unsafe_code,
@@ -123,13 +130,10 @@ unsafe impl Send for OwnBooster {}
 /// One Booster.
 struct LightGbmRuntime {
     booster: OwnBooster,
+    explainer: Explainer,
     /// The row that is being scored.
     row: Vec<f64>,
     columns: usize,
-    /// How many sums of leaves the model has.
-    outputs: usize,
-    /// The column of each input.
-    inputs: Vec<usize>,
     shape: AnswerShape,
 }
 
@@ -149,38 +153,8 @@ impl Runtime for LightGbmRuntime {
     }
 
     fn explain(&mut self, batch: &Batch) -> Result<Vec<Explanation>> {
-        // The binding's call makes room for one output alone.
-        if self.outputs != 1 {
-            return Err(Error::failed_precondition(format!(
-                "LightGBM's scores are explained where a model has one output, and this one has {}",
-                self.outputs
-            )));
-        }
-        self.take_row(batch, 0)?;
-        let failed = |fault| Error::internal(format!("LightGBM failed: {fault}"));
-        let (booster, columns) = (&self.booster.0, to_i32(self.columns));
-        let added = booster
-            .predict_contrib(&self.row, columns, true)
-            .map_err(failed)?;
-        let raw = booster
-            .raw_scores(&self.row, columns, true)
-            .map_err(failed)?;
-        let answered = booster.predict_single_row_fast(&self.row).map_err(failed)?;
-        // One number a feature, then what is known without any.
-        let (Some(base_value), Some(raw_score), Some(score)) =
-            (added.get(self.columns), raw.first(), answered.first())
-        else {
-            return Err(Error::internal("LightGBM explained too few numbers"));
-        };
-        let contributions = self.inputs.iter();
-        Ok(vec![Explanation {
-            base_value: *base_value,
-            contributions: contributions
-                .map(|column| added.get(*column).copied().unwrap_or_default())
-                .collect(),
-            raw_score: *raw_score,
-            score: *score,
-        }])
+        let answered = self.run(batch, 0..1)?;
+        self.explainer.explain(&self.row, &answered)
     }
 }
 
@@ -218,6 +192,13 @@ mod tests {
 
     const MODEL: &[u8] = include_bytes!("../../../tests/data/models/lightgbm_binary/1/model.txt");
 
+    fn files() -> ModelFiles<'static> {
+        ModelFiles {
+            model: MODEL,
+            explain: None,
+        }
+    }
+
     fn signature(edit: impl FnOnce(&mut Signature)) -> Signature {
         let mut signature = Signature::parse(include_str!(
             "../../../tests/data/models/lightgbm_binary/1/signature.json"
@@ -229,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_row_of_another_length_is_refused_and_not_read_beyond() {
-        let mut runtimes = LightGbmLoader.load(MODEL, &signature(|_| {}), 1).unwrap();
+        let mut runtimes = LightGbmLoader.load(files(), &signature(|_| {}), 1).unwrap();
         let runtime = runtimes.first_mut().unwrap();
         let batch = |numbers: usize| Batch {
             rows: 1,
@@ -253,7 +234,7 @@ mod tests {
     #[test]
     fn a_signature_that_does_not_fit_is_refused() {
         let fault = |edit: fn(&mut Signature)| {
-            let refused = LightGbmLoader.load(MODEL, &signature(edit), 1);
+            let refused = LightGbmLoader.load(files(), &signature(edit), 1);
             refused.err().unwrap().to_string()
         };
         for (edit, part) in [

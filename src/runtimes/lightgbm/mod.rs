@@ -3,6 +3,8 @@
 
 #[cfg(feature = "lightgbm")]
 mod booster;
+#[cfg(feature = "lightgbm")]
+mod explain;
 #[cfg(any(test, not(feature = "lightgbm")))]
 mod not_built;
 #[cfg(feature = "lightgbm")]

@@ -37,8 +37,10 @@ const VERSIONS: [&str; 2] = ["v3", "v4"];
 /// A model that is safe to load.
 #[derive(Debug, PartialEq)]
 pub(super) struct Checked {
-    /// The model, written anew.
-    pub(super) text: String,
+    /// The trees, written anew; of several classes one each in turn.
+    trees: Vec<String>,
+    /// Whether the trees are averaged, not added.
+    pub(super) is_average: bool,
     /// Numbers of a row.
     pub(super) features: usize,
     /// Numbers that are answered a row.
@@ -63,45 +65,92 @@ fn read(model: &[u8]) -> std::result::Result<Checked, String> {
     }
     let (header, first) = read_header(&mut lines)?;
     let header = Header::check(&header)?;
-    let mut written = header.written()?;
     let bounds = Bounds {
         features: header.features,
     };
-    let mut trees = 0;
+    let mut trees: Vec<String> = Vec::new();
     let mut next = first;
     while let Some(number) = next.and_then(|line| line.strip_prefix("Tree=")) {
-        if trees >= TREES_MAX {
+        let at = trees.len();
+        if at >= TREES_MAX {
             return Err(format!("it has more than {TREES_MAX} trees"));
         }
-        if number.parse() != Ok(trees) {
+        if number.parse() != Ok(at) {
             let shown: String = number.chars().take(20).collect();
-            return Err(format!("tree {trees} is called \"{shown}\""));
+            return Err(format!("tree {at} is called \"{shown}\""));
         }
-        let fields = read_block(&mut lines).map_err(|fault| in_tree(trees, &fault))?;
-        let tree = tree::check(&fields, bounds).map_err(|fault| in_tree(trees, &fault))?;
-        let _ = writeln!(written, "Tree={trees}\n{tree}");
-        trees += 1;
+        let fields = read_block(&mut lines).map_err(|fault| in_tree(at, &fault))?;
+        let tree = tree::check(&fields, bounds).map_err(|fault| in_tree(at, &fault))?;
+        trees.push(tree);
         next = lines.find(|line| !line.is_empty());
     }
     if next != Some("end of trees") {
         return Err(format!(
             "after tree {} there is neither another nor the end of the trees: the file is cut short or broken",
-            trees.saturating_sub(1)
+            trees.len().saturating_sub(1)
         ));
     }
-    if trees == 0 || trees % header.classes != 0 {
+    if trees.is_empty() || !trees.len().is_multiple_of(header.classes) {
         return Err(format!(
-            "{trees} trees are not as many for each of {} classes",
+            "{} trees are not as many for each of {} classes",
+            trees.len(),
             header.classes
         ));
     }
-    written.push_str("end of trees\n");
     Ok(Checked {
-        text: written,
+        trees,
+        is_average: header.is_average,
         features: header.features,
         classes: header.classes,
         objective: header.objective,
     })
+}
+
+impl Checked {
+    /// The whole model.
+    pub(super) fn text(&self) -> String {
+        let objective = (self.objective != Objective::Custom).then_some(self.objective);
+        self.written(self.classes, objective, self.is_average, self.trees.iter())
+    }
+
+    /// The trees of one class, as a model that answers their sum.
+    pub(super) fn text_of_class(&self, class: usize) -> String {
+        let trees = self.trees.iter().skip(class).step_by(self.classes);
+        self.written(1, None, false, trees)
+    }
+
+    /// A header with names that say nothing, and trees.
+    fn written<'a>(
+        &self,
+        classes: usize,
+        objective: Option<Objective>,
+        is_average: bool,
+        trees: impl Iterator<Item = &'a String>,
+    ) -> String {
+        let mut text = format!(
+            "tree\nversion=v4\nnum_class={classes}\nnum_tree_per_iteration={classes}\nlabel_index=0\nmax_feature_idx={}\n",
+            self.features - 1
+        );
+        if let Some(objective) = objective {
+            let _ = writeln!(text, "objective={objective}");
+        }
+        if is_average {
+            text.push_str("average_output\n");
+        }
+        let names: Vec<String> = (0..self.features).map(|at| format!("f{at}")).collect();
+        let infos = vec!["none"; self.features];
+        let _ = writeln!(
+            text,
+            "feature_names={}\nfeature_infos={}\n",
+            names.join(" "),
+            infos.join(" ")
+        );
+        for (at, tree) in trees.enumerate() {
+            let _ = writeln!(text, "Tree={at}\n{tree}");
+        }
+        text.push_str("end of trees\n");
+        text
+    }
 }
 
 fn not_ours() -> String {
@@ -213,26 +262,6 @@ impl Header {
             objective,
             is_average: fields.contains_key("average_output"),
         })
-    }
-
-    /// The header anew, with names that say nothing.
-    fn written(&self) -> std::result::Result<String, String> {
-        let mut text = format!(
-            "tree\nversion=v4\nnum_class={0}\nnum_tree_per_iteration={0}\nlabel_index=0\nmax_feature_idx={1}\n",
-            self.classes,
-            self.features - 1
-        );
-        if self.objective != Objective::Custom {
-            let _ = writeln!(text, "objective={}", self.objective);
-        }
-        if self.is_average {
-            text.push_str("average_output\n");
-        }
-        let names: Vec<String> = (0..self.features).map(|at| format!("f{at}")).collect();
-        let _ = writeln!(text, "feature_names={}", names.join(" "));
-        let infos = vec!["none"; self.features];
-        let _ = writeln!(text, "feature_infos={}\n", infos.join(" "));
-        Ok(text)
     }
 }
 

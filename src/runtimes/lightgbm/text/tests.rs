@@ -65,12 +65,12 @@ fn with(from: &str, to: &str) -> String {
 fn a_whole_model_is_written_anew_and_says_the_same() {
     let checked = check(GOOD.as_bytes()).unwrap();
     assert_eq!((checked.features, checked.classes), (3, 1));
-    let again = check(checked.text.as_bytes()).unwrap();
+    let again = check(checked.text().as_bytes()).unwrap();
     assert_eq!(again, checked);
-    assert!(checked.text.contains("threshold=0.5 1.5 0\n"));
+    assert!(checked.text().contains("threshold=0.5 1.5 0\n"));
     // What takes no part does not reach the library.
     for dropped in ["split_gain", "parameters", "tree_sizes", "=a b c"] {
-        assert!(!checked.text.contains(dropped), "{dropped}");
+        assert!(!checked.text().contains(dropped), "{dropped}");
     }
     assert_eq!(
         check(GOOD.replace('\n', "\r\n").as_bytes()).unwrap(),
@@ -266,10 +266,10 @@ fn a_changed_byte_is_refused_or_harmless() {
     let model = include_bytes!("../../../../tests/data/models/lightgbm_categories/1/model.txt");
     assert!(check(model).is_ok());
     let whole = check(model).unwrap();
-    let end = whole.text.len();
+    let end = whole.text().len();
     let mut refused = 0;
     for at in (0..end).step_by(23) {
-        let mut bytes = whole.text.clone().into_bytes();
+        let mut bytes = whole.text().into_bytes();
         for byte in [b'9', b'-', b' ', b'\n', b'='] {
             if let Some(place) = bytes.get_mut(at) {
                 *place = byte;
@@ -277,7 +277,7 @@ fn a_changed_byte_is_refused_or_harmless() {
             match check(&bytes) {
                 Err(_) => refused += 1,
                 Ok(checked) => {
-                    let booster = lightgbm3::Booster::from_string(&checked.text).unwrap();
+                    let booster = lightgbm3::Booster::from_string(&checked.text()).unwrap();
                     let row = vec![1.0; checked.features];
                     let answer = booster.predict(&row, 8, true).unwrap();
                     assert_eq!(answer.len(), 1);
