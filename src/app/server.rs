@@ -32,6 +32,21 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Calls at once on one connection; more wait at the caller.
 const STREAMS_PER_CONNECTION_MAX: u32 = 1_024;
 
+/// What one stream may send ahead of who reads it, and all streams of a connection together.
+///
+/// h2 ends a connection for its small DATA frames: of each that waits to be read, the bytes short of 256 count, against
+/// half of the connection's window. Streams of small batches are to be held up by their own windows before that: two
+/// of the smallest messages that there are, some twenty of a row each.
+const STREAM_WINDOW_BYTES: u32 = 64 << 10;
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+
+/// The smallest message of gRPC is its own head, and a DATA frame of its own where its sender waits for none to join it.
+const MESSAGE_BYTES_MIN: u32 = 5;
+const _: () = assert!(
+    2 * (STREAM_WINDOW_BYTES / MESSAGE_BYTES_MIN) * (256 - MESSAGE_BYTES_MIN)
+        < CONNECTION_WINDOW_BYTES / 2
+);
+
 /// A running server.
 pub struct Server {
     grpc_addr: SocketAddr,
@@ -173,6 +188,8 @@ impl Server {
         let broke_off = self.broke_off.clone();
         let drain_max = self.drain_max;
         let all_drained = Arc::clone(&self.all_drained);
+                .initial_stream_window_size(STREAM_WINDOW_BYTES)
+                .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         let incoming = connections(listener, self.connections_max, stop.clone());
         self.tasks.push(tokio::spawn(async move {
             let serving = transport::Server::builder()
