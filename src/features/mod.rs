@@ -8,6 +8,7 @@ mod column_statistics;
 mod columns;
 mod digest;
 mod keys;
+mod distinct;
 mod list;
 mod materialize;
 mod raw;

@@ -52,7 +52,9 @@ impl FeatureApi {
             }
             column_keys(&selection, columns)?
         };
-        let columns = read_features(self.store.as_ref(), &selection, &keys, freshness).await?;
+        let store = self.store.as_ref();
+        let bytes_max = self.limits.answer_bytes_max;
+        let columns = read_features(store, &selection, &keys, freshness, bytes_max).await?;
         let mut response = pb::GetOnlineFeaturesResponse {
             feature_service: asked.service,
             ..pb::GetOnlineFeaturesResponse::default()
