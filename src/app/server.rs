@@ -103,8 +103,9 @@ impl Server {
             server.serve_http(listener, gateway);
         }
         server.serve_grpc(grpc, routes);
-        set_health(&server.health, ServingStatus::Serving).await;
-        server.watch_store(app.store(), config.server.health_interval);
+        server
+            .watch_store(app.store(), config.server.health_interval)
+            .await;
         let watch = app.watch_catalog(config, server.watch.clone());
         server.tasks.push(watch);
         Ok(server)
@@ -151,12 +152,12 @@ impl Server {
         self.all_drained.load(Ordering::Relaxed)
     }
 
-    /// Tells in health whether the store answers, until the stop.
-    fn watch_store(&mut self, store: Arc<Store>, interval: Duration) {
+    /// Tells in health whether the store answers, now and until the stop.
+    async fn watch_store(&mut self, store: Arc<Store>, interval: Duration) {
         let stop = self.watch.clone();
         let health = self.health.clone();
+        let mut was_there = tell_health(&health, store.ping().await).await;
         self.tasks.push(tokio::spawn(async move {
-            let mut was_there = true;
             while stop
                 .run_until_cancelled(time::sleep(interval))
                 .await
@@ -168,17 +169,10 @@ impl Server {
                 if answer.is_ok() == was_there {
                     continue;
                 }
-                was_there = answer.is_ok();
-                match answer {
-                    Ok(()) => tracing::info!("the store answers again"),
-                    Err(fault) => tracing::warn!(%fault, "the store does not answer"),
+                if answer.is_ok() {
+                    tracing::info!("the store answers again as it should");
                 }
-                let status = if was_there {
-                    ServingStatus::Serving
-                } else {
-                    ServingStatus::NotServing
-                };
-                set_health(&health, status).await;
+                was_there = tell_health(&health, answer).await;
             }
         }));
     }
@@ -188,14 +182,14 @@ impl Server {
         let broke_off = self.broke_off.clone();
         let drain_max = self.drain_max;
         let all_drained = Arc::clone(&self.all_drained);
-                .initial_stream_window_size(STREAM_WINDOW_BYTES)
-                .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         let incoming = connections(listener, self.connections_max, stop.clone());
         self.tasks.push(tokio::spawn(async move {
             let serving = transport::Server::builder()
                 .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
                 .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
                 .max_concurrent_streams(Some(STREAMS_PER_CONNECTION_MAX))
+                .initial_stream_window_size(STREAM_WINDOW_BYTES)
+                .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
                 .add_routes(routes)
                 .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
             // tonic's own drain has no bound.
@@ -255,6 +249,17 @@ async fn set_health(health: &HealthReporter, status: ServingStatus) {
     for name in SERVICE_NAMES.into_iter().chain([""]) {
         health.set_service_status(name, status).await;
     }
+}
+
+/// Tells in health what the store answered, and whether that is good.
+async fn tell_health(health: &HealthReporter, answer: Result<()>) -> bool {
+    let Err(fault) = answer else {
+        set_health(health, ServingStatus::Serving).await;
+        return true;
+    };
+    tracing::warn!(%fault, "the store does not answer as it should");
+    set_health(health, ServingStatus::NotServing).await;
+    false
 }
 
 /// What is wrong with the gateway's settings, each alias by itself: without a server behind it.

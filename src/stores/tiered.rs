@@ -178,6 +178,13 @@ impl TieredStore {
         Ok(true)
     }
 
+    fn unfilled(&self) -> Error {
+        Error::unavailable(format!(
+            "Redis at {} has lost features, or was never filled; `ferrocast refill` brings them back from the database",
+            self.redis.address()
+        ))
+    }
+
     fn rows_seen(&self) -> MutexGuard<'_, Option<Instant>> {
         let guard = self.has_rows_since.lock();
         guard.unwrap_or_else(PoisonError::into_inner)
@@ -287,10 +294,7 @@ impl OnlineStore for TieredStore {
         };
         let reading = self.redis.read(view, &wanted).await?;
         if !reading.is_filled && !self.fill_of_nothing().await? {
-            return Err(Error::unavailable(format!(
-                "Redis at {} has lost features, or was never filled; `ferrocast refill` brings them back from the database",
-                self.redis.address()
-            )));
+            return Err(self.unfilled());
         }
         let mut rows = vec![None; keys.len()];
         let mut unreadable = Vec::new();
@@ -380,7 +384,12 @@ impl OnlineStore for TieredStore {
 
     async fn ping(&self) -> Result<()> {
         self.record.ping().await?;
-        self.redis.ping().await
+        self.redis.ping().await?;
+        // What refuses reads.
+        if !self.redis.is_filled().await? && !self.fill_of_nothing().await? {
+            return Err(self.unfilled());
+        }
+        Ok(())
     }
 }
 
