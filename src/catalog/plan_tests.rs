@@ -36,19 +36,9 @@ fn catalog_of(all: &[&Definitions]) -> Catalog {
         ..Catalog::default()
     };
     for definitions in all {
-        let plan = Plan::new(&catalog, definitions).unwrap();
-        for entity in &plan.entities {
-            let name = entity.name.clone();
-            catalog.entities.insert(name, Arc::clone(entity));
-        }
-        for change in &plan.views {
-            let name = change.view.name.clone();
-            catalog.views.insert(name, Arc::clone(&change.view));
-        }
-        for service in &plan.services {
-            let versions = catalog.services.entry(service.name.clone()).or_default();
-            versions.insert(service.version, Arc::clone(service));
-        }
+        catalog = Plan::new(&catalog, definitions)
+            .unwrap()
+            .applied_to(&catalog);
     }
     catalog
 }
@@ -74,7 +64,7 @@ fn a_new_feature_and_another_ttl_are_an_update_that_loses_nothing() {
         ..more
     };
     let plan = Plan::new(&catalog, &more).unwrap();
-    assert_eq!(plan.revision, 7);
+    assert_eq!(plan.revision, catalog.revision);
     let TableChange::Alter { dropped, added } = &plan.views[0].table else {
         unreachable!()
     };
@@ -180,22 +170,18 @@ fn a_feature_service_changes_by_a_new_version() {
 }
 
 #[test]
-fn what_another_project_needs_stays() {
-    let catalog = catalog_of(&[
-        &definitions(INC, ""),
-        &Definitions {
-            project: "other".to_owned(),
-            entities: Vec::new(),
-            views: Vec::new(),
-            services: vec![Arc::new(FeatureService {
-                name: "theirs".to_owned(),
-                version: 1,
-                project: "other".to_owned(),
-                description: String::new(),
-                features: vec![FeatureRef::parse("applicant:annual_inc").unwrap()],
-            })],
-        },
-    ]);
-    let fault = Plan::new(&catalog, &definitions(AGE, "")).unwrap_err();
-    assert!(fault.message().contains("theirs@1"), "{fault}");
+fn a_plan_tells_the_catalog_that_it_makes() {
+    let both = definitions(INC, &service(1, "\"applicant:annual_inc\""));
+    let catalog = catalog_of(&[&both]);
+    assert_eq!(catalog.revision, 8);
+    assert!(catalog.entity("loan").is_ok() && catalog.view("applicant").is_ok());
+    assert!(catalog.service("risk@1").is_ok());
+    let same = Plan::new(&catalog, &both).unwrap().applied_to(&catalog);
+    assert_eq!(same, catalog);
+    let nothing = Definitions::parse("project = \"demo\"").unwrap();
+    let emptied = Catalog {
+        revision: 9,
+        ..Catalog::default()
+    };
+    assert_eq!(catalog_of(&[&both, &nothing]), emptied);
 }

@@ -144,6 +144,23 @@ fn what_was_not_applied_is_not_loaded() {
 }
 
 #[test]
+fn what_one_file_cannot_do_keeps_the_others_from_being_applied() {
+    let project = Project::new(GOOD);
+    let folder = project.dir.path().join("models/later");
+    fs::create_dir(&folder).unwrap();
+    let same_view = DEFINITIONS.replace("project = \"demo\"", "project = \"later\"");
+    fs::write(folder.join("features.toml"), same_view).unwrap();
+    for arguments in [&["apply", "--dry-run"][..], &["apply"], &["check"]] {
+        let (code, _, stderr) = project.run(arguments);
+        assert_eq!(code, 1, "{arguments:?}");
+        let named = stderr.contains("later/features.toml") && stderr.contains("profile");
+        assert!(named, "{stderr}");
+    }
+    let (_, _, stderr) = project.run(&["describe", "profile"]);
+    assert!(stderr.contains("no feature view"), "{stderr}");
+}
+
+#[test]
 fn describe_shows_definition_loads_and_statistics() {
     let project = Project::new(GOOD);
     let (code, _, stderr) = project.run(&["describe", "profile"]);
