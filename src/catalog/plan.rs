@@ -169,7 +169,15 @@ impl Plan {
                 |s: &Arc<FeatureService>| s.name == service.name && s.version == service.version;
             if !definitions.services.iter().any(is_defined) {
                 let name = versioned(service);
-                self.tell(Action::Drop, "feature_service", &name, Vec::new());
+                self.changes.push(Change {
+                    action: Action::Drop,
+                    kind: "feature_service",
+                    losses: vec![format!(
+                        "feature service {name}: who asks for it would find nothing, and the version could come back as another list"
+                    )],
+                    name,
+                    details: Vec::new(),
+                });
                 self.dropped_services.push(Arc::clone(service));
             }
         }

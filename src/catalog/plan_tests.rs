@@ -170,6 +170,16 @@ fn a_feature_service_changes_by_a_new_version() {
 }
 
 #[test]
+fn a_version_of_a_feature_service_is_lost_only_where_that_is_allowed() {
+    let features = format!("{INC}, {AGE}");
+    let first = definitions(&features, &service(1, "\"applicant:age\""));
+    let catalog = catalog_of(&[&first]);
+    let plan = Plan::new(&catalog, &definitions(&features, "")).unwrap();
+    let fault = plan.check_no_loss().unwrap_err();
+    assert!(fault.message().contains("risk@1"), "{fault}");
+}
+
+#[test]
 fn a_plan_tells_the_catalog_that_it_makes() {
     let both = definitions(INC, &service(1, "\"applicant:annual_inc\""));
     let catalog = catalog_of(&[&both]);
