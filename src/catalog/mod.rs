@@ -12,7 +12,13 @@ mod value_type;
 mod view;
 mod view_change;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -136,6 +142,8 @@ fn listed<'a>(names: impl Iterator<Item = &'a String>) -> String {
 pub struct CatalogHandle {
     current: ArcSwap<Catalog>,
 }
+    /// Whether the store was last seen to have an older one.
+    is_behind: AtomicBool,
 
 impl CatalogHandle {
     /// A handle on a catalog.
@@ -143,6 +151,7 @@ impl CatalogHandle {
         CatalogHandle {
             current: ArcSwap::from_pointee(catalog),
         }
+            is_behind: AtomicBool::new(false),
     }
 
     /// The catalog as it is now; it does not change under whoever holds it.
@@ -162,6 +171,38 @@ impl CatalogHandle {
         });
     }
 }
+
+    /// Looks at the store, and takes over the catalog that it has where that is another one.
+    ///
+    /// An older one is taken over, too, if it is seen twice in a row: once may be from before a change that this process
+    /// has just made, but a database that stays behind was restored.
+    ///
+    /// # Errors
+    /// `Unavailable` where the database is away.
+    pub async fn follow(&self, store: &dyn CatalogStore) -> Result<()> {
+        let revision = store.catalog_revision().await?;
+        let known = self.snapshot().revision;
+        let is_behind = revision < known;
+        let was_behind = self.is_behind.swap(is_behind, Ordering::Relaxed);
+        if revision == known || (is_behind && !was_behind) {
+            return Ok(());
+        }
+        let fresh = store.load_catalog().await?;
+        let revision = fresh.revision;
+        if is_behind {
+            tracing::warn!(
+                revision,
+                known,
+                "the database has older definitions, as after a restore; they are taken over"
+            );
+            self.current.store(Arc::new(fresh));
+            self.is_behind.store(false, Ordering::Relaxed);
+        } else {
+            tracing::info!(revision, "definitions have changed");
+            self.replace(fresh);
+        }
+        Ok(())
+    }
 
 /// Keeps the catalog, and the tables that it calls for, in a database.
 #[async_trait]

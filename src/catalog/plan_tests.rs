@@ -195,3 +195,48 @@ fn a_plan_tells_the_catalog_that_it_makes() {
     };
     assert_eq!(catalog_of(&[&both, &nothing]), emptied);
 }
+
+/// A store that is asked for its catalog only.
+struct Kept(std::sync::Mutex<Catalog>);
+
+#[async_trait]
+impl CatalogStore for Kept {
+    async fn load_catalog(&self) -> Result<Catalog> {
+        Ok(self.0.lock().unwrap().clone())
+    }
+
+    async fn catalog_revision(&self) -> Result<i64> {
+        Ok(self.0.lock().unwrap().revision)
+    }
+
+    async fn apply_plan(&self, _: &Plan) -> Result<Catalog> {
+        Err(Error::internal("nothing is applied here"))
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_stays_behind_is_followed_and_one_look_back_is_not() {
+    let restored = catalog_of(&[&definitions(INC, "")]);
+    let mut newer = catalog_of(&[&definitions(AGE, "")]);
+    newer.revision = restored.revision + 5;
+    let store = Kept(std::sync::Mutex::new(restored.clone()));
+    let handle = CatalogHandle::new(newer.clone());
+    let set = |catalog: &Catalog| *store.0.lock().unwrap() = catalog.clone();
+
+    handle.follow(&store).await.unwrap();
+    assert_eq!(*handle.snapshot(), newer);
+    // As it is where this process has just applied something.
+    set(&newer);
+    handle.follow(&store).await.unwrap();
+    set(&restored);
+    handle.follow(&store).await.unwrap();
+    assert_eq!(*handle.snapshot(), newer);
+    handle.follow(&store).await.unwrap();
+    assert_eq!(*handle.snapshot(), restored);
+    // What comes after the restore is followed as ever.
+    let mut next = newer.clone();
+    next.revision = restored.revision + 1;
+    set(&next);
+    handle.follow(&store).await.unwrap();
+    assert_eq!(*handle.snapshot(), next);
+}
