@@ -29,6 +29,7 @@ pub use value_type::{ScalarType, ValueType};
 pub use view::{
     Entity, ExistingTable, FeatureRef, FeatureService, FeatureView, Field, Origin, Source,
 };
+pub(crate) use view_change::same_columns;
 pub use view_change::{TableChange, ViewChange};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -141,17 +142,17 @@ fn listed<'a>(names: impl Iterator<Item = &'a String>) -> String {
 #[derive(Debug, Default)]
 pub struct CatalogHandle {
     current: ArcSwap<Catalog>,
-}
     /// Whether the store was last seen to have an older one.
     is_behind: AtomicBool,
+}
 
 impl CatalogHandle {
     /// A handle on a catalog.
     pub fn new(catalog: Catalog) -> Self {
         CatalogHandle {
             current: ArcSwap::from_pointee(catalog),
-        }
             is_behind: AtomicBool::new(false),
+        }
     }
 
     /// The catalog as it is now; it does not change under whoever holds it.
@@ -170,7 +171,6 @@ impl CatalogHandle {
             }
         });
     }
-}
 
     /// Looks at the store, and takes over the catalog that it has where that is another one.
     ///
@@ -203,6 +203,7 @@ impl CatalogHandle {
         }
         Ok(())
     }
+}
 
 /// Keeps the catalog, and the tables that it calls for, in a database.
 #[async_trait]
