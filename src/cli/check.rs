@@ -51,11 +51,13 @@ pub(super) fn run(config: &Config) -> Result<ExitCode> {
 /// Opens every file, which holds its columns against the view.
 fn check_sources(file: &DefinitionFile, sources: &FileSources) -> Result<()> {
     let now = Timestamp::now();
-    for view in &file.definitions.views {
-        if view.source.is_none() {
-            continue;
-        }
-        match sources.find(view)? {
+    let views = file.definitions.views.iter();
+    let views: Vec<_> = views
+        .filter(|view| view.source.is_some())
+        .cloned()
+        .collect();
+    for (view, source) in views.iter().zip(sources.find_all(&views)?) {
+        match source {
             // Only the database can tell.
             ViewSource::Query => {}
             ViewSource::Files(files) => files
