@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{load_models, log_models};
 use crate::{
-    catalog::{Catalog, CatalogHandle, CatalogStore},
+    catalog::{Catalog, CatalogHandle},
     config::Config,
     error::{Error, Result},
     inference::{Model, ModelRegistry, Models, VersionState},
@@ -49,12 +49,7 @@ impl CatalogWatch {
     }
 
     async fn follow(&self, checked: &mut i64) -> Result<()> {
-        let revision = self.store.catalog_revision().await?;
-        if revision != self.catalog.snapshot().revision {
-            let fresh = self.store.load_catalog().await?;
-            tracing::info!(revision = fresh.revision, "definitions have changed");
-            self.catalog.replace(fresh);
-        }
+        self.catalog.follow(self.store.as_ref()).await?;
         // Also where this server applied them itself.
         let catalog = self.catalog.snapshot();
         if catalog.revision != *checked {

@@ -17,7 +17,7 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use self::catalog_watch::CatalogWatch;
 use crate::{
     catalog::{Catalog, CatalogHandle, CatalogStore},
-    config::{CacheConfig, Config, DatabaseConfig, LimitsConfig, OnlineConfig},
+    config::{CacheConfig, Config, DatabaseConfig, OnlineConfig},
     error::{Error, Result, Violation},
     features::{CacheBounds, CachedStore, Materializer, OnlineStore},
     grpc::{
@@ -193,7 +193,7 @@ impl App {
     ) -> Result<Routes> {
         let online = cached(self.store.clone(), &config.cache);
         let catalog_store: Arc<dyn CatalogStore> = self.store.clone();
-        let limits = request_limits(&config.limits);
+        let limits = request_limits(config);
         let bytes_max = config.server.message_bytes_max;
         let features = FeatureApi {
             catalog: Arc::clone(&self.catalog),
@@ -222,6 +222,7 @@ impl App {
         let predictions = PredictionApi {
             predictor: Predictor {
                 values_max: limits.values_max,
+                answer_bytes_max: limits.answer_bytes_max,
                 catalog: Arc::clone(&self.catalog),
                 store: online,
                 models: Arc::clone(&self.models),
@@ -297,12 +298,14 @@ fn cached(store: Arc<dyn OnlineStore>, cache: &CacheConfig) -> Arc<dyn OnlineSto
     Arc::new(CachedStore::new(store, bounds))
 }
 
-fn request_limits(limits: &LimitsConfig) -> RequestLimits {
+fn request_limits(config: &Config) -> RequestLimits {
+    let limits = &config.limits;
     RequestLimits {
         entities_max: limits.entities_max,
         features_max: limits.features_max,
         values_max: limits.values_max,
         definitions_bytes_max: limits.definitions_bytes_max,
+        answer_bytes_max: config.server.answer_bytes_max,
     }
 }
 

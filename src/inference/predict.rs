@@ -61,6 +61,8 @@ pub struct Predictor {
     pub models: Arc<ModelRegistry>,
     /// Values a request: rows or entities times inputs.
     pub values_max: usize,
+    /// Bytes of the features that one request reads.
+    pub answer_bytes_max: usize,
 }
 
 impl Predictor {
@@ -108,8 +110,9 @@ impl Predictor {
         let references = ready.inputs.iter().map(|i| i.feature.clone()).collect();
         let selection = FeatureSelection::resolve(&catalog, references)?;
         let keys = entity_keys(&selection, entities)?;
-        let columns =
-            read_features(self.store.as_ref(), &selection, &keys, Freshness::now()).await?;
+        let bytes_max = self.answer_bytes_max;
+        let store = self.store.as_ref();
+        let columns = read_features(store, &selection, &keys, Freshness::now(), bytes_max).await?;
         if model.entity_not_found == Policy::Reject {
             refuse_unknown_entities(&columns, entities)?;
         }
