@@ -283,3 +283,26 @@ async fn times_that_somebody_has_written_by_hand_are_told() {
     let found = fixture.row(&view, id(1)).await;
     assert_eq!(found, Some(number(1, 1, 1, 1.0).row));
 }
+
+#[tokio::test]
+async fn a_key_that_another_process_has_changed_is_written_by() {
+    let fixture = sqlite().await;
+    let two = r#"{ name = "id", type = "int64" }, { name = "b", type = "int64" }"#;
+    let view = fixture
+        .apply(&one_view("numbers", two, X))
+        .await
+        .remove(0);
+    let running = fixture.another().await;
+    let both = key([Value::Int64(1), Value::Int64(2)]);
+    let row = write_row(both, 1, 1, vec![Value::Double(1.0)]);
+    let rows = vec![Some(Ok(vec![row.clone()])), None];
+    running.write(&view, vec![row]).await.unwrap();
+    load(&running, &view, rows, &note("two keys")).await.unwrap();
+    let view = numbers(&fixture).await;
+    // No statement tells the other store's connections before this one.
+    let written = running.write(&view, vec![number(1, 1, 1, 1.0)]).await;
+    assert_eq!(written.unwrap(), counts(1, 0));
+    let rows = vec![Some(Ok(vec![number(2, 1, 1, 2.0)])), None];
+    let loaded = load(&running, &view, rows, &note("one key")).await;
+    assert_eq!(loaded.unwrap(), counts(1, 0));
+}

@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{
     fault::Fault,
-    pool::unwatch,
+    pool::{begin_write, unwatch},
     query,
     rows::{Merger, bind_row, count, read_write_row},
     sql::{insert, upsert_tail},
@@ -139,7 +139,7 @@ fn merge(
 ) -> Result<WriteCounts, Fault> {
     let view = &statements.view;
     let columns = quoted_list(column_names(view));
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let transaction = begin_write(connection)?;
     if view.history {
         add_history(&transaction, view)?;
     }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior, config::DbConfig};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, config::DbConfig};
 use tokio::sync::Semaphore;
 
 use super::fault::{Bound, Fault};
@@ -103,6 +103,23 @@ impl Pool {
             ),
         )
     }
+}
+
+/// Begins a write on the tables as they are, whoever has changed them.
+///
+/// SQLite prepares a statement by the schema that the connection has read, and compares that with the file only when a
+/// statement runs. Of a key that another connection has changed it would say for ever that ON CONFLICT matches none.
+pub(super) fn begin_write(connection: &mut Connection) -> Result<Transaction<'_>, Fault> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    notice_schema(&transaction)?;
+    Ok(transaction)
+}
+
+/// Makes a connection read the schema anew where it has changed.
+pub(super) fn notice_schema(connection: &Connection) -> Result<(), Fault> {
+    let mut any = connection.prepare_cached("SELECT 1 FROM sqlite_master LIMIT 1")?;
+    any.exists([])?;
+    Ok(())
 }
 
 /// Takes the bound away again: for cleaning up after work that it ended, and for whoever is next.

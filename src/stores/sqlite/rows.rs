@@ -8,6 +8,7 @@ use rusqlite::{
 
 use super::{
     fault::Fault,
+    pool::begin_write,
     values::{Bound, read_cell, read_time},
 };
 use crate::{
@@ -147,7 +148,7 @@ pub(super) fn write(
     rows: Vec<WriteRow>,
 ) -> Result<WriteCounts, Fault> {
     let row_count = count(rows.len());
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let transaction = begin_write(connection)?;
     let written = write_in(&transaction, statements, rows)
         .map_err(|fault| fault.of_view(&statements.view))?;
     transaction.commit()?;
@@ -228,7 +229,7 @@ pub(super) fn delete(
     views: &[Arc<FeatureView>],
     key: &EntityKey,
 ) -> Result<u64, Fault> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let transaction = begin_write(connection)?;
     let mut known = 0;
     for view in views {
         let tables = [
