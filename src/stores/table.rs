@@ -282,12 +282,14 @@ pub(super) fn no_history(view: &FeatureView) -> Error {
     ))
 }
 
-/// A table of somebody else that is not as the view says, with the columns that it lacks; none: there is no such table.
+/// A table of somebody else in a SQLite file that is not as the view says, with the columns that it lacks; none: there is no such table.
 pub(super) fn table_unlike_view(view: &FeatureView, table: &str, missing: &[&str]) -> Error {
-    let fault = if missing.is_empty() {
-        "there is no such table or SQL view".to_owned()
-    } else {
-        format!("it has no column {}", missing.join(", "))
+    let fault = match missing {
+        [] if table.contains('.') => "there is no such table or SQL view; a SQLite file has no schemas, so that there \
+                                      is nothing to write before the name"
+            .to_owned(),
+        [] => "there is no such table or SQL view".to_owned(),
+        missing => format!("it has no column {}", missing.join(", ")),
     };
     Error::failed_precondition(format!(
         "the feature view \"{}\" reads the table {table}: {fault}",

@@ -369,3 +369,28 @@ async fn a_query_that_is_not_as_the_view_says_loads_nothing() {
     assert_eq!(fixture.scan(&view, Scan::default()).await.unwrap(), []);
     assert_eq!(fixture.store.materializations("numbers").await.unwrap(), []);
 }
+
+#[tokio::test]
+async fn a_name_that_no_table_can_have_is_told_with_all_else() {
+    let fixture = postgres().await;
+    fixture
+        .execute("CREATE SCHEMA crm; CREATE TABLE crm.acc (id bigint, x double precision, event_timestamp timestamptz)")
+        .await;
+    for name in ["a.b.c", "\\\"", "\\\"crm\\\".\\\"acc\\\" WHERE true --"] {
+        let table = format!(r#"name = "{name}""#);
+        let second = format!(
+            "{}[[feature_views]]\nname = \"second\"\nentity = \"thing\"\nfeatures = [{X}]\ntable = {{ name = \"nowhere\" }}\n",
+            on_table(ID, &table, X)
+        );
+        let error = refusal(&fixture, &second).await;
+        for words in [
+            "feature view \"account\"",
+            "cannot be looked up",
+            "the table nowhere does not exist",
+        ] {
+            assert!(error.message().contains(words), "{error}");
+        }
+    }
+    let table = r#"name = "\"crm\".\"acc\"""#;
+    fixture.apply(&on_table(ID, table, X)).await;
+}

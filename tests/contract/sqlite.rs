@@ -306,3 +306,41 @@ async fn a_key_that_another_process_has_changed_is_written_by() {
     let loaded = load(&running, &view, rows, &note("one key")).await;
     assert_eq!(loaded.unwrap(), counts(1, 0));
 }
+
+#[tokio::test]
+async fn a_feature_called_like_the_rows_own_number_cannot_come_later() {
+    let fixture = sqlite().await;
+    numbers(&fixture).await;
+    for name in ["rowid", "OID", "_rowid_"] {
+        let features = format!(r#"{X}, {{ name = "{name}", type = "int64" }}"#);
+        let definitions = one_view("numbers", ID, &features);
+        let error = fixture.try_apply(&definitions).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error:?}");
+        let named = format!("fv_numbers.{name}");
+        assert!(error.message().contains(&named), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_has_no_schemas() {
+    let fixture = sqlite().await;
+    let on_table = |name: &str| format!("{}table = {{ name = \"{name}\" }}\n", one_view("numbers", ID, X));
+    for name in ["crm.accounts", "temp.accounts", "a.b.c"] {
+        let error = fixture.try_apply(&on_table(name)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error:?}");
+        for words in [name, "\"numbers\"", "no schemas"] {
+            assert!(error.message().contains(words), "{error}");
+        }
+    }
+    fixture
+        .execute(
+            "CREATE TABLE \"we ird.t\" (id bigint, event_timestamp bigint, x double); \
+             INSERT INTO \"we ird.t\" VALUES (1, 1, 2.5)",
+        )
+        .await;
+    for name in ["we ird.t", "MAIN.we ird.t"] {
+        let view = fixture.apply(&on_table(name)).await.remove(0);
+        let found = fixture.row(&view, id(1)).await.unwrap();
+        assert_eq!(found.values, [Value::Double(2.5)]);
+    }
+}

@@ -188,6 +188,7 @@ async fn write_entities_and_services(
 
 /// Looks at somebody else's tables before anything is changed, so that all that is wrong with them is told at once.
 async fn check_existing_tables(transaction: &Transaction<'_>, plan: &Plan) -> Result<(), Fault> {
+    let client = transaction.client();
     let mut faults = Vec::new();
     for change in &plan.views {
         let Some(table) = &change.view.table else {
@@ -196,9 +197,14 @@ async fn check_existing_tables(transaction: &Transaction<'_>, plan: &Plan) -> Re
         if change.action == Action::Drop {
             continue;
         }
-        match existing::look_at(transaction.client(), &change.view, table).await {
+        client.batch_execute("SAVEPOINT look").await?;
+        match existing::look_at(client, &change.view, table).await {
             Ok(_) => {}
-            Err(Fault::Own(error)) => faults.push(error.message().to_owned()),
+            Err(Fault::Own(error)) => {
+                faults.push(error.message().to_owned());
+                // What the server refused to look at has undone the transaction so far.
+                client.batch_execute("ROLLBACK TO SAVEPOINT look").await?;
+            }
             Err(fault) => return Err(fault),
         }
     }

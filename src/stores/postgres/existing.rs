@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 
 use super::{
     columns::Found,
-    fault::Fault,
+    fault::{self, Fault},
     pool::Database,
     rows,
     sql::{key_aliases, key_carriers, unnest},
@@ -133,7 +133,11 @@ pub(super) async fn look_at(
     };
     let row = client
         .query_one("SELECT to_regclass($1) IS NOT NULL", &[&text])
-        .await?;
+        .await
+        .map_err(|error| match fault::refused_name(&error) {
+            Some(said) => Fault::Own(at_fault(&format!("{what} cannot be looked up: {said}"))),
+            None => Fault::Driver(error),
+        })?;
     if !row.try_get::<_, bool>(0)? {
         return Err(at_fault(&format!("{what} does not exist")).into());
     }

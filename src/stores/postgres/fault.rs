@@ -169,6 +169,13 @@ fn is_about_schema(code: &SqlState) -> bool {
         || *code == SqlState::INVALID_COLUMN_REFERENCE
 }
 
+/// What the server says of a name that it cannot read as a table's, or not for this login.
+pub(super) fn refused_name(error: &tokio_postgres::Error) -> Option<&str> {
+    let db = error.as_db_error()?;
+    let class = db.code().code().get(..2);
+    matches!(class, Some("0A" | "22" | "42")).then(|| db.message())
+}
+
 /// Whether a migration waited too long for a table's lock.
 pub(super) fn is_of_lock(error: &refinery::Error) -> bool {
     let cause = error.source();

@@ -100,13 +100,22 @@ fn is_about_values(error: &rusqlite::Error) -> bool {
     )
 }
 
+/// SQLite's own words, without the statement that they are about.
+pub(super) fn said(error: &rusqlite::Error) -> String {
+    words_of(error).map_or_else(|| error.to_string(), str::to_owned)
+}
+
+fn words_of(error: &rusqlite::Error) -> Option<&str> {
+    match error {
+        rusqlite::Error::SqliteFailure(_, Some(said))
+        | rusqlite::Error::SqlInputError { msg: said, .. } => Some(said),
+        _ => None,
+    }
+}
+
 /// What SQLite says of a table or column that is not there; it has no code for that.
 fn lack(error: &rusqlite::Error) -> Option<&str> {
-    let (rusqlite::Error::SqliteFailure(_, Some(said))
-    | rusqlite::Error::SqlInputError { msg: said, .. }) = error
-    else {
-        return None;
-    };
+    let said = words_of(error)?;
     let words = ["no such table", "no such column", "has no column named"];
     words
         .iter()
