@@ -288,16 +288,15 @@ async fn times_that_somebody_has_written_by_hand_are_told() {
 async fn a_key_that_another_process_has_changed_is_written_by() {
     let fixture = sqlite().await;
     let two = r#"{ name = "id", type = "int64" }, { name = "b", type = "int64" }"#;
-    let view = fixture
-        .apply(&one_view("numbers", two, X))
-        .await
-        .remove(0);
+    let view = fixture.apply(&one_view("numbers", two, X)).await.remove(0);
     let running = fixture.another().await;
     let both = key([Value::Int64(1), Value::Int64(2)]);
     let row = write_row(both, 1, 1, vec![Value::Double(1.0)]);
     let rows = vec![Some(Ok(vec![row.clone()])), None];
     running.write(&view, vec![row]).await.unwrap();
-    load(&running, &view, rows, &note("two keys")).await.unwrap();
+    load(&running, &view, rows, &note("two keys"))
+        .await
+        .unwrap();
     let view = numbers(&fixture).await;
     // No statement tells the other store's connections before this one.
     let written = running.write(&view, vec![number(1, 1, 1, 1.0)]).await;
@@ -324,7 +323,12 @@ async fn a_feature_called_like_the_rows_own_number_cannot_come_later() {
 #[tokio::test]
 async fn a_file_has_no_schemas() {
     let fixture = sqlite().await;
-    let on_table = |name: &str| format!("{}table = {{ name = \"{name}\" }}\n", one_view("numbers", ID, X));
+    let on_table = |name: &str| {
+        format!(
+            "{}table = {{ name = \"{name}\" }}\n",
+            one_view("numbers", ID, X)
+        )
+    };
     for name in ["crm.accounts", "temp.accounts", "a.b.c"] {
         let error = fixture.try_apply(&on_table(name)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error:?}");

@@ -8,6 +8,7 @@ use super::url::Target;
 use crate::{
     catalog::{ExistingTable, FeatureView},
     error::{Error, ErrorKind},
+    features::EntityKey,
     stores::table::definition_changed,
 };
 
@@ -94,6 +95,14 @@ impl Fault {
             Fault::Driver(cause) => error.with_source(cause),
             Fault::Timeout(_) | Fault::Own(_) => error,
         })
+    }
+
+    /// What is said of a stored row, with the entity whose row it is.
+    pub(super) fn of_entity(self, key: &EntityKey) -> Fault {
+        match self {
+            Fault::Own(error) => Fault::Own(error.within(&format!("entity {key}"))),
+            other @ (Fault::Driver(_) | Fault::Timeout(_)) => other,
+        }
     }
 
     /// The error for the caller of work on one view, whose name goes before what the server says of the values.

@@ -7,6 +7,7 @@ use rusqlite::ErrorCode;
 use crate::{
     catalog::FeatureView,
     error::{Error, ErrorKind},
+    features::EntityKey,
     stores::{
         feature_times::{FEATURE_TIMES, GENERATION},
         table::definition_changed,
@@ -63,6 +64,14 @@ impl Fault {
         }
     }
 
+    /// What is said of a stored row, with the entity whose row it is.
+    pub(super) fn of_entity(self, key: &EntityKey) -> Fault {
+        match self {
+            Fault::Own(error) => Fault::Own(error.within(&format!("entity {key}"))),
+            other @ (Fault::Sql(_) | Fault::Late) => other,
+        }
+    }
+
     /// What is wrong with the SQL query of a view's source; but for the bounds, whatever SQLite says of it is.
     pub(super) fn of_query(self, view: &str) -> Fault {
         match self {
@@ -106,11 +115,12 @@ pub(super) fn said(error: &rusqlite::Error) -> String {
 }
 
 fn words_of(error: &rusqlite::Error) -> Option<&str> {
-    match error {
-        rusqlite::Error::SqliteFailure(_, Some(said))
-        | rusqlite::Error::SqlInputError { msg: said, .. } => Some(said),
-        _ => None,
-    }
+    let (rusqlite::Error::SqliteFailure(_, Some(said))
+    | rusqlite::Error::SqlInputError { msg: said, .. }) = error
+    else {
+        return None;
+    };
+    Some(said)
 }
 
 /// What SQLite says of a table or column that is not there; it has no code for that.
