@@ -171,6 +171,11 @@ async fn a_table_that_changes_later_is_looked_at_anew() {
         .execute("ALTER TABLE accounts ALTER COLUMN x TYPE double precision, ALTER COLUMN id TYPE bigint")
         .await;
     assert_eq!(values().await.unwrap(), [Value::Double(0.5)]);
+    // A type that can become the declared one as well, but not by the same SQL.
+    fixture
+        .execute("ALTER TABLE accounts ALTER COLUMN x TYPE real")
+        .await;
+    assert_eq!(values().await.unwrap(), [Value::Double(0.5)]);
     fixture.execute("ALTER TABLE accounts DROP COLUMN x").await;
     let error = values().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::FailedPrecondition);

@@ -96,10 +96,13 @@ impl ExistingTables {
     ) -> Result<Vec<Option<StoredRow>>> {
         let sql = self.sql(database, view, table).await?;
         match rows::read(database, view, &sql.read, keys).await {
-            Err(fault) if fault.is_of_schema() => {
+            Err(fault) if fault.is_of_schema() || fault.is_of_values() => {
                 // Looked at again, a table that does not fit any more is told with all that is wrong.
-                let sql = self.look_again(database, view, table).await?;
-                let read = rows::read(database, view, &sql.read, keys).await;
+                let again = self.look_again(database, view, table).await?;
+                if fault.is_of_values() && again.read == sql.read {
+                    return Err(fault.at_table(database.target(), table));
+                }
+                let read = rows::read(database, view, &again.read, keys).await;
                 read.map_err(|fault| fault.at_table(database.target(), table))
             }
             read => read.map_err(|fault| fault.at_table(database.target(), table)),

@@ -85,6 +85,11 @@ impl Fault {
         }
     }
 
+    /// Whether a value did not fit, be it that its column has got another type.
+    pub(super) fn is_of_values(&self) -> bool {
+        matches!(self, Fault::Own(error) if error.kind() == ErrorKind::FailedPrecondition)
+    }
+
     /// The same, but that what is said of the schema becomes what it means for a view.
     pub(super) fn of(self, view: &FeatureView) -> Fault {
         if !self.is_of_schema() {
