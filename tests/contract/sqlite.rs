@@ -348,3 +348,26 @@ async fn a_file_has_no_schemas() {
         assert_eq!(found.values, [Value::Double(2.5)]);
     }
 }
+
+#[tokio::test]
+async fn a_sql_view_that_errs_is_told() {
+    let fixture = sqlite().await;
+    fixture
+        .execute(
+            "CREATE TABLE raw (id bigint, t bigint, v text); INSERT INTO raw VALUES (1, 1, '{\"x\": 1.5}'), (2, 1, '{'); \
+             CREATE VIEW parsed AS SELECT id, t AS event_timestamp, json_extract(v, '$.x') AS x FROM raw",
+        )
+        .await;
+    let definitions = format!(
+        "{}table = {{ name = \"parsed\" }}\n",
+        one_view("numbers", ID, X)
+    );
+    let view = fixture.apply(&definitions).await.remove(0);
+    let found = fixture.row(&view, id(1)).await.unwrap();
+    assert_eq!(found.values, [Value::Double(1.5)]);
+    let error = fixture.store.read(&view, &[id(2)]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error:?}");
+    for words in ["\"numbers\" reads the table parsed", "JSON"] {
+        assert!(error.message().contains(words), "{error}");
+    }
+}

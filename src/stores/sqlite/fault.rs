@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use rusqlite::ErrorCode;
 
 use crate::{
-    catalog::FeatureView,
+    catalog::{ExistingTable, FeatureView},
     error::{Error, ErrorKind},
     features::EntityKey,
     stores::{
@@ -48,6 +48,9 @@ impl From<Error> for Fault {
 impl Fault {
     /// What is said of values and of tables, with what it means for a view.
     pub(super) fn of_view(self, view: &FeatureView) -> Fault {
+        if let Some(table) = &view.table {
+            return self.of_table(view, table);
+        }
         match self {
             Fault::Sql(error) if is_about_values(&error) => {
                 let sentence = format!(
@@ -57,8 +60,24 @@ impl Fault {
                 let refused = Error::new(ErrorKind::InvalidArgument, sentence);
                 Fault::Own(refused.with_source(error))
             }
-            Fault::Sql(error) if view.table.is_none() && is_about_definition(&error) => {
+            Fault::Sql(error) if is_about_definition(&error) => {
                 Fault::Own(definition_changed(view).with_source(error))
+            }
+            other @ (Fault::Sql(_) | Fault::Late | Fault::Own(_)) => other,
+        }
+    }
+
+    /// What is wrong with somebody else's table or SQL view; neither a migration nor another request helps.
+    fn of_table(self, view: &FeatureView, table: &ExistingTable) -> Fault {
+        match self {
+            Fault::Sql(error) if is_refusal(&error) || is_about_values(&error) => {
+                let sentence = format!(
+                    "the feature view \"{}\" reads the table {}: {}",
+                    view.name,
+                    table.name,
+                    said(&error)
+                );
+                Fault::Own(Error::failed_precondition(sentence).with_source(error))
             }
             other @ (Fault::Sql(_) | Fault::Late | Fault::Own(_)) => other,
         }
@@ -107,6 +126,12 @@ fn is_about_values(error: &rusqlite::Error) -> bool {
         error.sqlite_error_code(),
         Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch)
     )
+}
+
+/// Whether SQLite refuses a statement, or ends it for what it says, as opposed to what ails the file.
+pub(super) fn is_refusal(error: &rusqlite::Error) -> bool {
+    matches!(error, rusqlite::Error::SqlInputError { .. })
+        || error.sqlite_error_code() == Some(ErrorCode::Unknown)
 }
 
 /// SQLite's own words, without the statement that they are about.

@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, Transaction};
 
 use super::{
-    fault::{Fault, said},
+    fault::{Fault, is_refusal, said},
     sql::existing_parts,
     values::{column_definition, time_definition},
 };
@@ -167,9 +167,7 @@ fn drop_column(transaction: &Transaction<'_>, table: &str, name: &str) -> Result
 
 /// What SQLite says of the change of a column, as opposed to what ails the file.
 fn unchanged(error: rusqlite::Error, table: &str, name: &str, change: &str) -> Fault {
-    let is_refusal = matches!(error, rusqlite::Error::SqlInputError { .. })
-        || error.sqlite_error_code() == Some(rusqlite::ErrorCode::Unknown);
-    if !is_refusal {
+    if !is_refusal(&error) {
         return Fault::Sql(error);
     }
     let sentence = format!(
