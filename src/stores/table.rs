@@ -259,25 +259,16 @@ pub(super) fn name_differs_in_case(what: &str, name: &str, found: &str) -> Error
     ))
 }
 
-/// A view's table that is not as the statement says. A server goes on with the catalog that it has read until it reads it
-/// anew, which is not long.
+/// A view's table that is not as the statement says, or a row in it that a server with a newer catalog has written: to
+/// replace that would lose what this one does not know. A server goes on with the catalog that it has read until it reads
+/// it anew, which is not long.
 pub(super) fn definition_changed(view: &FeatureView) -> Error {
-    Error::failed_precondition(format!(
+    let sentence = format!(
         "the definition of the feature view \"{}\" has changed since this server read it; try again in a moment, it reads \
          the definitions anew by itself. Where that does not help, the table of the view is not as it was applied",
         view.name
-    ))
-}
-
-/// A row that a server with a newer catalog has written: to replace it would lose what this one does not know.
-pub(super) fn generation_conflict(view: &FeatureView) -> Error {
-    Error::new(
-        ErrorKind::Conflict,
-        format!(
-            "the feature view \"{}\" got other features since this server read the catalog; try again",
-            view.name
-        ),
-    )
+    );
+    Error::new(ErrorKind::Conflict, sentence)
 }
 
 /// A load is of whole rows.

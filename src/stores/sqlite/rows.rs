@@ -18,7 +18,7 @@ use crate::{
         feature_times::{self, FEATURE_TIMES, GENERATION},
         statements::Statements,
         table::{
-            CREATED_AT, Combined, EVENT_TIMESTAMP, combined, generation_conflict, history_name,
+            CREATED_AT, Combined, EVENT_TIMESTAMP, combined, definition_changed, history_name,
             key_names, quoted, table_name, unfit_cell,
         },
     },
@@ -202,7 +202,7 @@ impl<'a> Merger<'a> {
     pub(super) fn merge(&mut self, mut write: WriteRow) -> Result<bool, Fault> {
         if let Some((mut stored, generation)) = find(&mut self.select, self.view, &write.key)? {
             if generation > self.view.generation {
-                return Err(generation_conflict(self.view).into());
+                return Err(definition_changed(self.view).into());
             }
             if !stored.merge(&write.row) {
                 return Ok(false);
