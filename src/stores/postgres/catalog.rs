@@ -6,7 +6,12 @@ use deadpool_postgres::Transaction;
 use serde::de::DeserializeOwned;
 use tokio_postgres::IsolationLevel;
 
-use super::{existing, fault::Fault, pool::Database, tables};
+use super::{
+    existing,
+    fault::{Fault, too_many_tables},
+    pool::Database,
+    tables,
+};
 use crate::{
     catalog::{Action, Catalog, Entity, FeatureService, FeatureView, Plan, ViewChange},
     error::{Error, Result},
@@ -120,7 +125,12 @@ pub(super) async fn apply(database: &Database, plan: &Plan) -> Result<Catalog> {
     });
     let done = database.bounded_as_load(work).await;
     let done = lease.settle(done);
-    done.map_err(|fault| fault.at(database.target()))
+    done.map_err(|fault| {
+        if fault.is_of_many_locks() {
+            return too_many_tables(database.target()).with_source(fault.at(database.target()));
+        }
+        fault.at(database.target())
+    })
 }
 
 async fn apply_in(transaction: &Transaction<'_>, plan: &Plan) -> Result<Catalog, Fault> {

@@ -55,6 +55,15 @@ impl Fault {
         })
     }
 
+    /// Whether the server cannot keep as many locks as this takes.
+    pub(super) fn is_of_many_locks(&self) -> bool {
+        let Fault::Driver(error) = self else {
+            return false;
+        };
+        let hint = error.as_db_error().and_then(DbError::hint);
+        hint.is_some_and(|hint| hint.contains(LOCKS_SETTING))
+    }
+
     /// Whether a row of the same key is there already.
     pub(super) fn is_of_duplicate(&self) -> bool {
         matches!(self, Fault::Driver(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION))
@@ -160,6 +169,12 @@ impl Fault {
     }
 }
 
+/// Where the server finds that a row is larger than a page; other limits have the same code.
+const PUTS_ROWS: &str = "RelationGetBufferForTuple";
+
+/// The setting by which the server's hint says that no more locks can be kept; lack of memory has the same code.
+const LOCKS_SETTING: &str = "max_locks_per_transaction";
+
 /// The server's own words say that it ends this connection or takes none.
 fn is_going_away(code: &SqlState) -> bool {
     *code == SqlState::ADMIN_SHUTDOWN
@@ -204,6 +219,14 @@ pub(super) fn table_in_use(target: &Target) -> Error {
     ))
 }
 
+/// More tables in one plan than the server can lock.
+pub(super) fn too_many_tables(target: &Target) -> Error {
+    Error::failed_precondition(format!(
+        "PostgreSQL at {target} cannot lock as many tables in one transaction as the definitions change; apply them in \
+         parts, or raise {LOCKS_SETTING} there"
+    ))
+}
+
 /// An error that the server has sent.
 fn describe_answer(target: &Target, db: &DbError) -> Error {
     let said = db.message();
@@ -231,9 +254,14 @@ fn describe_answer(target: &Target, db: &DbError) -> Error {
         ));
     }
     if is_about_values(code) {
+        let advice = if db.routine() == Some(PUTS_ROWS) {
+            "; a row has to fit into one page: divide the features among several views"
+        } else {
+            ""
+        };
         return Error::new(
             ErrorKind::InvalidArgument,
-            format!("{server} cannot store this: {said}"),
+            format!("{server} cannot store this: {said}{advice}"),
         );
     }
     match code.code().get(..2) {
