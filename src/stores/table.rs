@@ -233,6 +233,19 @@ pub(super) fn unfit_cell(view: &FeatureView, name: &str, value_type: ValueType) 
     Error::failed_precondition(format!("{place} holds a value that is no {value_type}"))
 }
 
+/// The columns of somebody else's table that a view reads.
+pub(super) fn existing_columns<'a>(
+    view: &'a FeatureView,
+    table: &'a ExistingTable,
+) -> impl Iterator<Item = &'a str> {
+    let fields = view.join_keys.iter().chain(&view.features);
+    let created = table.created_timestamp_field.as_deref();
+    fields
+        .map(|field| table.column(&field.name))
+        .chain([table.timestamp_field.as_str()])
+        .chain(created)
+}
+
 /// The column of somebody else's table behind one of `column_names`.
 fn existing_column<'a>(table: &'a ExistingTable, name: &'a str) -> &'a str {
     match name {

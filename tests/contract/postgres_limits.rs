@@ -1,7 +1,7 @@
 //! PostgreSQL's limits on rows, tables and locks, and the rights of a login.
 
 use ferrocast::{
-    catalog::{CatalogStore, Definitions, Plan},
+    catalog::{CatalogStore, Definitions, Plan, apply_definitions},
     error::ErrorKind,
     features::{ListValue, OnlineStore, Value},
 };
@@ -65,4 +65,40 @@ async fn more_tables_than_can_be_locked_are_told() {
     let free = "SELECT pg_advisory_unlock_all()";
     hoarder.batch_execute(free).await.unwrap();
     store.apply_plan(&plan).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_table_that_the_login_may_not_read_is_refused() {
+    let fixture = postgres().await;
+    fixture
+        .execute(
+            "CREATE TABLE accounts (id bigint, x double precision, secret text, event_timestamp timestamptz); \
+             INSERT INTO accounts VALUES (1, 2.5, 'none of your business', now()); \
+             CREATE ROLE of_limits LOGIN PASSWORD 'of_limits'; \
+             GRANT ALL ON SCHEMA public TO of_limits; \
+             GRANT ALL ON ferrocast_catalog, ferrocast_entities, ferrocast_feature_views, ferrocast_feature_services, \
+             ferrocast_materializations TO of_limits",
+        )
+        .await;
+    let at = fixture.url.split_once('@').unwrap().1;
+    let store = open_url(&format!("postgres://of_limits:of_limits@{at}")).await;
+    let definitions = format!(
+        "{}table = {{ name = \"accounts\" }}\n",
+        one_view("numbers", ID, X)
+    );
+    let definitions = Definitions::parse(&definitions).unwrap();
+    let apply = || apply_definitions(store.as_ref(), &definitions, LOSSY);
+    let error = apply().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error:?}");
+    for words in ["\"numbers\"", "no right to SELECT from the table accounts"] {
+        assert!(error.message().contains(words), "{error}");
+    }
+    // The columns that the view reads are enough.
+    let client = client(&fixture).await;
+    let grant = "GRANT SELECT (id, x, event_timestamp) ON accounts TO of_limits";
+    client.batch_execute(grant).await.unwrap();
+    apply().await.unwrap();
+    let view = fixture.view("numbers").await;
+    let found = store.read(&view, &[id(1)]).await.unwrap();
+    assert_eq!(found[0].as_ref().unwrap().values, [Value::Double(2.5)]);
 }

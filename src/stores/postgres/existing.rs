@@ -18,7 +18,7 @@ use crate::{
     catalog::{ExistingTable, FeatureView, PerView, ValueType},
     error::{Error, Result},
     features::{EntityKey, RowSink, Scan, StoredRow},
-    stores::table::quoted,
+    stores::table::{existing_columns, quoted},
 };
 
 /// The SQL of the views on existing tables, as their tables were found.
@@ -154,7 +154,28 @@ pub(super) async fn look_at(
     if !found.faults.is_empty() {
         return Err(at_fault(&found.faults.join("; ")).into());
     }
+    if !may_read(client, view, table, &text).await? {
+        return Err(at_fault(&format!(
+            "the login has no right to SELECT from {}, or not all the columns that the view reads",
+            found.what
+        ))
+        .into());
+    }
     Ok(parts.sql(view, &text))
+}
+
+/// Whether the login may read the columns of a table that is there and has them.
+async fn may_read(
+    client: &Client,
+    view: &FeatureView,
+    table: &ExistingTable,
+    text: &str,
+) -> Result<bool, Fault> {
+    let columns: Vec<&str> = existing_columns(view, table).collect();
+    let sql = "SELECT has_table_privilege(found, 'SELECT') OR (SELECT bool_and(has_column_privilege(found, name, 'SELECT')) \
+               FROM unnest($2::text[]) AS wanted(name)) FROM (SELECT to_regclass($1)::oid) AS looked_up(found)";
+    let row = client.query_one(sql, &[&text, &columns]).await?;
+    Ok(row.try_get(0)?)
 }
 
 /// The pieces of SQL that both statements are made of.

@@ -13,8 +13,8 @@ use crate::{
     stores::{
         feature_times::{FEATURE_TIMES, GENERATION},
         table::{
-            column_names, history_index_name, history_name, key_names, name_differs_in_case,
-            name_taken, quoted, quoted_list, table_name, table_unlike_view,
+            column_names, existing_columns, history_index_name, history_name, key_names,
+            name_differs_in_case, name_taken, quoted, quoted_list, table_name, table_unlike_view,
         },
     },
 };
@@ -219,12 +219,7 @@ fn check_existing(
     if found.is_empty() {
         return Err(table_unlike_view(view, &table.name, &[]).into());
     }
-    let fields = view.join_keys.iter().chain(&view.features);
-    let wanted = fields
-        .map(|field| table.column(&field.name))
-        .chain([table.timestamp_field.as_str()])
-        .chain(table.created_timestamp_field.as_deref());
-    let missing: Vec<&str> = wanted
+    let missing: Vec<&str> = existing_columns(view, table)
         .filter(|name| !found.iter().any(|own| own.eq_ignore_ascii_case(name)))
         .collect();
     if missing.is_empty() {
