@@ -16,9 +16,7 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 
 use crate::{
     catalog::{Catalog, CatalogHandle, CatalogStore},
-    config::{
-        CacheConfig, Config, DatabaseConfig, JobsConfig, LedgerConfig, LimitsConfig, OnlineConfig,
-    },
+    config::{CacheConfig, Config, DatabaseConfig, JobsConfig, LedgerConfig, OnlineConfig},
     error::{Error, Result, Violation},
     features::{CacheBounds, CachedStore, Materializer, OnlineStore},
     grpc::{
@@ -199,6 +197,7 @@ impl App {
         let online = cached(store.clone(), &config.cache);
         let predictor = Predictor {
             values_max: config.limits.values_max,
+            answer_bytes_max: config.server.answer_bytes_max,
             catalog: Arc::clone(&catalog),
             store: Arc::clone(&online),
             models: Arc::clone(&models),
@@ -230,7 +229,7 @@ impl App {
     ) -> Result<Routes> {
         let online = &self.online;
         let catalog_store: Arc<dyn CatalogStore> = self.store.clone();
-        let limits = request_limits(&config.limits);
+        let limits = request_limits(config);
         let stream = StreamBounds {
             idle_max: config.server.stream_idle_max,
             stopping,
@@ -395,12 +394,14 @@ fn job_options(jobs: &JobsConfig) -> JobOptions {
     }
 }
 
-fn request_limits(limits: &LimitsConfig) -> RequestLimits {
+fn request_limits(config: &Config) -> RequestLimits {
+    let limits = &config.limits;
     RequestLimits {
         entities_max: limits.entities_max,
         features_max: limits.features_max,
         values_max: limits.values_max,
         definitions_bytes_max: limits.definitions_bytes_max,
+        answer_bytes_max: config.server.answer_bytes_max,
     }
 }
 

@@ -330,6 +330,20 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_database_url_of_the_environment_is_none() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "[database]\nurl = \"postgres://a@b/c\"\n").unwrap();
+        let flags = Flags {
+            config: Some(file.path().to_path_buf()),
+            ..Flags::default()
+        };
+        for empty in ["", " "] {
+            let config = read(&flags, &environment(&[("DATABASE_URL", empty)])).unwrap();
+            assert_eq!(config.database.url.reveal(), "postgres://a@b/c");
+        }
+    }
+
+    #[test]
     fn every_fault_is_reported_at_once() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(

@@ -47,7 +47,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "server.answer_bytes_max",
         "67108864",
-        "The largest answer that REST passes on, bytes",
+        "The largest answer, bytes: of the values that it reads, and of the message that REST passes on",
     ),
     setting(
         "server.connections_max",

@@ -47,4 +47,6 @@ pub struct RequestLimits {
     pub values_max: usize,
     /// Bytes of a definitions text.
     pub definitions_bytes_max: usize,
+    /// Bytes of the values of an answer.
+    pub answer_bytes_max: usize,
 }

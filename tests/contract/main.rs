@@ -31,6 +31,7 @@ mod parquet;
 mod partial;
 #[path = "../support/postgres.rs"]
 mod postgres;
+mod postgres_limits;
 mod postgres_only;
 mod postgres_theirs;
 mod properties;

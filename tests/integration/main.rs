@@ -46,3 +46,5 @@ mod support;
 mod guard;
 #[path = "../support/postgres.rs"]
 mod postgres;
+#[path = "../support/redis.rs"]
+mod redis_server;

@@ -45,6 +45,8 @@ pub struct Predictor {
     pub models: Arc<ModelRegistry>,
     /// Values a request: rows or entities times inputs.
     pub values_max: usize,
+    /// Bytes of the features that one request reads.
+    pub answer_bytes_max: usize,
     /// Who scores beside the answers.
     pub shadows: Shadows,
     /// Where all that is scored is recorded.
@@ -182,7 +184,8 @@ impl Predictor {
         let selection = FeatureSelection::resolve(&catalog, references)?;
         let keys = entity_keys_at(&selection, entities, positions)?;
         let freshness = Freshness { now, max_age: None };
-        let mut columns = read_features(self.store.as_ref(), &selection, &keys, freshness).await?;
+        let (store, bytes_max) = (self.store.as_ref(), self.answer_bytes_max);
+        let mut columns = read_features(store, &selection, &keys, freshness, bytes_max).await?;
         if model.entity_not_found == Policy::Reject {
             refuse_unknown_entities(&columns, entities, positions)?;
         }
