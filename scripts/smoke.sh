@@ -118,6 +118,16 @@ has "POST :predictByEntity" \
     '"model":"credit_risk"' '"predictionId":"' '"score":0.0274' '"label":"good"' '"probabilities":{' \
     '"applicant:annual_inc":35000' '"applicant:annual_inc":"PRESENT"'
 has "POST :predict" "$(post /v1/models/credit_risk:predict '{"rows":[{"annual_inc":52000,"term":"term_36"}]}')" '"score":'
+job=$(post /v1/models/credit_risk:submitPrediction '{"entities":[{"loan_id":"LC00001"},{"loan_id":"LC00020"}]}')
+has "POST :submitPrediction" "$job" '"jobId":"' '"total":2'
+job=$(python3 -c 'import json, sys; print(json.load(sys.stdin)["jobId"])' <<<"$job")
+for _ in $(seq 1 100); do
+    answer=$(get "/v1/predictionJobs/$job")
+    [[ "$answer" == *'"state":"QUEUED"'* || "$answer" == *'"state":"RUNNING"'* ]] || break
+    sleep 0.1
+done
+has "GET predictionJobs/{job_id}" "$answer" '"state":"SUCCEEDED"' '"done":2' '"score":0.0274'
+has "GET predictionJobs" "$(get /v1/predictionJobs)" "$job"
 has "POST features:get" \
     "$(post /v1/features:get '{"features":["applicant:annual_inc"],"entities":[{"loan_id":"LC00001"}]}')" \
     '{"columns":[{"feature":"applicant:annual_inc","values":[35000],"statuses":["PRESENT"],"eventTimestamps":["2016-01-04T00:00:00Z"],"ageBound":"0s"}]'

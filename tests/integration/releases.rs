@@ -203,6 +203,15 @@ async fn canaries_answer_their_share_always_the_same_entities() {
         let (_, answer) = two.running.post(PREDICT, loans([id.as_str()])).await;
         assert_eq!(answer["version"], "2");
     }
+    // Whoever scores it, an entity at fault is named by its place in the request.
+    let mut faulty = loans(first.iter().map(String::as_str));
+    faulty["entities"][40] = json!({"loan_id": 7});
+    let (status, answer) = two.running.post(PREDICT, faulty).await;
+    let message = answer["message"].as_str().unwrap();
+    assert!(
+        status == 400 && message.contains("entities[40].loan_id"),
+        "{message}"
+    );
     // A larger share keeps those that had it.
     let traffic = json!({"traffic": {"canary": [{"version": "2", "percent": 60.5}]},
                          "expectedRevision": model["releaseRevision"]});

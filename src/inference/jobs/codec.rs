@@ -438,7 +438,7 @@ mod tests {
         let mut newer = good.clone();
         newer[0] = 2;
         for bad in [Vec::new(), newer, good[..good.len() - 1].to_vec()] {
-            assert!(decode_input(&[bad.clone()]).is_err());
+            assert!(decode_input(std::slice::from_ref(&bad)).is_err());
             assert!(decode_result(&bad).is_err());
         }
         assert!(decode_input(&[]).is_err());

@@ -260,3 +260,33 @@ pub(super) fn log_end(job: &PredictionJob) {
         "prediction job ended"
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn submissions_that_differ_in_anything_have_other_digests() {
+        let digests = [
+            digest("one", "", b"input"),
+            digest("on", "e", b"input"),
+            digest("one", "", b"inpu"),
+            digest("one", "i", b"nput"),
+        ];
+        for (at, one) in digests.iter().enumerate() {
+            assert!(digests.iter().skip(at + 1).all(|other| other != one));
+        }
+        assert_eq!(digest("one", "", b"input"), digest("one", "", b"input"));
+    }
+
+    #[test]
+    fn a_request_id_is_short_and_plain() {
+        for good in [None, Some("a"), Some("nightly, \u{1f600}")] {
+            assert!(check_request_id(good).is_ok(), "{good:?}");
+        }
+        let long = "x".repeat(129);
+        for bad in ["", "a\nb", "\0", &long] {
+            assert!(check_request_id(Some(bad)).is_err(), "{bad:?}");
+        }
+    }
+}
