@@ -16,7 +16,7 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 
 use crate::{
     catalog::{Catalog, CatalogHandle, CatalogStore},
-    config::{CacheConfig, Config, DatabaseConfig, LedgerConfig, LimitsConfig, OnlineConfig},
+    config::{CacheConfig, Config, DatabaseConfig, JobsConfig, LedgerConfig, OnlineConfig},
     error::{Error, Result, Violation},
     features::{CacheBounds, CachedStore, Materializer, OnlineStore},
     grpc::{
@@ -28,11 +28,12 @@ use crate::{
         },
     },
     inference::{
-        Known, Ledger, LedgerOptions, Lifecycle, LoadOptions, ModelRegistry, Models, Predictor,
-        ReleaseStore, Repository, RuntimeLoader, SAMPLE_WHOLE, Shadows,
+        self, JobBounds, JobOptions, JobStore, Jobs, Known, Ledger, LedgerOptions, Lifecycle,
+        LoadOptions, ModelRegistry, Models, Predictor, ReleaseStore, Repository, RuntimeLoader,
+        SAMPLE_WHOLE, Shadows,
     },
     middleware::{self, Bounds},
-    runtimes::onnx::OnnxLoader,
+    runtimes::{lightgbm, onnx::OnnxLoader},
     sources::FileSources,
     stores::{self, DatabaseOptions, OnlineOptions, Store},
     telemetry,
@@ -145,7 +146,7 @@ pub fn load_models(config: &Config, catalog: &Catalog) -> Result<Models> {
 fn repository(config: &Config) -> Result<Repository> {
     let models = &config.models;
     let onnx = OnnxLoader::open(models.onnx_library_path.as_deref(), models.nodes_max)?;
-    let loaders: Vec<Arc<dyn RuntimeLoader>> = vec![Arc::new(onnx)];
+    let loaders: Vec<Arc<dyn RuntimeLoader>> = vec![Arc::new(onnx), lightgbm::loader()];
     Ok(Repository {
         path: models.path.clone(),
         loaders,
@@ -164,7 +165,9 @@ pub(crate) struct App {
     store: Arc<Store>,
     models: Arc<ModelRegistry>,
     lifecycle: Arc<Lifecycle>,
-    ledger: Ledger,
+    online: Arc<dyn OnlineStore>,
+    predictor: Predictor,
+    jobs: Jobs,
 }
 
 impl App {
@@ -191,13 +194,26 @@ impl App {
             releases,
         );
         lifecycle.load().await?;
-        let ledger = Ledger::start(store.clone(), ledger_options(&config.ledger));
+        let online = cached(store.clone(), &config.cache);
+        let predictor = Predictor {
+            values_max: config.limits.values_max,
+            answer_bytes_max: config.server.answer_bytes_max,
+            catalog: Arc::clone(&catalog),
+            store: Arc::clone(&online),
+            models: Arc::clone(&models),
+            shadows: Shadows::new(config.models.shadows_max),
+            ledger: Ledger::start(store.clone(), ledger_options(&config.ledger)),
+        };
+        let job_store: Arc<dyn JobStore> = store.clone();
+        let jobs = Jobs::new(job_store, predictor.clone(), job_options(&config.jobs));
         Ok(App {
             catalog,
             store,
             models,
             lifecycle: Arc::new(lifecycle),
-            ledger,
+            online,
+            predictor,
+            jobs,
         })
     }
 
@@ -211,9 +227,9 @@ impl App {
         health: HealthServer<impl Health>,
         stopping: CancellationToken,
     ) -> Result<Routes> {
-        let online = cached(self.store.clone(), &config.cache);
+        let online = &self.online;
         let catalog_store: Arc<dyn CatalogStore> = self.store.clone();
-        let limits = request_limits(&config.limits);
+        let limits = request_limits(config);
         let stream = StreamBounds {
             idle_max: config.server.stream_idle_max,
             stopping,
@@ -222,7 +238,7 @@ impl App {
         let features = FeatureApi {
             catalog: Arc::clone(&self.catalog),
             catalog_store,
-            store: Arc::clone(&online),
+            store: Arc::clone(online),
             training_sets: Arc::new(training_set_maker(
                 config,
                 self.store.clone(),
@@ -233,7 +249,7 @@ impl App {
             loads: Loads {
                 // Whoever may apply definitions from the network would otherwise read any file of this machine.
                 materializer: Materializer::new(
-                    Arc::clone(&online),
+                    Arc::clone(online),
                     Arc::new(FileSources::within_repository(config)),
                 ),
                 places: Arc::new(Semaphore::new(config.limits.materializations_max)),
@@ -241,14 +257,8 @@ impl App {
             scans: Scans::default(),
         };
         let predictions = PredictionApi {
-            predictor: Predictor {
-                values_max: limits.values_max,
-                catalog: Arc::clone(&self.catalog),
-                store: online,
-                models: Arc::clone(&self.models),
-                shadows: Shadows::new(config.models.shadows_max),
-                ledger: self.ledger.clone(),
-            },
+            predictor: self.predictor.clone(),
+            jobs: self.jobs.clone(),
             limits,
             stream,
             stream_at_once_max: config.server.stream_requests_max,
@@ -294,8 +304,22 @@ impl App {
         self.models.snapshot()
     }
 
+    /// Works on prediction jobs, and looks for those whose time is up, until the stop.
+    pub(crate) fn work_on_jobs(
+        &self,
+        config: &Config,
+        stop: &CancellationToken,
+    ) -> Vec<JoinHandle<()>> {
+        let workers = (0..config.jobs.workers).map(|number| {
+            let worker = format!("{}#{number}", watch::process_name());
+            tokio::spawn(inference::work(self.jobs.clone(), worker, stop.clone()))
+        });
+        let sweep = tokio::spawn(inference::sweep(self.jobs.clone(), stop.clone()));
+        workers.chain([sweep]).collect()
+    }
+
     pub(crate) fn ledger(&self) -> Ledger {
-        self.ledger.clone()
+        self.predictor.ledger.clone()
     }
 }
 
@@ -350,12 +374,34 @@ fn cached(store: Arc<dyn OnlineStore>, cache: &CacheConfig) -> Arc<dyn OnlineSto
     Arc::new(CachedStore::new(store, bounds))
 }
 
-fn request_limits(limits: &LimitsConfig) -> RequestLimits {
+fn job_options(jobs: &JobsConfig) -> JobOptions {
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    JobOptions {
+        entities_max: jobs.entities_max,
+        chunk_rows_max: jobs.chunk_rows_max,
+        attempts_max: count(jobs.attempts_max),
+        retry_wait: jobs.retry_wait,
+        lease: jobs.lease,
+        poll_interval: jobs.poll_interval,
+        sweep_interval: jobs.sweep_interval,
+        retention: jobs.result_retention,
+        bounds: JobBounds {
+            queued_max: count(jobs.queued_max),
+            kept_max: count(jobs.kept_max),
+            bytes_max: jobs.bytes_max,
+            run_max: jobs.run_max,
+        },
+    }
+}
+
+fn request_limits(config: &Config) -> RequestLimits {
+    let limits = &config.limits;
     RequestLimits {
         entities_max: limits.entities_max,
         features_max: limits.features_max,
         values_max: limits.values_max,
         definitions_bytes_max: limits.definitions_bytes_max,
+        answer_bytes_max: config.server.answer_bytes_max,
     }
 }
 

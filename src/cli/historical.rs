@@ -9,10 +9,10 @@ use tokio_util::sync::CancellationToken;
 use super::{output, signals::Signals};
 use crate::{
     app,
-    catalog::{Catalog, CatalogStore, FeatureRef},
+    catalog::CatalogStore,
     config::Config,
-    error::{Error, Result},
-    features::{FeatureSelection, SPINE_TIMESTAMP_FIELD, TrainingSetRequest},
+    error::Result,
+    features::{AskedFeatures, FeatureSelection, SPINE_TIMESTAMP_FIELD, TrainingSetRequest},
     training_sets::JoinProgress,
 };
 
@@ -54,8 +54,10 @@ pub(super) async fn run(config: &Config, command: &Historical) -> Result<ExitCod
     let store = app::open_store(config).await?;
     app::prepare_schema(&store, &config.database).await?;
     let catalog = store.load_catalog().await?;
+    let service = command.feature_service.as_deref().unwrap_or_default();
+    let asked = AskedFeatures::resolve(&catalog, &command.features, service)?;
     let request = TrainingSetRequest {
-        selection: FeatureSelection::resolve(&catalog, references(&catalog, command)?)?,
+        selection: FeatureSelection::resolve(&catalog, asked.references)?,
         timestamp_field: command.timestamp_field.clone(),
         full_feature_names: command.full_feature_names,
     };
@@ -84,21 +86,6 @@ pub(super) async fn run(config: &Config, command: &Historical) -> Result<ExitCod
     made?;
     output::line(&format!("{} is written", command.out.display()));
     Ok(ExitCode::SUCCESS)
-}
-
-fn references(catalog: &Catalog, command: &Historical) -> Result<Vec<FeatureRef>> {
-    if let Some(service) = &command.feature_service {
-        return Ok(catalog.service(service)?.features.clone());
-    }
-    let named = command.features.iter().map(|name| {
-        FeatureRef::parse(name).ok_or_else(|| {
-            Error::invalid(
-                "--features",
-                format!("\"{name}\" is not of the form view:feature"),
-            )
-        })
-    });
-    named.collect()
 }
 
 fn show(bar: &ProgressBar, step: &JoinProgress) {

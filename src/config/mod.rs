@@ -5,6 +5,7 @@
 mod cache;
 mod database;
 mod historical;
+mod jobs;
 mod layers;
 mod ledger;
 mod online;
@@ -17,6 +18,7 @@ use std::{collections::BTreeMap, env, path::PathBuf, str::FromStr, thread, time:
 pub use cache::CacheConfig;
 pub use database::DatabaseConfig;
 pub use historical::HistoricalConfig;
+pub use jobs::JobsConfig;
 pub use layers::Flags;
 pub use ledger::LedgerConfig;
 pub use online::OnlineConfig;
@@ -126,6 +128,8 @@ pub struct Config {
     pub historical: HistoricalConfig,
     /// Where models are.
     pub models: ModelsConfig,
+    /// Prediction jobs.
+    pub jobs: JobsConfig,
     /// How predictions are kept.
     pub ledger: LedgerConfig,
     /// How much one request may ask for.
@@ -187,6 +191,7 @@ impl Config {
             online: online::read(&mut layers),
             historical: historical::read(&mut layers),
             models: read_models(&mut layers),
+            jobs: jobs::read(&mut layers),
             ledger: ledger::read(&mut layers),
             limits: LimitsConfig {
                 entities_max: count(&mut layers, "limits.entities_max"),
@@ -322,6 +327,20 @@ mod tests {
         assert_eq!(config.limits.features_max, 2);
         assert_eq!(config.models.queue_max, 1);
         assert_eq!(config.database.url.reveal(), "postgres://a@b/c");
+    }
+
+    #[test]
+    fn an_empty_database_url_of_the_environment_is_none() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "[database]\nurl = \"postgres://a@b/c\"\n").unwrap();
+        let flags = Flags {
+            config: Some(file.path().to_path_buf()),
+            ..Flags::default()
+        };
+        for empty in ["", " "] {
+            let config = read(&flags, &environment(&[("DATABASE_URL", empty)])).unwrap();
+            assert_eq!(config.database.url.reveal(), "postgres://a@b/c");
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub struct ServerConfig {
     pub data_dir: PathBuf,
     /// The largest request message, bytes.
     pub message_bytes_max: usize,
-    /// The largest answer that the REST gateway passes on, bytes.
+    /// The largest answer, bytes: of the values that it reads, and of the message that the REST gateway passes on.
     pub answer_bytes_max: usize,
     /// Connections open at once on a listener.
     pub connections_max: usize,

@@ -47,7 +47,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "server.answer_bytes_max",
         "67108864",
-        "The largest answer that REST passes on, bytes",
+        "The largest answer, bytes: of the values that it reads, and of the message that REST passes on",
     ),
     setting(
         "server.connections_max",
@@ -249,6 +249,71 @@ pub const SETTINGS: &[Setting] = &[
         "onnx.library_path",
         "",
         "ONNX Runtime's shared library; not set: searched beside the binary, in .tools and in the system's folders",
+    ),
+    setting(
+        "jobs.workers",
+        "1",
+        "Prediction jobs that this server works on at once; 0: none, other servers of the database do",
+    ),
+    setting(
+        "jobs.entities_max",
+        "100000",
+        "Entities or rows of one prediction job",
+    ),
+    setting(
+        "jobs.chunk_rows_max",
+        "500",
+        "Entities or rows of a job that are scored and stored together",
+    ),
+    setting(
+        "jobs.attempts_max",
+        "3",
+        "Attempts that a job may take without getting on; the job has failed then",
+    ),
+    setting(
+        "jobs.retry_ms",
+        "15000",
+        "How long a job waits after an attempt that failed; doubled with each that does not get on, ms",
+    ),
+    setting(
+        "jobs.lease_ms",
+        "30000",
+        "How long a worker that is not heard of any more keeps its job; another takes it then, ms",
+    ),
+    setting(
+        "jobs.poll_ms",
+        "1000",
+        "How often an idle worker asks the database for a job; one submitted here it takes at once, ms",
+    ),
+    setting(
+        "jobs.sweep_ms",
+        "60000",
+        "How often the database is looked through for jobs whose time is up, ms",
+    ),
+    setting(
+        "jobs.queued_max",
+        "1000",
+        "Jobs that may wait; those beyond are refused with RESOURCE_EXHAUSTED",
+    ),
+    setting(
+        "jobs.kept_max",
+        "100000",
+        "Jobs that the database keeps, ended ones among them; those beyond are refused with RESOURCE_EXHAUSTED",
+    ),
+    setting(
+        "jobs.bytes_max",
+        "1073741824",
+        "Inputs and predictions that the database keeps of all jobs, bytes; a job beyond is refused with RESOURCE_EXHAUSTED",
+    ),
+    setting(
+        "jobs.run_hours_max",
+        "24",
+        "How long a job may take from its submission to its end; it is EXPIRED then, hours",
+    ),
+    setting(
+        "jobs.result_retention_hours",
+        "24",
+        "How long the predictions of an ended job are kept, hours; the job itself, EXPIRED, is kept as long again",
     ),
     setting(
         "ledger.enabled",

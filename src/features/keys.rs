@@ -15,8 +15,25 @@ pub fn entity_keys(
     selection: &FeatureSelection,
     entities: &[RawRow],
 ) -> Result<Vec<Vec<EntityKey>>> {
+    let all: Vec<usize> = (0..entities.len()).collect();
+    entity_keys_at(selection, entities, &all)
+}
+
+/// As `entity_keys`, of the entities at some positions of a list; messages name them by these.
+///
+/// # Errors
+/// As `entity_keys`.
+pub fn entity_keys_at(
+    selection: &FeatureSelection,
+    entities: &[RawRow],
+    positions: &[usize],
+) -> Result<Vec<Vec<EntityKey>>> {
+    let chosen = || {
+        let positions = positions.iter();
+        positions.filter_map(|index| Some((*index, entities.get(*index)?)))
+    };
     let mut faults = request_faults();
-    for (index, entity) in entities.iter().enumerate() {
+    for (index, entity) in chosen() {
         refuse_unknown_keys(selection, index, entity, &mut faults);
         if faults.is_full() {
             break;
@@ -24,8 +41,8 @@ pub fn entity_keys(
     }
     let mut keys_by_view = Vec::with_capacity(selection.views.len());
     for selected in &selection.views {
-        let mut keys = Vec::with_capacity(entities.len());
-        for (index, entity) in entities.iter().enumerate() {
+        let mut keys = Vec::with_capacity(positions.len());
+        for (index, entity) in chosen() {
             let place = || format!("entities[{index}]");
             keys.extend(view_key(&selected.view, entity, place, &mut faults));
             if faults.is_full() {

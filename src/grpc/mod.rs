@@ -6,6 +6,7 @@ mod feature_service;
 mod features;
 mod ledger;
 mod model_service;
+mod prediction;
 mod prediction_service;
 mod status;
 mod stream;
@@ -46,4 +47,6 @@ pub struct RequestLimits {
     pub values_max: usize,
     /// Bytes of a definitions text.
     pub definitions_bytes_max: usize,
+    /// Bytes of the values of an answer.
+    pub answer_bytes_max: usize,
 }

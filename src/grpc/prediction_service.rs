@@ -16,7 +16,8 @@ use super::{
 use crate::{
     error::{Error, Result},
     inference::{
-        Explanation, Predictions, Predictor, Replay, ScoredBatch, Signature, Subject, Target, Task,
+        Explanation, Jobs, Predictions, Predictor, Replay, ScoredBatch, Signature, Subject, Target,
+        Task,
     },
 };
 
@@ -25,6 +26,8 @@ use crate::{
 pub struct PredictionApi {
     /// Scores.
     pub predictor: Predictor,
+    /// Scores some time.
+    pub jobs: Jobs,
     /// How much one request may ask for.
     pub limits: RequestLimits,
     /// How long a stream may last.
@@ -79,6 +82,38 @@ impl PredictionService for PredictionApi {
         explained
             .map(Response::new)
             .map_err(|error| to_status(&error))
+    }
+
+    async fn submit_prediction(
+        &self,
+        request: Request<pb::SubmitPredictionRequest>,
+    ) -> Result<Response<pb::PredictionJob>, Status> {
+        let job = self.submit_job(request.into_inner()).await;
+        job.map(Response::new).map_err(|error| to_status(&error))
+    }
+
+    async fn get_prediction_job(
+        &self,
+        request: Request<pb::GetPredictionJobRequest>,
+    ) -> Result<Response<pb::GetPredictionJobResponse>, Status> {
+        let page = self.job_page(request.get_ref()).await;
+        page.map(Response::new).map_err(|error| to_status(&error))
+    }
+
+    async fn list_prediction_jobs(
+        &self,
+        request: Request<pb::ListPredictionJobsRequest>,
+    ) -> Result<Response<pb::ListPredictionJobsResponse>, Status> {
+        let jobs = self.list_jobs(request.into_inner()).await;
+        jobs.map(Response::new).map_err(|error| to_status(&error))
+    }
+
+    async fn cancel_prediction_job(
+        &self,
+        request: Request<pb::CancelPredictionJobRequest>,
+    ) -> Result<Response<pb::PredictionJob>, Status> {
+        let job = self.cancel_job(request.get_ref()).await;
+        job.map(Response::new).map_err(|error| to_status(&error))
     }
 
     async fn get_prediction(
@@ -148,24 +183,7 @@ impl PredictionApi {
     }
 
     async fn score_rows(&self, request: pb::PredictRequest) -> Result<pb::PredictResponse> {
-        let max = self.limits.entities_max;
-        let subject = match request.dense {
-            None => {
-                check_count("rows", request.rows.len(), max)?;
-                Subject::Rows(raw_rows(request.rows).into())
-            }
-            Some(_) if !request.rows.is_empty() => {
-                return Err(Error::invalid("dense", "comes instead of rows, not beside"));
-            }
-            Some(dense) => {
-                let rows = usize::try_from(dense.row_count).unwrap_or(usize::MAX);
-                check_count("dense.rowCount", rows, max)?;
-                Subject::Dense {
-                    values: dense.values.into(),
-                    rows,
-                }
-            }
-        };
+        let subject = row_subject(request.rows, request.dense, self.limits.entities_max)?;
         let target = Target {
             model: &request.model,
             version: &request.version,
@@ -203,6 +221,27 @@ impl PredictionApi {
         let replay = Replay::run(ledger, models, id, &request.version).await?;
         Ok(wire_replay(&replay))
     }
+}
+
+/// Rows that a request brings, in one of two forms.
+pub(super) fn row_subject(
+    rows: Vec<prost_types::Struct>,
+    dense: Option<pb::DenseRows>,
+    rows_max: usize,
+) -> Result<Subject> {
+    let Some(dense) = dense else {
+        check_count("rows", rows.len(), rows_max)?;
+        return Ok(Subject::Rows(raw_rows(rows).into()));
+    };
+    if !rows.is_empty() {
+        return Err(Error::invalid("dense", "comes instead of rows, not beside"));
+    }
+    let count = usize::try_from(dense.row_count).unwrap_or(usize::MAX);
+    check_count("dense.rowCount", count, rows_max)?;
+    Ok(Subject::Dense {
+        values: dense.values.into(),
+        rows: count,
+    })
 }
 
 fn wire_predictions(

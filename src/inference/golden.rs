@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Explanation, Layout, Runtime, Signature, explain::is_near};
+use super::{Explanation, Layout, Runtime, Signature, Task, explain::is_near};
 use crate::{
     error::{Error, Result},
     features::{RawValue, Value},
@@ -21,6 +21,9 @@ struct GoldenText {
     inputs: Vec<String>,
     rows: Vec<Vec<serde_json::Value>>,
     scores: Vec<f64>,
+    /// Every number that the model answers, [rows, columns].
+    #[serde(default)]
+    outputs: Vec<Vec<f64>>,
     kinds: Vec<String>,
     #[serde(default)]
     explained: Option<ExplainedText>,
@@ -43,6 +46,8 @@ struct ExplainedText {
 pub(super) struct GoldenRows {
     rows: Vec<Vec<Value>>,
     scores: Vec<f64>,
+    /// Empty, or one a row.
+    outputs: Vec<Vec<f64>>,
     kinds: Vec<String>,
     explained: Option<ExplainedText>,
 }
@@ -63,6 +68,7 @@ impl GoldenRows {
                 golden.kinds.len()
             )));
         }
+        check_outputs(&golden.outputs, count, signature)?;
         let names: Vec<&String> = signature.inputs.iter().map(|input| &input.name).collect();
         if golden.inputs.iter().ne(names.iter().copied()) {
             return Err(Error::failed_precondition(
@@ -78,6 +84,7 @@ impl GoldenRows {
         Ok(GoldenRows {
             rows,
             scores: golden.scores,
+            outputs: golden.outputs,
             kinds: golden.kinds,
             explained: golden.explained,
         })
@@ -88,11 +95,22 @@ impl GoldenRows {
         self.rows.len()
     }
 
-    /// Runs every row, laid out as served rows are, and compares the scores.
+    /// By input, whether a row has it missing.
+    pub(super) fn missing_inputs(&self) -> Vec<bool> {
+        let inputs = self.rows.first().map_or(0, Vec::len);
+        let is_missing = |input| {
+            let values = self.rows.iter().filter_map(move |row| row.get(input));
+            values.into_iter().any(Value::is_missing)
+        };
+        (0..inputs).map(is_missing).collect()
+    }
+
+    /// Runs every row, laid out as served rows are, and compares the scores, and all that the model answers where the
+    /// trainer's outputs are there.
     ///
     /// # Errors
-    /// `FailedPrecondition` that names the first row whose score differs by more than the signature's tolerance, with
-    /// both scores; what the runtime answers.
+    /// `FailedPrecondition` that names the first row that differs by more than the signature's tolerance, with both
+    /// numbers; what the runtime answers.
     pub(super) fn check(
         &self,
         runtime: &mut dyn Runtime,
@@ -112,15 +130,15 @@ impl GoldenRows {
             for row in 0..rows.len() {
                 let columns = signature.columns();
                 let outputs = (row * columns..(row + 1) * columns).filter_map(|at| output.get(at));
-                let served = signature.interpret(outputs.collect()).score;
-                self.compare(
-                    part * ROWS_PER_RUN + row,
-                    served,
-                    signature.golden.tolerance,
-                )?;
+                self.compare(part * ROWS_PER_RUN + row, outputs.collect(), signature)?;
             }
         }
         Ok(())
+    }
+
+    /// Whether the trainer's explanations are there.
+    pub(super) fn has_explanations(&self) -> bool {
+        self.explained.is_some()
     }
 
     /// Explains rows: each explanation has to add up, to lead to the score, and to be the trainer's own where that is there.
@@ -184,21 +202,76 @@ impl GoldenRows {
         Ok(())
     }
 
-    fn compare(&self, row: usize, served: f64, tolerance: f64) -> Result<()> {
+    fn compare(&self, row: usize, served: Vec<f64>, signature: &Signature) -> Result<()> {
+        if let Some(expected) = self.outputs.get(row) {
+            for (column, expected) in expected.iter().enumerate() {
+                let what = signature.classes.get(column).map_or_else(
+                    || "value".to_owned(),
+                    |class| format!("probability of \"{class}\""),
+                );
+                let served = served.get(column).copied().unwrap_or(f64::NAN);
+                self.compare_one(row, &what, *expected, served, signature)?;
+            }
+        }
         let Some(expected) = self.scores.get(row).copied() else {
             return Err(refusal(row, "there is no score"));
         };
+        let served = signature.interpret(served).score;
+        self.compare_one(row, "score", expected, served, signature)
+    }
+
+    fn compare_one(
+        &self,
+        row: usize,
+        what: &str,
+        expected: f64,
+        served: f64,
+        signature: &Signature,
+    ) -> Result<()> {
+        let allowed = signature.difference_max(expected);
         // A NaN on either side is a difference.
-        if (served - expected).abs() <= tolerance {
+        if (served - expected).abs() <= allowed {
             return Ok(());
         }
         let kind = self.kinds.get(row).map_or("", String::as_str);
+        let has_missing = self
+            .rows
+            .get(row)
+            .is_some_and(|row| row.iter().any(Value::is_missing));
+        let hint = if has_missing {
+            "; the row has missing values: does the exported model know them?"
+        } else {
+            ""
+        };
         Err(refusal(
             row,
             &format!(
-                "({kind}) the trainer's score is {expected}, this runtime's {served}; they may differ by {tolerance}"
+                "({kind}) the trainer's {what} is {expected}, this runtime's {served}; they may differ by {allowed}{hint}"
             ),
         ))
+    }
+}
+
+/// One row of outputs a golden row, each with all columns; needed where the score does not tell all of an answer.
+fn check_outputs(outputs: &[Vec<f64>], count: usize, signature: &Signature) -> Result<()> {
+    let columns = signature.columns();
+    if outputs.is_empty() && signature.task == Task::MulticlassClassification {
+        return Err(Error::failed_precondition(format!(
+            "outputs: a multi-class model needs the trainer's probabilities of all {columns} classes, a list a row"
+        )));
+    }
+    if !outputs.is_empty() && outputs.len() != count {
+        return Err(Error::failed_precondition(format!(
+            "{count} rows and {} outputs do not go together",
+            outputs.len()
+        )));
+    }
+    match outputs.iter().position(|row| row.len() != columns) {
+        None => Ok(()),
+        Some(row) => Err(refusal(
+            row,
+            &format!("its outputs are not {columns}, as many as the model answers"),
+        )),
     }
 }
 

@@ -1,16 +1,19 @@
-//! Inference: signature, layout, the `Runtime` trait, versions and their release, prediction.
+//! Inference: signature, layout, the `Runtime` trait, versions and their release, prediction, prediction jobs.
 //!
 //! Knows the catalog and features; nothing of ort, SQL or the wire. `runtimes` implement `Runtime`, `stores` keep releases,
 //! `grpc` calls `Predictor` and `Lifecycle`, which loads a `Repository` into a `ModelRegistry`.
 
 mod batch;
+mod binding;
 mod counters;
 mod definition;
 mod drift;
 mod explain;
 mod golden;
+mod jobs;
 mod ledger;
 mod lifecycle;
+mod output;
 mod policy;
 mod predict;
 mod registry;
@@ -22,17 +25,23 @@ mod signature;
 mod stamp;
 mod workers;
 
-pub use batch::{Batch, Layout, Output, TensorData};
+pub use batch::{Batch, Layout, TensorData};
 pub use counters::VersionCounters;
 pub use definition::{InputPolicy, ModelDefinition, Policy};
 pub use drift::{Drift, DriftReport, Profile};
 pub use explain::Explanation;
+pub use jobs::{
+    ChunkResult, ClaimRequest, ClaimedJob, Expired, Hold, JobBounds, JobEnd, JobError, JobFilter,
+    JobOptions, JobPage, JobPrediction, JobState, JobStore, Jobs, NewJob, PinnedVersion,
+    PredictionJob, Submission, sweep, work,
+};
 pub use ledger::{
     Ledger, LedgerEntry, LedgerOptions, LedgerPage, LedgerSpan, LedgerStatus, LedgerStore,
     RecordedInput, RecordedValue, RecordedVersion, RecordedViolation, Replay, SAMPLE_WHOLE, day_at,
     day_of, first_id_at, first_id_of_day, id_after, is_sampled,
 };
 pub use lifecycle::Lifecycle;
+pub use output::{AnswerShape, Output};
 pub use policy::{BoundInput, InputViolation, InvalidPolicy, MissingPolicy, ViolationKind};
 pub use predict::{Predictor, Shadows, Subject, Target};
 pub use registry::{Model, ModelRegistry, ModelVersion, Models, ReadyVersion, Route, VersionState};

@@ -27,6 +27,8 @@ pub struct ReadyVersion {
     pub counters: Arc<VersionCounters>,
     /// What it was given, by the bins of its trainer.
     pub drift: Arc<Drift>,
+    /// By input, whether a golden row has it missing.
+    pub(super) proven_missing: Arc<[bool]>,
     /// The files that it was loaded from.
     pub(super) stamp: Stamp,
 }

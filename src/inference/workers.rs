@@ -315,6 +315,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::single_range_in_vec_init, reason = "one part is meant")]
     fn large_batches_are_cut_for_several_workers() {
         let cut = |rows, workers| parts(rows, workers).collect::<Vec<_>>();
         assert_eq!(cut(1, 4), [0..1]);

@@ -6,6 +6,7 @@
 
 mod definition;
 mod feature_times;
+mod job;
 mod ledger;
 mod migrations;
 mod postgres;
@@ -36,8 +37,8 @@ use crate::{
         StoredRow, Timestamp, WriteCounts, WriteRow,
     },
     inference::{
-        LedgerEntry, LedgerPage, LedgerSpan, LedgerStore, RecordedVersion, Release, ReleaseEvent,
-        ReleaseStore,
+        JobStore, LedgerEntry, LedgerPage, LedgerSpan, LedgerStore, RecordedVersion, Release,
+        ReleaseEvent, ReleaseStore,
     },
 };
 
@@ -212,6 +213,15 @@ impl Store {
             Store::Sqlite(store) => store.as_ref(),
             Store::Postgres(store) => store.as_ref(),
             Store::Tiered(store) => store.record().record(),
+        }
+    }
+
+    /// Prediction jobs are kept by the record, too.
+    fn jobs(&self) -> &dyn JobStore {
+        match self {
+            Store::Sqlite(store) => store.as_ref(),
+            Store::Postgres(store) => store.as_ref(),
+            Store::Tiered(store) => store.record().jobs(),
         }
     }
 

@@ -340,7 +340,7 @@ async fn a_server_with_outdated_definitions_says_so(fixture: Fixture) {
                 .unwrap_err(),
         ];
         for error in errors {
-            assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error}");
+            assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
             assert!(
                 error
                     .message()

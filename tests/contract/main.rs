@@ -21,6 +21,7 @@ mod gate;
 #[path = "../support/guard.rs"]
 mod guard;
 mod history;
+mod jobs;
 mod ledger;
 mod ledger_partitions;
 mod loads;
@@ -30,6 +31,7 @@ mod parquet;
 mod partial;
 #[path = "../support/postgres.rs"]
 mod postgres;
+mod postgres_limits;
 mod postgres_only;
 mod postgres_theirs;
 mod properties;

@@ -19,6 +19,7 @@ mod contract;
 mod documents;
 mod drift;
 mod explain;
+mod exports;
 mod features;
 mod historical;
 mod historical_stops;
@@ -45,3 +46,5 @@ mod support;
 mod guard;
 #[path = "../support/postgres.rs"]
 mod postgres;
+#[path = "../support/redis.rs"]
+mod redis_server;

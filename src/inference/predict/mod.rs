@@ -1,6 +1,7 @@
 //! Prediction: the one place where a request for scores branches.
 
 mod layout;
+mod part;
 mod shadow;
 mod subject;
 
@@ -20,7 +21,7 @@ use crate::{
     error::{Error, Result},
     features::{
         FeatureColumn, FeatureSelection, FeatureStatus, Freshness, OnlineStore, RawRow, Timestamp,
-        check_values, entity_keys, read_features,
+        check_values, entity_keys_at, read_features,
     },
 };
 
@@ -44,6 +45,8 @@ pub struct Predictor {
     pub models: Arc<ModelRegistry>,
     /// Values a request: rows or entities times inputs.
     pub values_max: usize,
+    /// Bytes of the features that one request reads.
+    pub answer_bytes_max: usize,
     /// Who scores beside the answers.
     pub shadows: Shadows,
     /// Where all that is scored is recorded.
@@ -179,17 +182,10 @@ impl Predictor {
         let catalog = self.catalog.snapshot();
         let references = version.inputs.iter().map(|i| i.feature.clone()).collect();
         let selection = FeatureSelection::resolve(&catalog, references)?;
-        let keys = if positions.len() == entities.len() {
-            entity_keys(&selection, entities)?
-        } else {
-            let some: Vec<RawRow> = positions
-                .iter()
-                .filter_map(|position| entities.get(*position).cloned())
-                .collect();
-            entity_keys(&selection, &some)?
-        };
+        let keys = entity_keys_at(&selection, entities, positions)?;
         let freshness = Freshness { now, max_age: None };
-        let mut columns = read_features(self.store.as_ref(), &selection, &keys, freshness).await?;
+        let (store, bytes_max) = (self.store.as_ref(), self.answer_bytes_max);
+        let mut columns = read_features(store, &selection, &keys, freshness, bytes_max).await?;
         if model.entity_not_found == Policy::Reject {
             refuse_unknown_entities(&columns, entities, positions)?;
         }

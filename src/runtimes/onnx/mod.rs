@@ -19,8 +19,8 @@ use self::explain::Explainer;
 use crate::{
     error::{Error, Result},
     inference::{
-        Batch, Explanation, ModelFiles, Output, Runtime, RuntimeLoader, Signature, Tensor,
-        TensorData, TensorType,
+        AnswerShape, Batch, Explanation, ModelFiles, Output, Runtime, RuntimeLoader, Signature,
+        Tensor, TensorData, TensorType,
     },
 };
 
@@ -73,7 +73,7 @@ impl RuntimeLoader for OnnxLoader {
                 explained: explained(&session, signature, explainer.clone())?,
                 tensors: signature.tensors.clone(),
                 output: signature.output.clone(),
-                columns: signature.columns(),
+                shape: signature.answer_shape(),
                 session,
             }));
         }
@@ -114,15 +114,7 @@ fn check_fit(session: &Session, signature: &Signature) -> Result<()> {
                 tensor.name,
                 names(session.inputs())
             )),
-            Some(outlet) => {
-                let columns = i64::try_from(tensor.columns).unwrap_or(i64::MAX);
-                check_outlet(
-                    outlet,
-                    &[element_type(tensor.tensor_type)],
-                    columns,
-                    &mut faults,
-                );
-            }
+            Some(outlet) => check_input(outlet, tensor, &mut faults),
         }
     }
     for outlet in session.inputs() {
@@ -133,21 +125,14 @@ fn check_fit(session: &Session, signature: &Signature) -> Result<()> {
             ));
         }
     }
-    match session
-        .outputs()
-        .iter()
-        .find(|o| o.name() == signature.output)
-    {
+    let outputs = session.outputs();
+    match outputs.iter().find(|o| o.name() == signature.output) {
         None => faults.push(format!(
             "the graph has no output \"{}\"; it has: {}",
             signature.output,
-            names(session.outputs())
+            names(outputs)
         )),
-        Some(outlet) => {
-            let classes = i64::try_from(signature.columns()).unwrap_or(i64::MAX);
-            let floats = [TensorElementType::Float32, TensorElementType::Float64];
-            check_outlet(outlet, &floats, classes, &mut faults);
-        }
+        Some(outlet) => check_output(outlet, signature.answer_shape(), &mut faults),
     }
     if faults.is_empty() {
         Ok(())
@@ -161,34 +146,73 @@ fn names(outlets: &[Outlet]) -> String {
     names.join(", ")
 }
 
-/// Holds one input or output against [rows, columns] of one of the types. A dimension of -1 is open.
-fn check_outlet(
-    outlet: &Outlet,
-    types: &[TensorElementType],
-    columns: i64,
-    faults: &mut Vec<String>,
-) {
-    let ValueType::Tensor { ty, shape, .. } = outlet.dtype() else {
-        faults.push(format!("\"{}\" of the graph is no tensor", outlet.name()));
+/// Holds an input against [rows, columns] of the signature's type. A dimension of -1 is open.
+fn check_input(outlet: &Outlet, tensor: &Tensor, faults: &mut Vec<String>) {
+    let wanted = [element_type(tensor.tensor_type)];
+    let Some(shape) = tensor_shape(outlet, &wanted, faults) else {
         return;
     };
-    if !types.contains(ty) {
-        faults.push(format!(
-            "\"{}\" is a tensor of {ty:?} in the graph, and of {types:?} in the signature",
-            outlet.name()
-        ));
+    let columns = i64::try_from(tensor.columns).unwrap_or(i64::MAX);
+    let fits = matches!(shape, [-1, found] if *found == -1 || *found == columns);
+    if !fits {
+        faults.push(not_the_shape(outlet, shape, &format!("[rows, {columns}]")));
     }
-    let fits = match shape.iter().as_slice() {
-        [rows, found] => *rows == -1 && (*found == -1 || *found == columns),
+}
+
+/// Holds the output against what the signature promises. Exporters of regressors write [rows] and answer [rows, 1].
+fn check_output(outlet: &Outlet, answer: AnswerShape, faults: &mut Vec<String>) {
+    let wanted = [TensorElementType::Float32, TensorElementType::Float64];
+    let Some(shape) = tensor_shape(outlet, &wanted, faults) else {
+        return;
+    };
+    let fits = match shape {
+        [-1] => answer.takes(1),
+        [-1, -1] => true,
+        [-1, columns] => usize::try_from(*columns).is_ok_and(|columns| answer.takes(columns)),
         _ => false,
     };
     if !fits {
+        let wanted = format!("[rows, {}]", answer.columns);
+        faults.push(not_the_shape(outlet, shape, &wanted));
+    }
+}
+
+/// The shape of a tensor of one of the types; none, and a fault, for anything else.
+fn tensor_shape<'a>(
+    outlet: &'a Outlet,
+    wanted: &[TensorElementType],
+    faults: &mut Vec<String>,
+) -> Option<&'a [i64]> {
+    let ValueType::Tensor { ty, shape, .. } = outlet.dtype() else {
+        faults.push(format!("\"{}\" of the graph is no tensor", outlet.name()));
+        return None;
+    };
+    if !wanted.contains(ty) {
+        let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
         faults.push(format!(
-            "\"{}\" has the shape {:?} in the graph, and [rows, {columns}] in the signature",
+            "\"{}\" of the graph is a tensor of {ty}, and the signature needs one of {}",
             outlet.name(),
-            shape.iter().as_slice()
+            wanted.join(" or ")
         ));
     }
+    Some(shape)
+}
+
+fn not_the_shape(outlet: &Outlet, shape: &[i64], wanted: &str) -> String {
+    let open = |size: &i64| match size {
+        -1 => "?".to_owned(),
+        size => size.to_string(),
+    };
+    let found: Vec<String> = shape.iter().map(open).collect();
+    let hint = match shape {
+        [rows, ..] if *rows != -1 => "; export with an open first dimension (None)",
+        _ => "",
+    };
+    format!(
+        "\"{}\" has the shape [{}] in the graph, and {wanted} in the signature{hint}",
+        outlet.name(),
+        found.join(", ")
+    )
 }
 
 fn element_type(tensor_type: TensorType) -> TensorElementType {
@@ -208,7 +232,7 @@ struct OnnxRuntime {
     output: String,
     /// Asks for the one output that is needed.
     options: RunOptions<HasSelectedOutputs>,
-    columns: usize,
+    shape: AnswerShape,
     explained: Option<Explained>,
 }
 
@@ -268,15 +292,7 @@ impl Runtime for OnnxRuntime {
             }
         }
         let output = answered.ok_or_else(|| Error::internal("a batch without rows"))?;
-        if output.len() != rows.len() * self.columns {
-            return Err(Error::internal(format!(
-                "ONNX Runtime answered {} numbers for {} rows of {}",
-                output.len(),
-                rows.len(),
-                self.columns
-            )));
-        }
-        Ok(output)
+        self.shape.complete(output, rows.len())
     }
 
     fn explain(&mut self, batch: &Batch) -> Result<Vec<Explanation>> {

@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 
 use super::{
     columns::Found,
-    fault::Fault,
+    fault::{self, Fault},
     pool::Database,
     rows,
     sql::{key_aliases, key_carriers, unnest},
@@ -18,7 +18,7 @@ use crate::{
     catalog::{ExistingTable, FeatureView, PerView, ValueType},
     error::{Error, Result},
     features::{EntityKey, RowSink, Scan, StoredRow},
-    stores::table::quoted,
+    stores::table::{existing_columns, quoted},
 };
 
 /// The SQL of the views on existing tables, as their tables were found.
@@ -96,10 +96,13 @@ impl ExistingTables {
     ) -> Result<Vec<Option<StoredRow>>> {
         let sql = self.sql(database, view, table).await?;
         match rows::read(database, view, &sql.read, keys).await {
-            Err(fault) if fault.is_of_schema() => {
+            Err(fault) if fault.is_of_schema() || fault.is_of_values() => {
                 // Looked at again, a table that does not fit any more is told with all that is wrong.
-                let sql = self.look_again(database, view, table).await?;
-                let read = rows::read(database, view, &sql.read, keys).await;
+                let again = self.look_again(database, view, table).await?;
+                if fault.is_of_values() && again.read == sql.read {
+                    return Err(fault.at_table(database.target(), table));
+                }
+                let read = rows::read(database, view, &again.read, keys).await;
                 read.map_err(|fault| fault.at_table(database.target(), table))
             }
             read => read.map_err(|fault| fault.at_table(database.target(), table)),
@@ -133,7 +136,11 @@ pub(super) async fn look_at(
     };
     let row = client
         .query_one("SELECT to_regclass($1) IS NOT NULL", &[&text])
-        .await?;
+        .await
+        .map_err(|error| match fault::refused_name(&error) {
+            Some(said) => Fault::Own(at_fault(&format!("{what} cannot be looked up: {said}"))),
+            None => Fault::Driver(error),
+        })?;
     if !row.try_get::<_, bool>(0)? {
         return Err(at_fault(&format!("{what} does not exist")).into());
     }
@@ -147,7 +154,28 @@ pub(super) async fn look_at(
     if !found.faults.is_empty() {
         return Err(at_fault(&found.faults.join("; ")).into());
     }
+    if !may_read(client, view, table, &text).await? {
+        return Err(at_fault(&format!(
+            "the login has no right to SELECT from {}, or not all the columns that the view reads",
+            found.what
+        ))
+        .into());
+    }
     Ok(parts.sql(view, &text))
+}
+
+/// Whether the login may read the columns of a table that is there and has them.
+async fn may_read(
+    client: &Client,
+    view: &FeatureView,
+    table: &ExistingTable,
+    text: &str,
+) -> Result<bool, Fault> {
+    let columns: Vec<&str> = existing_columns(view, table).collect();
+    let sql = "SELECT has_table_privilege(found, 'SELECT') OR (SELECT bool_and(has_column_privilege(found, name, 'SELECT')) \
+               FROM unnest($2::text[]) AS wanted(name)) FROM (SELECT to_regclass($1)::oid) AS looked_up(found)";
+    let row = client.query_one(sql, &[&text, &columns]).await?;
+    Ok(row.try_get(0)?)
 }
 
 /// The pieces of SQL that both statements are made of.

@@ -10,6 +10,7 @@ mod delete;
 mod existing;
 mod fault;
 mod history;
+mod jobs;
 mod lease;
 mod ledger;
 mod load;

@@ -76,11 +76,8 @@ fn write_row(row: &Row, view: &FeatureView) -> Result<Option<WriteRow>, Fault> {
     for (index, key) in view.join_keys.iter().enumerate() {
         values.push(cell(row, index, view, &key.name, key.value_type)?);
     }
-    let Some((stored, _)) = read_row(row, view.join_keys.len(), view)? else {
-        return Ok(None);
-    };
-    Ok(Some(WriteRow {
-        key: EntityKey::new(values)?,
-        row: stored,
-    }))
+    let key = EntityKey::new(values)?;
+    let found = read_row(row, view.join_keys.len(), view);
+    let found = found.map_err(|fault| fault.of_entity(&key))?;
+    Ok(found.map(|(row, _)| WriteRow { key, row }))
 }

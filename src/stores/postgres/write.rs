@@ -20,7 +20,7 @@ use crate::{
     features::{StoredRow, WriteCounts, WriteRow},
     stores::{
         statements::Statements,
-        table::{Combined, combined, generation_conflict},
+        table::{Combined, combined, definition_changed},
     },
 };
 
@@ -199,7 +199,7 @@ pub(super) fn merge_into(
     row: &StoredRow,
 ) -> Result<bool, Fault> {
     if generation > view.generation {
-        return Err(generation_conflict(view).into());
+        return Err(definition_changed(view).into());
     }
     Ok(stored.merge(row))
 }

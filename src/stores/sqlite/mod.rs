@@ -5,6 +5,7 @@
 
 mod catalog;
 mod fault;
+mod jobs;
 mod ledger;
 mod load;
 mod pool;
@@ -20,6 +21,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::{
@@ -200,10 +202,10 @@ impl OnlineStore for SqliteStore {
         let statements = self.statements.of(view);
         let note = note.clone();
         let limit = self.load_timeout;
-        let loaded = self.loader.run(Work::Load, move |connection| {
-            load::load(connection, &statements, input, &note, limit)
-        });
-        loaded.await
+        let load = move |connection: &mut Connection, gone: &CancellationToken| {
+            load::load(connection, &statements, input, &note, limit, gone)
+        };
+        self.loader.run_for_caller(Work::Load, load).await
     }
 
     async fn materializations(&self, view: &str) -> Result<Vec<MaterializationRecord>> {
@@ -233,11 +235,11 @@ impl OnlineStore for SqliteStore {
         }
         let view = view.clone();
         let limit = self.load_timeout;
-        let done = self.scanners.run(Work::Load, move |connection| {
+        let scan = move |connection: &mut Connection, _: &CancellationToken| {
             let done = scan::scan(connection, &view, scan, &sink, limit);
             done.map_err(|fault| fault.of_view(&view))
-        });
-        done.await
+        };
+        self.scanners.run_for_caller(Work::Load, scan).await
     }
 
     async fn ping(&self) -> Result<()> {

@@ -12,6 +12,9 @@ use crate::{
     },
 };
 
+/// The only schema of a SQLite file.
+const MAIN: &str = "main";
+
 /// The SQL of a view.
 pub(super) fn build_statements(view: &FeatureView) -> Statements {
     let table = quoted(&table_name(view));
@@ -168,9 +171,13 @@ fn existing_name(table: &ExistingTable) -> String {
     format!("{}.{}", quoted(schema), quoted(name))
 }
 
-/// The schema and the name of somebody else's table.
+/// The schema and the name of somebody else's table. A file has one schema only; any other word before a dot is a part of
+/// the name.
 pub(super) fn existing_parts(table: &ExistingTable) -> (&str, &str) {
-    table.name.split_once('.').unwrap_or(("main", &table.name))
+    match table.name.split_once('.') {
+        Some((schema, name)) if schema.eq_ignore_ascii_case(MAIN) => (MAIN, name),
+        Some(_) | None => (MAIN, &table.name),
+    }
 }
 
 /// Adds a row to the history, in the order of `column_names`, unless the very same one is there.

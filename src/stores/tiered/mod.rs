@@ -98,6 +98,13 @@ impl TieredStore {
         Ok(())
     }
 
+    fn unfilled(&self) -> Error {
+        Error::unavailable(format!(
+            "Redis at {} has lost features, or was never filled; `ferrocast refill` brings them back from the database",
+            self.pair.redis.address()
+        ))
+    }
+
     /// Reads from the record what Redis holds and cannot read.
     async fn read_from_record(
         &self,
@@ -149,10 +156,7 @@ impl OnlineStore for TieredStore {
         };
         let reading = self.pair.redis.read(view, &wanted).await?;
         if !reading.is_filled && !self.emptiness.fill_of_nothing(&self.pair).await? {
-            return Err(Error::unavailable(format!(
-                "Redis at {} has lost features, or was never filled; `ferrocast refill` brings them back from the database",
-                self.address()
-            )));
+            return Err(self.unfilled());
         }
         let mut rows = vec![None; keys.len()];
         let mut unreadable = Vec::new();
@@ -213,7 +217,14 @@ impl OnlineStore for TieredStore {
 
     async fn ping(&self) -> Result<()> {
         self.pair.record.ping().await?;
-        self.pair.redis.ping().await
+        self.pair.redis.ping().await?;
+        // What refuses reads.
+        if !self.pair.redis.is_filled().await?
+            && !self.emptiness.fill_of_nothing(&self.pair).await?
+        {
+            return Err(self.unfilled());
+        }
+        Ok(())
     }
 }
 

@@ -1,0 +1,3 @@
+//! What is behind PredictionService, but for the answers at once.
+
+mod jobs;
