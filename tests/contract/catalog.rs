@@ -34,11 +34,6 @@ async fn migrating_twice_does_nothing_more(fixture: Fixture) {
     fixture.store.ping().await.unwrap();
 }
 
-/// What the migrations after the second made.
-const DROP_NEWER: &str = "DROP TABLE ferrocast_prediction_job_results; DROP TABLE ferrocast_prediction_job_inputs; \
-     DROP TABLE ferrocast_prediction_jobs; DROP TABLE ferrocast_predictions; DROP TABLE ferrocast_prediction_versions; \
-     DROP TABLE ferrocast_model_release_events; DROP TABLE ferrocast_model_releases";
-
 async fn migrating_from_two_processes(fixture: Fixture) {
     fixture.drop_own_tables_but(&[]).await;
     let mut tasks = Vec::new();

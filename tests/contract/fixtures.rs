@@ -21,15 +21,6 @@ use crate::{
     redis_server::{Redis, RedisCluster, fresh_prefix},
 };
 
-/// Every migration, in its order.
-pub const MIGRATIONS: [&str; 5] = [
-    "V1__catalog",
-    "V2__feature_store",
-    "V3__model_releases",
-    "V4__predictions",
-    "V5__prediction_jobs",
-];
-
 /// A store on a fresh database, migrated.
 pub struct Fixture {
     pub store: Arc<Store>,
