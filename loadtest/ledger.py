@@ -4,8 +4,8 @@
 
 Serves models/credit_risk by the release build over a throw-away PostgreSQL (or an embedded store), two
 servers one after the other in each round: one that keeps no predictions, one that keeps all. ghz calls
-Predict with one row and with 100, and PredictByEntity with one loan. Prints a Markdown table of the best round
-of each, and how many predictions were kept and lost. Server, database and ghz share the machine.
+Predict with one row and with 100, and PredictByEntity with one loan. Prints a Markdown table of the best
+round of each, and how many predictions were kept and lost. Server, database and ghz share the machine.
 """
 
 from __future__ import annotations
