@@ -5,13 +5,17 @@ CARGO ?= cargo
 BIN := $(or $(CARGO_TARGET_DIR),target)/release/ferrocast
 # Arguments for the server, as `make run ARGS="--grpc-addr 127.0.0.1:6000"`.
 ARGS ?=
+# What the server is built with: `make build FEATURES=lightgbm` serves LightGBM's own text models, and builds some minutes more.
+FEATURES ?=
+# Tests and lints have everything.
+ALL_FEATURES = --features ferrocast/lightgbm
 MODEL ?= credit_risk
 UV = scripts/uv.sh
 
 export UV_PYTHON_DOWNLOADS = never
 export UV_LINK_MODE = copy
 
-.PHONY: run build historical runtime tools test test-rust test-python lint fmt smoke loadtest loadtest-features loadtest-materialize train check clean help
+.PHONY: run build historical runtime tools test test-rust test-python lint fmt smoke loadtest loadtest-features loadtest-ledger loadtest-materialize exports train check clean help
 
 help: ## Lists the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -21,8 +25,9 @@ run: build ## Serves models/ on gRPC 50051 and REST 8080, from an embedded store
 	@$(BIN) materialize
 	@exec $(BIN) serve $(ARGS)
 
-build: runtime ## Builds the server.
-	@$(CARGO) build --release --locked -p ferrocast -p ferrocast-gateway
+build: runtime ## Builds the server; with LightGBM: make build FEATURES=lightgbm.
+	@$(if $(FEATURES),CMAKE="$$(scripts/lightgbm.sh)") $(CARGO) build --release --locked -p ferrocast -p ferrocast-gateway \
+	  $(if $(FEATURES),--features ferrocast/$(FEATURES))
 
 historical: ## Builds ferrocast-historical, which makes training sets; takes some minutes more.
 	@$(CARGO) build --profile historical --locked -p ferrocast-historical
@@ -39,17 +44,18 @@ test: test-rust test-python ## Runs all tests; starts and stops the servers that
 test-rust: runtime
 	@scripts/postgres.sh
 	@scripts/redis.sh
-	$(CARGO) test --workspace --locked
+	CMAKE="$$(scripts/lightgbm.sh)" $(CARGO) test --workspace --locked $(ALL_FEATURES)
 
 test-python:
-	cd training && "$$(../$(UV))" run --locked pytest -q
+	cd training && "$$(../$(UV))" run --locked --group exports pytest -q
 
 lint: ## Formatting, clippy, ruff, mypy: all without a warning.
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	CMAKE="$$(scripts/lightgbm.sh)" $(CARGO) clippy --workspace --all-targets --locked $(ALL_FEATURES) -- -D warnings
+	$(CARGO) clippy --locked -- -D warnings
 	cd training && uv="$$(../$(UV))" && "$$uv" run --locked ruff check . ../loadtest --config pyproject.toml \
 	  && "$$uv" run --locked ruff format --check . ../loadtest --config pyproject.toml \
-	  && "$$uv" run --locked mypy && "$$uv" run --locked mypy --strict ../loadtest
+	  && "$$uv" run --locked --group exports mypy && "$$uv" run --locked mypy --strict ../loadtest
 
 fmt: ## Formats everything.
 	$(CARGO) fmt --all
@@ -58,13 +64,19 @@ fmt: ## Formats everything.
 smoke: build tools ## Runs the server as a user would, with grpcurl, ghz and curl.
 	scripts/smoke.sh
 
-loadtest: loadtest-features loadtest-materialize ## Measures reading and loading of features.
+loadtest: loadtest-features loadtest-ledger loadtest-materialize ## Measures reading and loading of features, and the ledger.
 
 loadtest-features: build tools ## Measures GetOnlineFeatures: make loadtest-features ARGS="--store sqlite".
 	@python3 loadtest/features.py $(ARGS)
 
+loadtest-ledger: build tools ## Measures predictions with and without the ledger: make loadtest-ledger ARGS="--store sqlite".
+	@python3 loadtest/ledger.py $(ARGS)
+
 loadtest-materialize: build ## Measures loads into PostgreSQL, against COPY by psql.
 	@cd training && "$$(../$(UV))" run --locked python ../loadtest/materialize.py $(ARGS)
+
+exports: ## Trains and exports the small models of tests/data again.
+	cd training && "$$(../$(UV))" run --locked --group exports python -m exports
 
 train: ## Trains a use case from the raw data: make train MODEL=credit_risk.
 	cd training && "$$(../$(UV))" run --locked ferrocast-train $(MODEL)

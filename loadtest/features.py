@@ -21,13 +21,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from servers import ROOT, ferrocast, postgres, redis, run_ferrocast, scratch
+from servers import ROOT, ferrocast, ghz, postgres, redis, run_ferrocast, scratch
 
 ENTITIES = 100_000
 FEATURES = 30
 REQUESTS_PREPARED = 500
 NAMES = [f"f{index}" for index in range(FEATURES)]
-PROTO = "ferrocast/v1/feature_service.proto"
 CALL = "ferrocast.v1.FeatureService.GetOnlineFeatures"
 
 
@@ -79,18 +78,6 @@ def requests(path: Path, per_call: int, entities: int, is_packed: bool) -> None:
     path.write_text(json.dumps(calls))
 
 
-def ghz(address: str, data: Path, seconds: int, load: list[str]) -> dict[str, Any]:
-    """Calls for some seconds; gives ghz's own report."""
-    proto = ROOT / "proto"
-    command = [str(ROOT / ".tools" / "bin" / "ghz"), "--insecure", "--call", CALL]
-    command += ["--import-paths", str(proto), "--proto", str(proto / PROTO)]
-    command += ["--data-file", str(data), "--duration", f"{seconds}s", "--duration-stop", "wait"]
-    command += ["--format", "json", *load, address]
-    done = subprocess.run(command, check=True, capture_output=True)
-    report: dict[str, Any] = json.loads(done.stdout)
-    return report
-
-
 def line(label: str, load: str, report: dict[str, Any]) -> str:
     """A row of the table."""
     latencies = {entry["percentage"]: entry["latency"] / 1e6 for entry in report["latencyDistribution"] or []}
@@ -114,10 +101,10 @@ def measure(address: str, folder: Path, seconds: int, entities: int) -> list[str
     for per_call in (1, 100):
         for is_packed in (False, True):
             requests(data, per_call, entities, is_packed)
-            ghz(address, data, 2, loads["8 in flight"])
+            ghz(address, CALL, data, 2, loads["8 in flight"])
             label = f"{per_call} by {FEATURES}, {'packed' if is_packed else 'columns of values'}"
             for name, load in loads.items():
-                lines.append(line(label, name, ghz(address, data, seconds, load)))
+                lines.append(line(label, name, ghz(address, CALL, data, seconds, load)))
                 print(lines[-1], flush=True)
     return lines
 

@@ -6,6 +6,7 @@ acknowledges is on the disk.
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import shutil
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS_MAX = 60.0
@@ -168,3 +170,25 @@ def run_ferrocast(*arguments: str | Path, cwd: Path) -> None:
     done = subprocess.run([ferrocast_binary(), *arguments], cwd=cwd, env=environment(), capture_output=True)
     if done.returncode != 0:
         raise LoadTestError(done.stderr.decode(errors="replace"))
+
+
+def ghz(address: str, call: str, data: Path, seconds: int, load: list[str]) -> dict[str, Any]:
+    """Calls an rpc for some seconds with prepared requests, one after the other; gives ghz's own report."""
+    protos = sorted((ROOT / "proto" / "ferrocast" / "v1").glob("*_service.proto"))
+    service = call.rsplit(".", 1)[0].rsplit(".", 1)[-1]
+    proto = next(path for path in protos if f"service {service} " in path.read_text())
+    command = [str(ROOT / ".tools" / "bin" / "ghz"), "--insecure", "--call", call]
+    command += ["--import-paths", str(ROOT / "proto"), "--proto", str(proto)]
+    command += ["--data-file", str(data), "--duration", f"{seconds}s", "--duration-stop", "wait"]
+    command += ["--format", "json", *load, address]
+    done = subprocess.run(command, check=True, capture_output=True)
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
+def grpcurl(address: str, call: str) -> dict[str, Any]:
+    """Calls an rpc that takes no fields once, by reflection; gives its answer."""
+    command = [str(ROOT / ".tools" / "bin" / "grpcurl"), "-plaintext", address, call]
+    done = subprocess.run(command, check=True, capture_output=True)
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer

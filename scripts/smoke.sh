@@ -92,18 +92,24 @@ has "grpcurl PredictByEntity" \
     '"version": "1"' '"score": 0.0274' '"label": "good"'
 has "grpcurl health" "$("${grpcurl[@]}" "$grpc" grpc.health.v1.Health/Check)" SERVING
 
-report=$("$tools/bin/ghz" --insecure --call "$service.PredictByEntity" --duration 3s --concurrency 8 --connections 4 \
-    --data '{"model":"credit_risk","entities":[{"loan_id":"LC0{{randomInt 1000 9857}}"}]}' --format json "$grpc")
-counts=$(python3 -c '
+# load SECONDS: ghz for so long; prints its report.
+load() {
+    "$tools/bin/ghz" --insecure --call "$service.PredictByEntity" --duration "$1s" --concurrency 8 --connections 4 \
+        --data '{"model":"credit_risk","entities":[{"loan_id":"LC0{{randomInt 1000 9857}}"}]}' --format json "$grpc"
+}
+# counts <REPORT: whether calls were answered, and how many failed.
+counts() {
+    python3 -c '
 import json, sys
 report = json.load(sys.stdin)
 codes = report["statusCodeDistribution"]
-# Calls that the end of the three seconds cuts off are ghz'"'"'s own doing.
+# Calls that the end of the time cuts off are ghz'"'"'s own doing.
 cut = codes.get("Unavailable", 0) + codes.get("Canceled", 0)
 print("answered", codes.get("OK", 0) > 100, "failed", report["count"] - codes.get("OK", 0) - cut)
 print("%d calls, p99 %.1f ms" % (codes.get("OK", 0), [l["latency"] for l in report["latencyDistribution"] if l["percentage"] == 99][0] / 1e6), file=sys.stderr)
-' <<<"$report")
-has "ghz PredictByEntity for 3 seconds" "$counts" "answered True failed 0"
+'
+}
+has "ghz PredictByEntity for 3 seconds" "$(load 3 | counts)" "answered True failed 0"
 
 post() { curl -sS --max-time 10 "$http$1" -d "$2"; }
 get() { curl -sS --max-time 10 "$http$1"; }
@@ -154,13 +160,47 @@ has "GET health/ready" "$(get /health/ready)" SERVING
 has "GET docs" "$(get /docs)" SwaggerUI
 has "GET redoc" "$(get /redoc)" Redoc
 has "GET openapi.json" "$(get /openapi.json)" '"openapi":"3.1' '/v1/models/{model}:predictByEntity'
+has "POST :explain" "$(post /v1/models/credit_risk:explain '{"entity":{"loan_id":"LC00001"}}')" \
+    '"class":"bad"' '"rawScore":-3.' '"contributions":[{"input":'
+has "grpcurl StreamPredict" \
+    "$("${grpcurl[@]}" -d '{"id":7,"predict":{"model":"credit_risk","rows":[{}]}}{"id":8,"predict":{"model":"nope","rows":[{}]}}' \
+        "$grpc" "$service/StreamPredict")" '"id": "7"' '"score": ' '"id": "8"' '"code": 5'
 has "an unknown model" "$(post /v1/models/nope:predict '{"rows":[{}]}')" '"code":404' '"status":"NOT_FOUND"' '"requestId":"'
 stop
 
+# A repository of its own from here on, to release in.
+cp -r models "$work/models"
+export FERROCAST_MODELS_PATH="$work/models"
 start
 has "a second make run loads nothing twice" "$(cat "$work/server.out")" "everything is as defined" "loaded already"
 [[ "$(cat "$work/server.out")" != *"rows written"* ]] || fail "a second make run loaded again"
 has "what was written is still there" \
     "$(post /v1/features:get '{"features":["applicant:annual_inc"],"entities":[{"loan_id":"smoke"}]}')" '"values":[1]'
+
+put() { curl -sS --max-time 30 -X PUT "$http$1" -d "$2"; }
+cp -r "$work/models/credit_risk/1" "$work/models/credit_risk/being-made"
+sed -i 's/^  "version": "1"/  "version": "2"/' "$work/models/credit_risk/being-made/signature.json"
+mv "$work/models/credit_risk/being-made" "$work/models/credit_risk/2"
+for _ in $(seq 1 300); do
+    model=$(get /v1/models/credit_risk)
+    [[ "$model" == *'"version":"2","state":"READY"'* ]] && break
+    sleep 0.1
+done
+has "a new folder is a new version" "$model" '"version":"2","state":"READY"' '"defaultVersion":"1"'
+load 25 >"$work/swaps.json" &
+loading=$!
+sleep 1
+for swap in $(seq 1 50); do
+    on=$((swap % 2 + 1)) off=$((2 - swap % 2))
+    put /v1/models/credit_risk/aliases/champion "{\"version\":\"$on\"}" >"$work/swap.out"
+    for what in unload load; do
+        curl -sS --max-time 30 "$http/v1/models/credit_risk:$what" -d "{\"version\":\"$off\"}" >>"$work/swap.out"
+    done
+    [[ "$(cat "$work/swap.out")" != *'"code":'* ]] || fail "swap $swap" "$(cat "$work/swap.out")"
+done
+kill -0 "$loading" 2>/dev/null || fail "the load ended before the swaps"
+wait "$loading"
+has "50 swaps under load fail no request" "$(counts <"$work/swaps.json")" "answered True failed 0"
+has "what was released is told" "$(get '/v1/models/credit_risk/releaseEvents?limit=1')" '"revision":"150"'
 stop
 printf '%d passed, 0 failed\n' "$passed"

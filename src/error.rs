@@ -223,6 +223,17 @@ impl Error {
         self
     }
 
+    /// Calls something by another name in the message and in every field at fault.
+    #[must_use]
+    pub fn renamed(mut self, name: &str, other: &str) -> Self {
+        self.message = self.message.replace(name, other);
+        for violation in &mut self.violations {
+            violation.field = violation.field.replace(name, other);
+            violation.description = violation.description.replace(name, other);
+        }
+        self
+    }
+
     /// What went wrong.
     pub fn kind(&self) -> ErrorKind {
         self.kind
@@ -275,6 +286,16 @@ mod tests {
         );
         assert_eq!(error.fields().len(), 2);
         assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    }
+
+    #[test]
+    fn a_renamed_error_keeps_its_fields_and_its_source() {
+        let error = Error::invalid("/tmp/x/a.csv, row 2", "/tmp/x is no double");
+        let error = error.with_source("the cause").renamed("/tmp/x", "work");
+        assert_eq!(error.message(), "work/a.csv, row 2: work is no double");
+        let fields: Vec<_> = error.fields().iter().map(|fault| &fault.field).collect();
+        assert_eq!(fields, ["work/a.csv, row 2"]);
+        assert!(error.source().is_some());
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! Ferrocast keeps features and predicts from them in one process.
 //!
 //! Layers, each importing only those before it: `error`, `config`, `telemetry`; the domain (`catalog`, `features`,
-//! `inference`); the edges (`stores`, `runtimes`, `sources`, `training_sets` outward, `grpc`, `middleware` inward); `app`; `cli`.
+//! `inference`); the edges (`stores`, `runtimes`, `sources`, `training_sets`, `exports` outward, `grpc`, `middleware` inward); `app`; `cli`.
 
 pub mod app;
 pub mod catalog;
 pub mod cli;
 pub mod config;
 pub mod error;
+pub mod exports;
 pub mod features;
 pub mod grpc;
 pub mod inference;

@@ -14,8 +14,10 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tower::ServiceExt as _;
+
+use crate::opening::Opening;
 
 /// How long to wait after an accept that failed, as it does where file descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -29,7 +31,7 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 pub struct ServeLimits {
     /// How many connections are open at once; more wait in the listener's backlog.
     pub connections_max: usize,
-    /// How long a caller may take to send a request's head.
+    /// How long a caller may take to begin, and to send a request's head.
     pub header_timeout: Duration,
     /// How long requests under way may take once the shutdown has begun.
     pub drain_timeout: Duration,
@@ -92,7 +94,7 @@ async fn accept(
         Ok((stream, peer)) => Some((stream, peer, permit)),
         Err(error) => {
             tracing::warn!(target: "gateway", %error, "a connection could not be accepted");
-            tokio::time::sleep(ACCEPT_PAUSE).await;
+            sleep(ACCEPT_PAUSE).await;
             None
         }
     }
@@ -117,6 +119,8 @@ impl Connection {
         } = self;
         // Answers are small and whole: they should not wait for more to send.
         let _ = stream.set_nodelay(true);
+        // The header timeout of hyper begins when it knows which HTTP is spoken.
+        let opening = Opening::new(stream, sleep(header_timeout));
         let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
             request.extensions_mut().insert(ConnectInfo(peer));
             router.clone().oneshot(request)
@@ -132,7 +136,7 @@ impl Connection {
             .keep_alive_interval(Some(KEEPALIVE_INTERVAL))
             .keep_alive_timeout(KEEPALIVE_TIMEOUT);
         let connection = builder
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(opening), service)
             .into_owned();
         if let Err(error) = watcher.watch(connection).await {
             tracing::debug!(target: "gateway", %error, %peer, "a connection broke off");

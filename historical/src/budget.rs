@@ -8,6 +8,11 @@ pub(crate) const HISTORY_ROW_BYTES: usize = 128;
 /// The same for a row of the spine.
 pub(crate) const SPINE_ROW_BYTES: usize = 128;
 
+/// What a row of the history takes more for each group of features: its place in the group's order.
+pub(crate) const HISTORY_GROUP_BYTES: usize = size_of::<u32>();
+/// What a row of the spine takes more for each group of features: the match that was found.
+pub(crate) const SPINE_GROUP_BYTES: usize = size_of::<Option<u32>>();
+
 /// A batch of rows as it is read.
 const BATCH_ROWS_MAX: usize = 16_384;
 /// So many partitions are open at once; a larger join goes block by block.
@@ -61,6 +66,12 @@ impl Budget {
     pub(crate) fn match_chunk_bytes_max(&self, partition_count: usize) -> usize {
         let files = self.match_files_max(partition_count) * self.view_count;
         (self.memory_bytes_max / 8 / files).clamp(1 << 10, 2 << 20)
+    }
+
+    /// Rows of the spine whose matches are merged at once, where each takes so many bytes.
+    pub(crate) fn merged_rows_max(&self, row_bytes: usize) -> usize {
+        let bytes = self.memory_bytes_max / 16;
+        (bytes / row_bytes.max(1)).clamp(1, BATCH_ROWS_MAX)
     }
 
     /// The output's part that is not yet written.

@@ -2,7 +2,7 @@
 //!
 //! Imports nothing of ours. The kinds are those of Ferrocast's `ErrorKind` that can happen here.
 
-use std::path::Path;
+use std::fmt::Display;
 
 /// What went wrong, as far as the parent process has to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,9 @@ impl ErrorKind {
     }
 }
 
+/// Faults that are told one by one.
+const FAULTS_TOLD_MAX: usize = 20;
+
 /// An error: its kind and a sentence.
 #[derive(Debug)]
 pub(crate) struct Error {
@@ -52,9 +55,19 @@ impl Error {
         Error::new(ErrorKind::InvalidArgument, message)
     }
 
-    /// Several faults of that kind; the list must not be empty.
+    /// Several faults of that kind; the list must not be empty. The first of them are told: the parent process reads no
+    /// line of any length.
     pub(crate) fn faults(faults: &[String]) -> Self {
-        Error::new(ErrorKind::InvalidArgument, faults.join("; "))
+        let told: Vec<&str> = faults
+            .iter()
+            .take(FAULTS_TOLD_MAX)
+            .map(String::as_str)
+            .collect();
+        let mut message = told.join("; ");
+        if let more @ 1.. = faults.len().saturating_sub(FAULTS_TOLD_MAX) {
+            message.push_str(&format!("; and {more} more"));
+        }
+        Error::new(ErrorKind::InvalidArgument, message)
     }
 
     /// A state that the join needs and that is not there.
@@ -68,13 +81,12 @@ impl Error {
     }
 
     /// A file that cannot be read, written or made.
-    pub(crate) fn io(path: &Path, doing: &str, fault: &std::io::Error) -> Self {
-        let path = path.display();
+    pub(crate) fn io(shown: impl Display, doing: &str, fault: &std::io::Error) -> Self {
         if fault.kind() == std::io::ErrorKind::NotFound {
-            let message = format!("{path}: there is no such file or folder");
+            let message = format!("{shown}: there is no such file or folder");
             return Error::new(ErrorKind::NotFound, message);
         }
-        Error::failed_precondition(format!("{path}: it cannot be {doing}: {fault}"))
+        Error::failed_precondition(format!("{shown}: it cannot be {doing}: {fault}"))
     }
 
     /// The line that the parent process reads.

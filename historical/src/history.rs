@@ -16,7 +16,7 @@ use crate::{
     error::{Error, Result},
     input::{Batch, Batches, Input},
     keys::{KeyColumn, key_bytes},
-    plan::{History, ViewPlan},
+    plan::{FilePlan, History, ViewPlan},
     times::micros,
     value_type::{Scalar, ValueType},
     view::{history_schema, missing_type},
@@ -24,6 +24,10 @@ use crate::{
 
 /// The names of the features that a row did not give.
 const MISSING: &str = "_missing";
+
+/// From here on files are numbered that have no column for the time of writing: each before every time that a column can
+/// hold, and after the files before it.
+const UNDATED_MIN: i64 = i64::MIN;
 
 /// The files of a view, which were looked at.
 pub(crate) struct HistoryFiles<'a> {
@@ -34,7 +38,7 @@ pub(crate) struct HistoryFiles<'a> {
 
 struct HistoryFile<'a> {
     layout: &'a History,
-    path: &'a std::path::Path,
+    file: &'a FilePlan,
     row_count: u64,
     weight_bytes: usize,
 }
@@ -47,12 +51,12 @@ impl<'a> HistoryFiles<'a> {
     pub(crate) fn check(view: &'a ViewPlan) -> Result<Self> {
         let mut files = Vec::new();
         for layout in &view.history {
-            for path in &layout.paths {
-                let input = Input::open(path)?;
+            for file in &layout.files {
+                let input = Input::open(file)?;
                 let columns = find_columns(&input, view, layout)?;
                 files.push(HistoryFile {
                     layout,
-                    path,
+                    file,
                     row_count: input.row_count(),
                     weight_bytes: input.weight_bytes(&columns),
                 });
@@ -94,8 +98,8 @@ impl<'a> HistoryFiles<'a> {
         mut take: impl FnMut(RecordBatch, &LargeBinaryArray) -> Result<()>,
     ) -> Result<BTreeSet<usize>> {
         let mut partial = BTreeSet::new();
-        for file in &self.files {
-            let input = Input::open(file.path)?;
+        for (file, undated) in self.files.iter().zip(UNDATED_MIN..) {
+            let input = Input::open(file.file)?;
             let columns = find_columns(&input, self.view, file.layout)?;
             let rows = usize::try_from(file.row_count).unwrap_or(usize::MAX).max(1);
             let mut batches = input.read(&columns, budget.batch_rows(file.weight_bytes / rows))?;
@@ -103,6 +107,7 @@ impl<'a> HistoryFiles<'a> {
                 let reader = RowReader {
                     files: self,
                     layout: file.layout,
+                    undated,
                     batches: &batches,
                     batch: &batch,
                 };
@@ -174,6 +179,8 @@ fn find_column(input: &Input, name: &str, wanted: ValueType) -> Result<usize, St
 struct RowReader<'a> {
     files: &'a HistoryFiles<'a>,
     layout: &'a History,
+    /// When its rows were written, where no column says it.
+    undated: i64,
     batches: &'a Batches,
     batch: &'a Batch,
 }
@@ -192,7 +199,7 @@ impl RowReader<'_> {
         let times = self.times(&self.layout.timestamp_field)?;
         let created = match &self.layout.created_timestamp_field {
             Some(column) => self.times(column)?,
-            None => Int64Array::new_null(row_count),
+            None => Int64Array::from_value(self.undated, row_count),
         };
         let missing = self.missing(partial)?;
         let mut columns: Vec<ArrayRef> = vec![

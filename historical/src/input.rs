@@ -1,6 +1,6 @@
 //! Parquet files that are read: opened and looked at once, then read in batches of some of their columns.
 //!
-//! Knows no plan. Every fault names the file, and the row where there is one; rows count from 1.
+//! Every fault names the file as the plan shows it, and the row where there is one; rows count from 1.
 
 use std::{
     fs::{self, File},
@@ -22,11 +22,13 @@ use parquet::{
 use crate::{
     convert::CellFault,
     error::{Error, Result},
+    plan::FilePlan,
 };
 
 /// A Parquet file whose footer was read.
 pub(crate) struct Input {
     path: PathBuf,
+    shown: String,
     metadata: ArrowReaderMetadata,
 }
 
@@ -35,13 +37,15 @@ impl Input {
     ///
     /// # Errors
     /// `NotFound` or `FailedPrecondition` where it cannot be opened, `InvalidArgument` where it is no Parquet file.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
-        let file = open_file(path)?;
+    pub(crate) fn open(plan: &FilePlan) -> Result<Self> {
+        let (path, shown) = (plan.path.clone(), plan.shown());
+        let file = open_file(&path, &shown)?;
         let metadata = ArrowReaderMetadata::load(&file, Default::default()).map_err(|fault| {
-            Error::invalid(name(path), format!("no readable Parquet file: {fault}"))
+            Error::invalid(&shown, format!("no readable Parquet file: {fault}"))
         })?;
         Ok(Input {
-            path: path.to_owned(),
+            path,
+            shown,
             metadata,
         })
     }
@@ -75,7 +79,7 @@ impl Input {
 
     /// The file and a column of it, for a fault.
     pub(crate) fn column_place(&self, column: &str) -> String {
-        format!("{}, column \"{column}\"", name(&self.path))
+        format!("{}, column \"{column}\"", self.shown)
     }
 
     /// What some of the columns are thought to weigh in memory. A writer need not say it exactly.
@@ -95,7 +99,7 @@ impl Input {
     /// # Errors
     /// As `open`; the file may have gone since.
     pub(crate) fn read(&self, columns: &[usize], batch_rows: usize) -> Result<Batches> {
-        let file = open_file(&self.path)?;
+        let file = open_file(&self.path, &self.shown)?;
         let builder =
             ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone());
         let mask = ProjectionMask::roots(builder.parquet_schema(), columns.iter().copied());
@@ -103,9 +107,9 @@ impl Input {
             .with_projection(mask)
             .with_batch_size(batch_rows)
             .build()
-            .map_err(|fault| damaged(&self.path, 1, &fault))?;
+            .map_err(|fault| damaged(&self.shown, 1, &fault))?;
         Ok(Batches {
-            path: self.path.clone(),
+            shown: self.shown.clone(),
             reader,
             rows_read: 0,
         })
@@ -114,7 +118,7 @@ impl Input {
 
 /// The rows of a file, batch by batch.
 pub(crate) struct Batches {
-    path: PathBuf,
+    shown: String,
     reader: ParquetRecordBatchReader,
     rows_read: u64,
 }
@@ -137,7 +141,7 @@ impl Batches {
         let Some(rows) = self.reader.next() else {
             return Ok(None);
         };
-        let rows = rows.map_err(|fault| damaged(&self.path, first_row + 1, &fault))?;
+        let rows = rows.map_err(|fault| damaged(&self.shown, first_row + 1, &fault))?;
         self.rows_read += u64::try_from(rows.num_rows()).unwrap_or_default();
         Ok(Some(Batch { rows, first_row }))
     }
@@ -145,7 +149,7 @@ impl Batches {
     /// A fault of a cell, with its place.
     pub(crate) fn cell_fault(&self, batch: &Batch, column: &str, fault: &CellFault) -> Error {
         let row = batch.first_row + u64::try_from(fault.index).unwrap_or_default() + 1;
-        let place = format!("{}, row {row}, column \"{column}\"", name(&self.path));
+        let place = format!("{}, row {row}, column \"{column}\"", self.shown);
         Error::invalid(place, &fault.sentence)
     }
 }
@@ -180,21 +184,17 @@ fn chunk_bytes(chunk: &ColumnChunkMetaData) -> usize {
     values.saturating_mul(width)
 }
 
-fn open_file(path: &Path) -> Result<File> {
+fn open_file(path: &Path, shown: &str) -> Result<File> {
     // Asked before it is opened: opening a pipe waits for whoever writes into it.
-    let metadata = fs::metadata(path).map_err(|fault| Error::io(path, "read", &fault))?;
+    let metadata = fs::metadata(path).map_err(|fault| Error::io(shown, "read", &fault))?;
     if !metadata.is_file() {
-        let message = format!("{} is no regular file", name(path));
+        let message = format!("{shown} is no regular file");
         return Err(Error::failed_precondition(message));
     }
-    File::open(path).map_err(|fault| Error::io(path, "read", &fault))
+    File::open(path).map_err(|fault| Error::io(shown, "read", &fault))
 }
 
-fn damaged(path: &Path, row: u64, fault: &dyn std::error::Error) -> Error {
+fn damaged(shown: &str, row: u64, fault: &dyn std::error::Error) -> Error {
     let fault = format!("the file is damaged at row {row} or after it: {fault}");
-    Error::invalid(name(path), fault)
-}
-
-fn name(path: &Path) -> String {
-    path.display().to_string()
+    Error::invalid(shown, fault)
 }

@@ -10,11 +10,11 @@ use arrow_array::RecordBatch;
 use arrow_schema::{Field, Schema};
 
 use crate::{
-    budget::{Budget, HISTORY_ROW_BYTES, SPINE_ROW_BYTES},
+    budget::{Budget, HISTORY_GROUP_BYTES, HISTORY_ROW_BYTES, SPINE_GROUP_BYTES, SPINE_ROW_BYTES},
     error::{Error, Result},
     history::HistoryFiles,
     matches::HistoryBlock,
-    merge::{Merger, Runs},
+    merge::{Merger, Runs, RunsMax, merged_row_bytes},
     output::Output,
     partition::Partitions,
     plan::{Plan, ViewPlan},
@@ -100,8 +100,12 @@ impl<'a> ViewJoin<'a> {
     fn run(&mut self) -> Result<Runs> {
         let (groups, history) = self.read_history()?;
         let spine = self.read_spine()?;
-        let runs_max = self.budget.match_files_max(self.partition_count);
-        let mut runs = Runs::new(groups, runs_max);
+        let rows = self.budget.merged_rows_max(merged_row_bytes(&groups));
+        let bounds = RunsMax {
+            runs: self.budget.match_files_max(self.partition_count),
+            rows: u64::try_from(rows).unwrap_or(u64::MAX),
+        };
+        let mut runs = Runs::new(groups, bounds);
         let mut progress = progress_of(self.partition_count, self.view);
         for (history, spine) in history.into_iter().zip(spine) {
             self.join_partition(&history, &spine, &mut runs)?;
@@ -162,9 +166,8 @@ impl<'a> ViewJoin<'a> {
         spine: &Spooled,
         runs: &mut Runs,
     ) -> Result<()> {
-        let history_bytes_max = self.budget.history_block_bytes_max();
-        let spine_bytes_max = self.budget.spine_block_bytes_max();
-        let mut blocks = Blocks::new(history, history_bytes_max, HISTORY_ROW_BYTES)?;
+        let groups = runs.groups().len();
+        let mut blocks = Blocks::of_history(history, &self.budget, groups)?;
         let mut is_first = self.partition_count == 1;
         while let Some(block) = blocks.next_block()? {
             // One run of a small join may stay in memory.
@@ -177,7 +180,7 @@ impl<'a> ViewJoin<'a> {
             let mut run = self.spool(runs.groups(), memory);
             let chunk = self.budget.match_chunk_bytes_max(self.partition_count);
             let block = HistoryBlock::new(runs.groups(), block)?;
-            let mut spine_blocks = Blocks::new(spine, spine_bytes_max, SPINE_ROW_BYTES)?;
+            let mut spine_blocks = Blocks::of_spine(spine, &self.budget, groups)?;
             while let Some(spine) = spine_blocks.next_block()? {
                 block.join(&spine, self.view.ttl_micros, chunk, &mut run)?;
             }
@@ -209,6 +212,16 @@ struct Blocks {
 }
 
 impl Blocks {
+    fn of_history(spooled: &Spooled, budget: &Budget, groups: usize) -> Result<Self> {
+        let row_bytes = HISTORY_ROW_BYTES + HISTORY_GROUP_BYTES * groups;
+        Blocks::new(spooled, budget.history_block_bytes_max(), row_bytes)
+    }
+
+    fn of_spine(spooled: &Spooled, budget: &Budget, groups: usize) -> Result<Self> {
+        let row_bytes = SPINE_ROW_BYTES + SPINE_GROUP_BYTES * groups;
+        Blocks::new(spooled, budget.spine_block_bytes_max(), row_bytes)
+    }
+
     fn new(spooled: &Spooled, bytes_max: usize, row_bytes: usize) -> Result<Self> {
         Ok(Blocks {
             reader: spooled.read()?,
@@ -259,13 +272,15 @@ fn write(plan: &Plan, spine: &Spine<'_>, budget: &Budget, runs: &[Runs]) -> Resu
     ));
     let mut output = Output::create(&plan.out, &schema, budget.row_group_bytes_max())?;
     let mut mergers: Vec<Merger<'_>> = runs.iter().map(Runs::merger).collect::<Result<_>>()?;
+    let row_bytes = runs.iter().map(|runs| merged_row_bytes(runs.groups()));
+    let rows_max = budget.merged_rows_max(row_bytes.sum());
     let mut batches = spine.read_all(budget)?;
     let mut progress = Progress::new("write", None, spine.row_count());
     while let Some(batch) = batches.next_batch()? {
         let mut done = 0;
         while done < batch.rows.num_rows() {
             let first = batch.first_row + u64::try_from(done).unwrap_or_default();
-            let left = batch.rows.num_rows() - done;
+            let left = (batch.rows.num_rows() - done).min(rows_max);
             let limit = first + u64::try_from(left).unwrap_or_default();
             let mut end = limit;
             for merger in &mut mergers {
@@ -289,4 +304,54 @@ fn write(plan: &Plan, spine: &Spine<'_>, budget: &Budget, runs: &[Runs]) -> Resu
         }
     }
     output.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use arrow_array::{Int64Array, LargeBinaryArray, UInt64Array};
+
+    use super::*;
+    use crate::plan::MEMORY_BYTES_MIN;
+
+    #[test]
+    fn blocks_are_the_smaller_the_more_groups_of_features_there_are() {
+        const GROUPS: usize = 500;
+        let (parent, rows) = (tempfile::tempdir().unwrap(), 100_u64);
+        let mut work = WorkDir::new(parent.path()).unwrap();
+        let mut spool = Spool::new(&spine_schema(), work.next_path(), 0, 0);
+        for number in 0..100 {
+            let keys = vec![Some(b"key".as_slice()); 100];
+            let columns: Vec<arrow_array::ArrayRef> = vec![
+                Arc::new(UInt64Array::from_iter_values((number * rows..).take(100))),
+                Arc::new(LargeBinaryArray::from(keys)),
+                Arc::new(Int64Array::from_value(0, 100)),
+            ];
+            let batch = RecordBatch::try_new(spine_schema(), columns).unwrap();
+            spool.push(batch).unwrap();
+        }
+        let spooled = spool.finish().unwrap();
+        let budget = Budget::new(MEMORY_BYTES_MIN, 1);
+        let bounds = [
+            (
+                Blocks::of_spine(&spooled, &budget, GROUPS).unwrap(),
+                budget.spine_block_bytes_max(),
+                size_of::<Option<u32>>(),
+            ),
+            (
+                Blocks::of_history(&spooled, &budget, GROUPS).unwrap(),
+                budget.history_block_bytes_max(),
+                size_of::<u32>(),
+            ),
+        ];
+        for (mut blocks, bytes_max, group_bytes) in bounds {
+            let mut row_count = 0;
+            while let Some(block) = blocks.next_block().unwrap() {
+                let rows: usize = block.iter().map(RecordBatch::num_rows).sum();
+                assert!(rows == 100 || rows * GROUPS * group_bytes <= bytes_max);
+                row_count += rows;
+            }
+            assert_eq!(row_count, 10_000);
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! What one block of history gives to one block of spine: the as-of join of each group, and its values gathered.
 
-use std::sync::Arc;
+use std::{cmp::Reverse, sync::Arc};
 
 use arrow_array::{
     Array, ArrayRef, Int64Array, LargeBinaryArray, RecordBatch, UInt64Array,
@@ -31,7 +31,7 @@ pub(crate) struct HistoryBlock<'a> {
     /// Where each batch begins, in rows.
     starts: Vec<usize>,
     times: Vec<i64>,
-    created: Vec<Option<i64>>,
+    created: Vec<i64>,
     row_bytes: Vec<usize>,
     /// By group, the rows that count in it, in the order of their times.
     orders: Vec<Vec<u32>>,
@@ -57,7 +57,7 @@ impl<'a> HistoryBlock<'a> {
             let times = column(batch, HISTORY_TIME)?.as_primitive::<Int64Type>();
             block.times.extend_from_slice(times.values());
             let created = column(batch, HISTORY_CREATED)?.as_primitive::<Int64Type>();
-            block.created.extend(created.iter());
+            block.created.extend_from_slice(created.values());
             let mut row_bytes = vec![0; batch.num_rows()];
             for feature in batch.columns().iter().skip(HISTORY_FEATURES) {
                 add_row_bytes(feature, &mut row_bytes);
@@ -71,10 +71,10 @@ impl<'a> HistoryBlock<'a> {
         Ok(block)
     }
 
-    /// By time, then by the time of writing; the sort is stable, so that the later row of two that are alike is the last.
+    /// By time, then by the time of writing. Of rows that are alike the first is the last: that one is taken.
     fn order(&self, group: usize) -> Result<Vec<u32>> {
         let feature = self.groups.given(group);
-        let mut rows: Vec<(i64, Option<i64>, u32)> = Vec::with_capacity(self.times.len());
+        let mut rows: Vec<(i64, i64, Reverse<u32>)> = Vec::with_capacity(self.times.len());
         let mut position = 0_u32;
         let mut all = self.times.iter().zip(&self.created);
         for batch in &self.batches {
@@ -84,7 +84,7 @@ impl<'a> HistoryBlock<'a> {
                     break;
                 };
                 if !is_missing(missing, row, feature) {
-                    rows.push((*time, *created, position));
+                    rows.push((*time, *created, Reverse(position)));
                 }
                 position = position
                     .checked_add(1)
@@ -92,7 +92,7 @@ impl<'a> HistoryBlock<'a> {
             }
         }
         rows.sort_unstable();
-        Ok(rows.into_iter().map(|(_, _, position)| position).collect())
+        Ok(rows.into_iter().map(|(_, _, row)| row.0).collect())
     }
 
     /// The batch of a row, and the row in it.
@@ -133,7 +133,7 @@ impl<'a> HistoryBlock<'a> {
 
     fn created(&self, position: u32) -> Option<i64> {
         let row = usize::try_from(position).ok()?;
-        self.created.get(row).copied().flatten()
+        self.created.get(row).copied()
     }
 
     fn weight_bytes(&self, position: u32) -> usize {

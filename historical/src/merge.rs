@@ -3,7 +3,7 @@
 //! A run is sorted by row number and holds the rows of one block of spine and history that matched. Where several runs have
 //! a row, as after a history in several blocks, the newest match wins, group by group.
 
-use std::{cmp::Ordering, ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc};
 
 use arrow_array::{
     Array, ArrayRef, BooleanArray, RecordBatch, UInt64Array,
@@ -20,23 +20,29 @@ use crate::{
     view::{Groups, MATCH_ROW},
 };
 
-/// Rows that are merged into one run at once: few of them may have matched.
-const RANGE_ROWS_MAX: u64 = 16_384;
-
-/// The runs of one view. Of two runs with the same row and the same times, the later one wins.
+/// The runs of one view. Of two runs with the same row and the same times, the earlier one wins.
 pub(crate) struct Runs {
     groups: Groups,
     runs: Vec<Spooled>,
-    runs_max: usize,
+    bounds: RunsMax,
+}
+
+/// What runs may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RunsMax {
+    /// Runs that there are at once.
+    pub(crate) runs: usize,
+    /// Rows of the spine that are merged into one run at once: few of them may have matched.
+    pub(crate) rows: u64,
 }
 
 impl Runs {
-    /// No runs yet, and never more than so many.
-    pub(crate) fn new(groups: Groups, runs_max: usize) -> Self {
+    /// No runs yet.
+    pub(crate) fn new(groups: Groups, bounds: RunsMax) -> Self {
         Runs {
             groups,
             runs: Vec::new(),
-            runs_max,
+            bounds,
         }
     }
 
@@ -54,11 +60,11 @@ impl Runs {
             return Ok(());
         }
         self.runs.push(run);
-        if self.runs.len() >= self.runs_max {
+        if self.runs.len() >= self.bounds.runs {
             let mut one = spool();
             let mut merger = self.merger()?;
             while let Some(first) = merger.next_row()? {
-                let end = merger.reach(first.saturating_add(RANGE_ROWS_MAX))?;
+                let end = merger.reach(first.saturating_add(self.bounds.rows))?;
                 one.push(merger.take(first..end)?.rows(first)?)?;
             }
             self.runs = vec![one.finish()?];
@@ -94,14 +100,14 @@ struct Cursor {
 }
 
 impl Cursor {
-    /// The rows at hand; none at the end.
-    fn chunk(&mut self) -> Result<Option<&RecordBatch>> {
-        let is_read = |chunk: &RecordBatch| self.read >= chunk.num_rows();
-        if self.chunk.as_ref().is_none_or(is_read) {
+    /// The rows at hand and how many of them are behind, which never is all of them; none at the end.
+    fn chunk(&mut self) -> Result<Option<(&RecordBatch, usize)>> {
+        let row_count = self.chunk.as_ref().map_or(0, RecordBatch::num_rows);
+        if self.read >= row_count {
             self.chunk = self.reader.next_batch()?;
             self.read = 0;
         }
-        Ok(self.chunk.as_ref())
+        Ok(self.chunk.as_ref().map(|chunk| (chunk, self.read)))
     }
 }
 
@@ -119,7 +125,7 @@ impl Merger<'_> {
     pub(crate) fn reach(&mut self, limit: u64) -> Result<u64> {
         let mut reach = limit;
         for cursor in &mut self.cursors {
-            if let Some(chunk) = cursor.chunk()? {
+            if let Some((chunk, _)) = cursor.chunk()? {
                 let last = numbers(chunk)?.last().copied().unwrap_or_default();
                 reach = reach.min(last.saturating_add(1));
             }
@@ -130,9 +136,7 @@ impl Merger<'_> {
     fn next_row(&mut self) -> Result<Option<u64>> {
         let mut next: Option<u64> = None;
         for cursor in &mut self.cursors {
-            let read = cursor.read;
-            if let Some(chunk) = cursor.chunk()? {
-                let read = if read < chunk.num_rows() { read } else { 0 };
+            if let Some((chunk, read)) = cursor.chunk()? {
                 let row = numbers(chunk)?.get(read).copied();
                 next = next.into_iter().chain(row).min();
             }
@@ -177,7 +181,7 @@ impl Merger<'_> {
 }
 
 /// The event time of a match and the time at which its row was written.
-type Times = (i64, Option<i64>);
+type Times = (i64, i64);
 
 /// A group's columns of times.
 struct Matched<'a> {
@@ -194,11 +198,16 @@ impl<'a> Matched<'a> {
     }
 
     fn times(&self, row: usize) -> Option<Times> {
-        let created = || self.created.is_valid(row).then(|| self.created.value(row));
-        self.times
-            .is_valid(row)
-            .then(|| (self.times.value(row), created()))
+        let is_match = self.times.is_valid(row);
+        is_match.then(|| (self.times.value(row), self.created.value(row)))
     }
+}
+
+/// What merging takes for each row of the spine, beside values that matched and are longer than a number.
+pub(crate) fn merged_row_bytes(groups: &Groups) -> usize {
+    let columns = groups.match_schema().fields().len();
+    let best = size_of::<Option<Times>>() + size_of::<(usize, usize)>();
+    groups.len() * best + columns * size_of::<i64>()
 }
 
 /// By row of the range, the newest match of a group.
@@ -222,7 +231,7 @@ impl Best {
         else {
             return;
         };
-        if own.map_or(Ordering::Less, |own| own.cmp(&times)) != Ordering::Greater {
+        if own.is_none_or(|own| own < times) {
             *own = Some(times);
             *own_place = place;
         }
@@ -294,111 +303,4 @@ fn numbers(chunk: &RecordBatch) -> Result<&[u64]> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use std::collections::BTreeSet;
-
-    use arrow_array::Int64Array;
-
-    use super::*;
-    use crate::{plan::ViewPlan, work::WorkDir};
-
-    fn groups() -> Groups {
-        let feature = |name| serde_json::json!({"name": name, "type": "int64", "output": name});
-        let view: ViewPlan = serde_json::from_value(serde_json::json!({
-            "name": "loan",
-            "join_keys": [],
-            "ttl_micros": null,
-            "features": [feature("whole"), feature("partial")],
-            "history": [],
-        }))
-        .unwrap();
-        Groups::new(&view, &BTreeSet::from([1]))
-    }
-
-    /// Rows of (row, time of `partial`, time of `whole`); each value is its time and the run's number.
-    fn run(work: &mut WorkDir, number: i64, rows: &[(u64, Option<i64>, Option<i64>)]) -> Spooled {
-        let groups = groups();
-        let partial: Int64Array = rows.iter().map(|row| row.1).collect();
-        let whole: Int64Array = rows.iter().map(|row| row.2).collect();
-        let values =
-            |times: &Int64Array| Arc::new(times.unary::<_, Int64Type>(|t| t * 10 + number));
-        let created = Arc::new(Int64Array::new_null(rows.len()));
-        let columns: Vec<ArrayRef> = vec![
-            Arc::new(UInt64Array::from_iter_values(rows.iter().map(|row| row.0))),
-            Arc::new(partial.clone()),
-            created.clone(),
-            Arc::new(whole.clone()),
-            created,
-            values(&whole),
-            values(&partial),
-        ];
-        let batch = RecordBatch::try_new(Arc::clone(groups.match_schema()), columns).unwrap();
-        let mut spool = Spool::new(groups.match_schema(), work.next_path(), 0, 0);
-        // In batches of one row, so that the runs' chunks end at different rows.
-        for row in 0..batch.num_rows() {
-            spool.push(batch.slice(row, 1)).unwrap();
-        }
-        spool.finish().unwrap()
-    }
-
-    fn merged(runs: &Runs, row_count: u64) -> Vec<(Option<i64>, Option<i64>)> {
-        let mut merger = runs.merger().unwrap();
-        let mut rows = Vec::new();
-        let mut first = 0;
-        while first < row_count {
-            let end = merger.reach(row_count).unwrap();
-            let features = merger.take(first..end).unwrap().features().unwrap();
-            let columns: Vec<&Int64Array> = features.iter().map(|f| f.as_primitive()).collect();
-            let [whole, partial] = columns.as_slice() else {
-                unreachable!()
-            };
-            rows.extend(whole.iter().zip(partial.iter()));
-            first = end;
-        }
-        rows
-    }
-
-    #[test]
-    fn the_newest_match_of_each_group_wins_however_many_runs_are_kept() {
-        let parent = tempfile::tempdir().unwrap();
-        let mut work = WorkDir::new(parent.path()).unwrap();
-        for runs_max in [2, 3, 9] {
-            let mut runs = Runs::new(groups(), runs_max);
-            let all = [
-                run(
-                    &mut work,
-                    1,
-                    &[
-                        (1, Some(5), Some(5)),
-                        (4, None, Some(7)),
-                        (60_000, None, Some(1)),
-                    ],
-                ),
-                run(&mut work, 2, &[(1, Some(4), Some(5)), (2, Some(1), None)]),
-                run(&mut work, 3, &[]),
-                run(&mut work, 4, &[(0, None, Some(2)), (4, Some(3), Some(6))]),
-            ];
-            for run in all {
-                let schema = Arc::clone(runs.groups().match_schema());
-                let path = work.next_path();
-                runs.push(run, || Spool::new(&schema, path, 100, 0))
-                    .unwrap();
-            }
-            assert!(runs.runs.len() < runs_max);
-            let rows = merged(&runs, 60_002);
-            assert_eq!(rows.len(), 60_002);
-            let first = [
-                (Some(24), None),
-                (Some(52), Some(51)),
-                (None, Some(12)),
-                (None, None),
-                (Some(71), Some(34)),
-            ];
-            assert_eq!(rows.get(..5), Some(first.as_slice()));
-            assert_eq!(rows.get(60_000), Some(&(Some(11), None)));
-            let matched = rows.iter().filter(|row| **row != (None, None));
-            assert_eq!(matched.count(), 5);
-        }
-    }
-}
+mod tests;

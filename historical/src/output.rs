@@ -112,7 +112,7 @@ impl ParquetOutput {
 
     fn finish(self) -> Result<()> {
         let unwritable = |fault| unwritable(&self.target, &fault);
-        let io = |fault: io::Error| Error::io(&self.target, "written", &fault);
+        let io = |fault: io::Error| Error::io(self.target.display(), "written", &fault);
         let out = self.writer.into_inner().map_err(unwritable)?;
         let file = out.into_inner().map_err(|fault| io(fault.into_error()))?;
         // Before it has its name: after a crash there is no file, or a whole one.

@@ -46,10 +46,27 @@ pub(crate) struct Plan {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SpinePlan {
-    /// A Parquet file.
-    pub(crate) path: PathBuf,
+    /// The file.
+    pub(crate) file: FilePlan,
     /// Its column with the time of each row.
     pub(crate) timestamp_field: String,
+}
+
+/// A Parquet file that is read.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FilePlan {
+    /// Where it is.
+    pub(crate) path: PathBuf,
+    shown: Option<String>,
+}
+
+impl FilePlan {
+    /// How faults name it: as the plan says, or else by its path. Whoever reads the faults need not know our folders.
+    pub(crate) fn shown(&self) -> String {
+        let path = || self.path.display().to_string();
+        self.shown.clone().unwrap_or_else(path)
+    }
 }
 
 /// A view: a history of features by join key.
@@ -64,7 +81,9 @@ pub(crate) struct ViewPlan {
     pub(crate) ttl_micros: Option<i64>,
     /// What is joined.
     pub(crate) features: Vec<Feature>,
-    /// Where its rows are. Of two rows that are alike in both times, the later one in this order is taken.
+    /// Where its rows are, in the order in which a load goes through them, and with its outcome: of rows that are alike in
+    /// both times the first one is taken. The rows of a file without a column for the time of writing count as written
+    /// at once, after those of every such file before it, and before every row whose time of writing is known.
     pub(crate) history: Vec<History>,
 }
 
@@ -104,8 +123,8 @@ pub(crate) struct Feature {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct History {
-    /// Parquet files.
-    pub(crate) paths: Vec<PathBuf>,
+    /// The files.
+    pub(crate) files: Vec<FilePlan>,
     /// The column with the time at which a row's values became true.
     pub(crate) timestamp_field: String,
     /// The column with the time at which the row was written.
@@ -217,10 +236,10 @@ impl Plan {
     /// Every file that is read.
     pub(crate) fn inputs(&self) -> impl Iterator<Item = &Path> {
         let histories = self.views.iter().flat_map(|view| &view.history);
-        let paths = histories.flat_map(|history| &history.paths);
-        std::iter::once(&self.spine.path)
-            .chain(paths)
-            .map(PathBuf::as_path)
+        let files = histories.flat_map(|history| &history.files);
+        std::iter::once(&self.spine.file)
+            .chain(files)
+            .map(|file| file.path.as_path())
     }
 }
 

@@ -31,7 +31,7 @@ impl<'a> Spine<'a> {
     /// As `Input::open`; `InvalidArgument` with every column at fault.
     pub(crate) fn check(plan: &'a Plan) -> Result<Self> {
         let spine = Spine {
-            input: Input::open(&plan.spine.path)?,
+            input: Input::open(&plan.spine.file)?,
             time: &plan.spine.timestamp_field,
         };
         let mut faults = spine.time_faults();

@@ -84,7 +84,7 @@ impl Spool {
                 .map_err(|fault| full(&self.path, &fault))?;
             inner
                 .flush()
-                .map_err(|fault| Error::io(&self.path, "written", &fault))?;
+                .map_err(|fault| Error::io(self.path.display(), "written", &fault))?;
             file = Some(self.path);
         }
         Ok(Spooled {
@@ -148,7 +148,8 @@ impl Spooled {
         let file = match &self.file {
             None => None,
             Some(path) => {
-                let file = File::open(path).map_err(|fault| Error::io(path, "read", &fault))?;
+                let file =
+                    File::open(path).map_err(|fault| Error::io(path.display(), "read", &fault))?;
                 let reader = StreamReader::try_new(BufReader::new(file), None);
                 let reader = reader.map_err(|fault| unreadable(path, &fault))?;
                 Some((reader, path.clone()))
@@ -193,7 +194,7 @@ impl SpoolReader {
 }
 
 fn create(path: &Path, schema: &SchemaRef) -> Result<StreamWriter<BufWriter<File>>> {
-    let file = File::create_new(path).map_err(|fault| Error::io(path, "made", &fault))?;
+    let file = File::create_new(path).map_err(|fault| Error::io(path.display(), "made", &fault))?;
     StreamWriter::try_new(BufWriter::new(file), schema).map_err(|fault| full(path, &fault))
 }
 

@@ -13,7 +13,7 @@ use crate::plan::ViewPlan;
 pub(crate) const HISTORY_KEY: usize = 0;
 /// The history's event time.
 pub(crate) const HISTORY_TIME: usize = 1;
-/// The time at which a row of the history was written; null where that is not known.
+/// The time at which a row of the history was written; the number of its file where no column says it.
 pub(crate) const HISTORY_CREATED: usize = 2;
 /// Which features a row of the history did not give, by their position.
 pub(crate) const HISTORY_MISSING: usize = 3;
@@ -35,7 +35,7 @@ pub(crate) fn history_schema(view: &ViewPlan) -> SchemaRef {
     let mut fields = vec![
         Field::new("key", DataType::LargeBinary, false),
         Field::new("time", DataType::Int64, false),
-        Field::new("created", DataType::Int64, true),
+        Field::new("created", DataType::Int64, false),
         Field::new("missing", missing_type(), true),
     ];
     fields.extend(feature_fields(view));

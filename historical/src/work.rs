@@ -14,7 +14,7 @@ use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
 };
-use tempfile::TempDir;
+use tempfile::{TempDir, TempPath};
 
 use crate::error::{Error, Result};
 
@@ -39,7 +39,7 @@ impl WorkDir {
         let folder = tempfile::Builder::new()
             .prefix("ferrocast-historical-")
             .tempdir_in(parent)
-            .map_err(|fault| Error::io(parent, "used for work files", &fault))?;
+            .map_err(|fault| Error::io(parent.display(), "used for work files", &fault))?;
         unfinished.push(folder.path().to_owned());
         Ok(WorkDir {
             folder,
@@ -58,8 +58,7 @@ impl WorkDir {
 
 /// An output under a name of its own until it is whole.
 pub(crate) struct Unfinished {
-    path: PathBuf,
-    is_finished: bool,
+    path: TempPath,
 }
 
 impl Unfinished {
@@ -71,34 +70,34 @@ impl Unfinished {
         let name = target
             .file_name()
             .ok_or_else(|| Error::invalid("out.path", "it names no file"))?;
-        let name = name.to_string_lossy();
-        let path = target.with_file_name(format!(".{name}.{}.partial", process::id()));
+        let folder = target.parent().filter(|folder| *folder != Path::new(""));
         let mut unfinished = unfinished();
-        let file = fs::File::create_new(&path).map_err(|fault| Error::io(&path, "made", &fault))?;
-        unfinished.push(path.clone());
-        let is_finished = false;
-        Ok((Unfinished { path, is_finished }, file))
+        // A random name: a join that was killed may have left one with any number. Made as any other file, it is as
+        // readable as any other.
+        let made = tempfile::Builder::new()
+            .prefix(&format!(".{}.", name.to_string_lossy()))
+            .suffix(".partial")
+            .make_in(folder.unwrap_or(Path::new(".")), |path| {
+                fs::File::create_new(path)
+            });
+        let made = made.map_err(|fault| Error::io(target.display(), "made", &fault))?;
+        let (file, path) = made.into_parts();
+        unfinished.push(path.to_path_buf());
+        Ok((Unfinished { path }, file))
     }
 
     /// Gives the file its name.
     ///
     /// # Errors
     /// `FailedPrecondition` where that cannot be done.
-    pub(crate) fn finish(mut self, target: &Path) -> Result<()> {
+    pub(crate) fn finish(self, target: &Path) -> Result<()> {
         // Held meanwhile, so that a signal finds the file whole or removes it.
         let mut unfinished = unfinished();
-        fs::rename(&self.path, target).map_err(|fault| Error::io(target, "written", &fault))?;
-        unfinished.retain(|path| *path != self.path);
-        self.is_finished = true;
+        let own = self.path.to_path_buf();
+        let named = self.path.persist(target);
+        named.map_err(|fault| Error::io(target.display(), "written", &fault.error))?;
+        unfinished.retain(|path| *path != own);
         Ok(())
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        if !self.is_finished {
-            remove(&self.path);
-        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use ferrocast_gateway::Opening;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -21,14 +22,13 @@ use tonic::transport::server::{Connected, TcpConnectInfo};
 /// How long to wait after an accept that failed, as it does where file descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long a caller may take to say anything.
-const FIRST_BYTE_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How long a caller may take to send what HTTP/2 begins with; after that the pings of the server find who is silent.
+const OPENING_WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// A connection, which holds its place until it is closed. Until its caller has said anything, it ends with the wait for
-/// that, and with the server: nothing is lost, and a stop does not wait for it.
+/// A connection, which holds its place until it is closed. Until its caller has begun, it ends with the wait for that, and
+/// with the server: nothing is lost, and a stop does not wait for it.
 pub(super) struct Connection {
-    stream: TcpStream,
-    silence: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    opening: Opening,
     _place: OwnedSemaphorePermit,
 }
 
@@ -47,8 +47,7 @@ pub(super) fn connections(
                 Ok((stream, _)) => {
                     prepare(&stream);
                     let connection = Connection {
-                        stream,
-                        silence: Some(Box::pin(silence(stop.clone()))),
+                        opening: Opening::new(stream, silence(stop.clone())),
                         _place: place,
                     };
                     return Some((Ok(connection), (listener, places, stop)));
@@ -65,7 +64,7 @@ pub(super) fn connections(
 async fn silence(stop: CancellationToken) {
     tokio::select! {
         () = stop.cancelled() => {}
-        () = time::sleep(FIRST_BYTE_WAIT_MAX) => {}
+        () = time::sleep(OPENING_WAIT_MAX) => {}
     }
 }
 
@@ -80,32 +79,23 @@ impl Connected for Connection {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+        self.opening.stream().connect_info()
     }
 }
 
 impl Connection {
-    fn stream(self: Pin<&mut Self>) -> Pin<&mut TcpStream> {
-        Pin::new(&mut self.get_mut().stream)
+    fn opening(self: Pin<&mut Self>) -> Pin<&mut Opening> {
+        Pin::new(&mut self.get_mut().opening)
     }
 }
 
 impl AsyncRead for Connection {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let read = self.as_mut().stream().poll_read(context, buffer);
-        if read.is_ready() {
-            self.silence = None;
-            return read;
-        }
-        match &mut self.silence {
-            // As if the caller had closed it.
-            Some(silence) => silence.as_mut().poll(context).map(|()| Ok(())),
-            None => Poll::Pending,
-        }
+        self.opening().poll_read(context, buffer)
     }
 }
 
@@ -115,15 +105,15 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.stream().poll_write(context, bytes)
+        self.opening().poll_write(context, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream().poll_flush(context)
+        self.opening().poll_flush(context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream().poll_shutdown(context)
+        self.opening().poll_shutdown(context)
     }
 
     fn poll_write_vectored(
@@ -131,11 +121,11 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.stream().poll_write_vectored(context, parts)
+        self.opening().poll_write_vectored(context, parts)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.opening.is_write_vectored()
     }
 }
 
@@ -143,7 +133,7 @@ impl AsyncWrite for Connection {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use futures_util::{FutureExt, StreamExt};
-    use tokio::io::AsyncReadExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
 
@@ -160,6 +150,36 @@ mod tests {
         assert!(accepted.next().now_or_never().is_none());
         drop(first);
         assert!(accepted.next().await.unwrap().is_ok());
+    }
+
+    /// What ends the wait of a connection on which these bytes have come: the time that it took, if anything.
+    async fn waited_after(sent: &[u8]) -> Option<Duration> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut accepted = std::pin::pin!(connections(listener, 1, CancellationToken::new()));
+        let mut caller = TcpStream::connect(address).await.unwrap();
+        let mut connection = accepted.next().await.unwrap().unwrap();
+        caller.write_all(sent).await.unwrap();
+        let mut bytes = vec![0; sent.len()];
+        connection.read_exact(&mut bytes).await.unwrap();
+        assert_eq!(bytes, sent);
+        time::pause();
+        let began_at = time::Instant::now();
+        let read = time::timeout(OPENING_WAIT_MAX * 10, connection.read(&mut [0; 8])).await;
+        time::resume();
+        let read = read.ok()?;
+        assert_eq!(read.unwrap(), 0);
+        Some(began_at.elapsed())
+    }
+
+    #[tokio::test]
+    async fn the_wait_goes_on_until_all_of_the_preface_has_come() {
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+        for some in [0, 1, preface.len() - 1] {
+            let waited = waited_after(preface.get(..some).unwrap()).await.unwrap();
+            assert!(waited < OPENING_WAIT_MAX * 2, "{some}: {waited:?}");
+        }
+        assert_eq!(waited_after(preface).await, None);
     }
 
     #[tokio::test]

@@ -16,7 +16,7 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 
 use crate::{
     catalog::{Catalog, CatalogHandle, CatalogStore},
-    config::{CacheConfig, Config, DatabaseConfig, JobsConfig, LimitsConfig, OnlineConfig},
+    config::{CacheConfig, Config, DatabaseConfig, JobsConfig, LedgerConfig, OnlineConfig},
     error::{Error, Result, Violation},
     features::{CacheBounds, CachedStore, Materializer, OnlineStore},
     grpc::{
@@ -28,11 +28,12 @@ use crate::{
         },
     },
     inference::{
-        self, JobBounds, JobOptions, JobStore, Jobs, Known, Lifecycle, LoadOptions, ModelRegistry,
-        Models, Predictor, ReleaseStore, Repository, RuntimeLoader, Shadows,
+        self, JobBounds, JobOptions, JobStore, Jobs, Known, Ledger, LedgerOptions, Lifecycle,
+        LoadOptions, ModelRegistry, Models, Predictor, ReleaseStore, Repository, RuntimeLoader,
+        SAMPLE_WHOLE, Shadows,
     },
     middleware::{self, Bounds},
-    runtimes::onnx::OnnxLoader,
+    runtimes::{lightgbm, onnx::OnnxLoader},
     sources::FileSources,
     stores::{self, DatabaseOptions, OnlineOptions, Store},
     telemetry,
@@ -145,7 +146,7 @@ pub fn load_models(config: &Config, catalog: &Catalog) -> Result<Models> {
 fn repository(config: &Config) -> Result<Repository> {
     let models = &config.models;
     let onnx = OnnxLoader::open(models.onnx_library_path.as_deref(), models.nodes_max)?;
-    let loaders: Vec<Arc<dyn RuntimeLoader>> = vec![Arc::new(onnx)];
+    let loaders: Vec<Arc<dyn RuntimeLoader>> = vec![Arc::new(onnx), lightgbm::loader()];
     Ok(Repository {
         path: models.path.clone(),
         loaders,
@@ -153,6 +154,7 @@ fn repository(config: &Config) -> Result<Repository> {
             workers: models.workers,
             queue_max: models.queue_max,
             file_bytes_max: models.file_bytes_max,
+            drift_window: models.drift_window,
         },
     })
 }
@@ -195,10 +197,12 @@ impl App {
         let online = cached(store.clone(), &config.cache);
         let predictor = Predictor {
             values_max: config.limits.values_max,
+            answer_bytes_max: config.server.answer_bytes_max,
             catalog: Arc::clone(&catalog),
             store: Arc::clone(&online),
             models: Arc::clone(&models),
             shadows: Shadows::new(config.models.shadows_max),
+            ledger: Ledger::start(store.clone(), ledger_options(&config.ledger)),
         };
         let job_store: Arc<dyn JobStore> = store.clone();
         let jobs = Jobs::new(job_store, predictor.clone(), job_options(&config.jobs));
@@ -225,7 +229,11 @@ impl App {
     ) -> Result<Routes> {
         let online = &self.online;
         let catalog_store: Arc<dyn CatalogStore> = self.store.clone();
-        let limits = request_limits(&config.limits);
+        let limits = request_limits(config);
+        let stream = StreamBounds {
+            idle_max: config.server.stream_idle_max,
+            stopping,
+        };
         let bytes_max = config.server.message_bytes_max;
         let features = FeatureApi {
             catalog: Arc::clone(&self.catalog),
@@ -237,10 +245,7 @@ impl App {
                 FileSources::within_repository(config),
             )),
             limits,
-            stream: StreamBounds {
-                idle_max: config.server.stream_idle_max,
-                stopping,
-            },
+            stream: stream.clone(),
             loads: Loads {
                 // Whoever may apply definitions from the network would otherwise read any file of this machine.
                 materializer: Materializer::new(
@@ -255,6 +260,8 @@ impl App {
             predictor: self.predictor.clone(),
             jobs: self.jobs.clone(),
             limits,
+            stream,
+            stream_at_once_max: config.server.stream_requests_max,
         };
         let models = ModelApi {
             models: Arc::clone(&self.models),
@@ -309,6 +316,28 @@ impl App {
         });
         let sweep = tokio::spawn(inference::sweep(self.jobs.clone(), stop.clone()));
         workers.chain([sweep]).collect()
+    }
+
+    pub(crate) fn ledger(&self) -> Ledger {
+        self.predictor.ledger.clone()
+    }
+}
+
+fn ledger_options(ledger: &LedgerConfig) -> LedgerOptions {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "0 to 100 percent"
+    )]
+    let sample_share = (ledger.sample_percent / 100.0 * f64::from(SAMPLE_WHOLE)).round() as u32;
+    LedgerOptions {
+        is_enabled: ledger.enabled,
+        sample_share,
+        queue_bytes_max: ledger.queue_bytes_max,
+        batch_max: ledger.batch_max,
+        flush_max: ledger.flush_max,
+        retry_max: ledger.retry_max,
+        retention_days: u32::try_from(ledger.retention_days).unwrap_or(u32::MAX),
     }
 }
 
@@ -365,12 +394,14 @@ fn job_options(jobs: &JobsConfig) -> JobOptions {
     }
 }
 
-fn request_limits(limits: &LimitsConfig) -> RequestLimits {
+fn request_limits(config: &Config) -> RequestLimits {
+    let limits = &config.limits;
     RequestLimits {
         entities_max: limits.entities_max,
         features_max: limits.features_max,
         values_max: limits.values_max,
         definitions_bytes_max: limits.definitions_bytes_max,
+        answer_bytes_max: config.server.answer_bytes_max,
     }
 }
 

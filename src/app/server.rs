@@ -21,7 +21,7 @@ use crate::{
     error::{Error, Result, Violation},
     features::OnlineStore,
     grpc::{DESCRIPTOR_SET, SERVICE_NAMES},
-    inference::Models,
+    inference::{Ledger, Models},
     stores::Store,
 };
 
@@ -32,12 +32,28 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Calls at once on one connection; more wait at the caller.
 const STREAMS_PER_CONNECTION_MAX: u32 = 1_024;
 
+/// What one stream may send ahead of who reads it, and all streams of a connection together.
+///
+/// h2 ends a connection for its small DATA frames: of each that waits to be read, the bytes short of 256 count, against
+/// half of the connection's window. Streams of small batches are to be held up by their own windows before that: two
+/// of the smallest messages that there are, some twenty of a row each.
+const STREAM_WINDOW_BYTES: u32 = 64 << 10;
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+
+/// The smallest message of gRPC is its own head, and a DATA frame of its own where its sender waits for none to join it.
+const MESSAGE_BYTES_MIN: u32 = 5;
+const _: () = assert!(
+    2 * (STREAM_WINDOW_BYTES / MESSAGE_BYTES_MIN) * (256 - MESSAGE_BYTES_MIN)
+        < CONNECTION_WINDOW_BYTES / 2
+);
+
 /// A running server.
 pub struct Server {
     grpc_addr: SocketAddr,
     http_addr: Option<SocketAddr>,
     redis_address: Option<String>,
     models: Arc<Models>,
+    ledger: Ledger,
     health: HealthReporter,
     stop: CancellationToken,
     /// Ends the watches on the store and its catalog, before health says NOT_SERVING for good.
@@ -73,6 +89,7 @@ impl Server {
             http_addr: http.as_ref().map(local_addr).transpose()?,
             redis_address: app.store().redis_address().map(str::to_owned),
             models: app.models(),
+            ledger: app.ledger(),
             health,
             stop,
             watch: CancellationToken::new(),
@@ -88,8 +105,9 @@ impl Server {
             server.serve_http(listener, gateway);
         }
         server.serve_grpc(grpc, routes);
-        set_health(&server.health, ServingStatus::Serving).await;
-        server.watch_store(app.store(), config.server.health_interval);
+        server
+            .watch_store(app.store(), config.server.health_interval)
+            .await;
         server.tasks.extend(app.watches(config, &server.watch));
         // They give back what they have before the drain begins: another server goes on with it at once.
         server.tasks.extend(app.work_on_jobs(config, &server.watch));
@@ -122,7 +140,7 @@ impl Server {
     }
 
     /// Stops: health says NOT_SERVING, then, after the configured delay, nothing new is taken and what runs may end
-    /// within the configured time. Says whether all of it did.
+    /// within the configured time. Says whether all of it did. As much time again is for the ledger.
     pub async fn stop(self) -> bool {
         self.watch.cancel();
         set_health(&self.health, ServingStatus::NotServing).await;
@@ -134,15 +152,17 @@ impl Server {
                 self.all_drained.store(false, Ordering::Relaxed);
             }
         }
+        // Last: what was answered until now is to be written. What is lost is logged.
+        self.ledger.close(self.drain_max).await;
         self.all_drained.load(Ordering::Relaxed)
     }
 
-    /// Tells in health whether the store answers, until the stop.
-    fn watch_store(&mut self, store: Arc<Store>, interval: Duration) {
+    /// Tells in health whether the store answers, now and until the stop.
+    async fn watch_store(&mut self, store: Arc<Store>, interval: Duration) {
         let stop = self.watch.clone();
         let health = self.health.clone();
+        let mut was_there = tell_health(&health, store.ping().await).await;
         self.tasks.push(tokio::spawn(async move {
-            let mut was_there = true;
             while stop
                 .run_until_cancelled(time::sleep(interval))
                 .await
@@ -154,17 +174,10 @@ impl Server {
                 if answer.is_ok() == was_there {
                     continue;
                 }
-                was_there = answer.is_ok();
-                match answer {
-                    Ok(()) => tracing::info!("the store answers again"),
-                    Err(fault) => tracing::warn!(%fault, "the store does not answer"),
+                if answer.is_ok() {
+                    tracing::info!("the store answers again as it should");
                 }
-                let status = if was_there {
-                    ServingStatus::Serving
-                } else {
-                    ServingStatus::NotServing
-                };
-                set_health(&health, status).await;
+                was_there = tell_health(&health, answer).await;
             }
         }));
     }
@@ -180,6 +193,8 @@ impl Server {
                 .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
                 .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
                 .max_concurrent_streams(Some(STREAMS_PER_CONNECTION_MAX))
+                .initial_stream_window_size(STREAM_WINDOW_BYTES)
+                .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
                 .add_routes(routes)
                 .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
             // tonic's own drain has no bound.
@@ -239,6 +254,17 @@ async fn set_health(health: &HealthReporter, status: ServingStatus) {
     for name in SERVICE_NAMES.into_iter().chain([""]) {
         health.set_service_status(name, status).await;
     }
+}
+
+/// Tells in health what the store answered, and whether that is good.
+async fn tell_health(health: &HealthReporter, answer: Result<()>) -> bool {
+    let Err(fault) = answer else {
+        set_health(health, ServingStatus::Serving).await;
+        return true;
+    };
+    tracing::warn!(%fault, "the store does not answer as it should");
+    set_health(health, ServingStatus::NotServing).await;
+    false
 }
 
 /// What is wrong with the gateway's settings, each alias by itself: without a server behind it.

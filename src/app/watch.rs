@@ -7,12 +7,7 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    catalog::{CatalogHandle, CatalogStore},
-    error::Result,
-    inference::Lifecycle,
-    stores::Store,
-};
+use crate::{catalog::CatalogHandle, error::Result, inference::Lifecycle, stores::Store};
 
 /// Asks the store for new definitions at every interval, until the stop.
 pub(super) async fn catalog(
@@ -35,13 +30,7 @@ pub(super) async fn models(lifecycle: Arc<Lifecycle>, interval: Duration, stop: 
 }
 
 async fn follow_catalog(store: Arc<Store>, catalog: Arc<CatalogHandle>) -> Result<()> {
-    let revision = store.catalog_revision().await?;
-    if revision != catalog.snapshot().revision {
-        let fresh = store.load_catalog().await?;
-        tracing::info!(revision = fresh.revision, "definitions have changed");
-        catalog.replace(fresh);
-    }
-    Ok(())
+    catalog.follow(store.as_ref()).await
 }
 
 async fn every(

@@ -6,6 +6,7 @@
 mod definition_checks;
 mod definitions;
 mod duration;
+mod per_view;
 mod plan;
 #[cfg(test)]
 mod plan_tests;
@@ -13,18 +14,26 @@ mod value_type;
 mod view;
 mod view_change;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 
 pub use definitions::Definitions;
 pub use duration::parse_duration;
+pub use per_view::PerView;
 pub use plan::{Action, Change, Plan};
 pub use value_type::{ScalarType, ValueType};
 pub use view::{
     Entity, ExistingTable, FeatureRef, FeatureService, FeatureView, Field, Origin, Source,
 };
+pub(crate) use view_change::same_columns;
 pub use view_change::{TableChange, ViewChange};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -137,6 +146,8 @@ fn listed<'a>(names: impl Iterator<Item = &'a String>) -> String {
 #[derive(Debug, Default)]
 pub struct CatalogHandle {
     current: ArcSwap<Catalog>,
+    /// Whether the store was last seen to have an older one.
+    is_behind: AtomicBool,
 }
 
 impl CatalogHandle {
@@ -144,6 +155,7 @@ impl CatalogHandle {
     pub fn new(catalog: Catalog) -> Self {
         CatalogHandle {
             current: ArcSwap::from_pointee(catalog),
+            is_behind: AtomicBool::new(false),
         }
     }
 
@@ -162,6 +174,38 @@ impl CatalogHandle {
                 Arc::clone(&fresh)
             }
         });
+    }
+
+    /// Looks at the store, and takes over the catalog that it has where that is another one.
+    ///
+    /// An older one is taken over, too, if it is seen twice in a row: once may be from before a change that this process
+    /// has just made, but a database that stays behind was restored.
+    ///
+    /// # Errors
+    /// `Unavailable` where the database is away.
+    pub async fn follow(&self, store: &dyn CatalogStore) -> Result<()> {
+        let revision = store.catalog_revision().await?;
+        let known = self.snapshot().revision;
+        let is_behind = revision < known;
+        let was_behind = self.is_behind.swap(is_behind, Ordering::Relaxed);
+        if revision == known || (is_behind && !was_behind) {
+            return Ok(());
+        }
+        let fresh = store.load_catalog().await?;
+        let revision = fresh.revision;
+        if is_behind {
+            tracing::warn!(
+                revision,
+                known,
+                "the database has older definitions, as after a restore; they are taken over"
+            );
+            self.current.store(Arc::new(fresh));
+            self.is_behind.store(false, Ordering::Relaxed);
+        } else {
+            tracing::info!(revision, "definitions have changed");
+            self.replace(fresh);
+        }
+        Ok(())
     }
 }
 

@@ -83,7 +83,6 @@ impl Plan {
         for service in &definitions.services {
             plan.add_service(catalog, service, &mut refusals);
         }
-        plan.check_other_services(catalog, definitions, &mut refusals);
         if refusals.is_empty() {
             Ok(plan)
         } else {
@@ -94,6 +93,43 @@ impl Plan {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
+    }
+
+    /// The catalog that the plan makes of the one that it was made for.
+    #[must_use]
+    pub fn applied_to(&self, catalog: &Catalog) -> Catalog {
+        let mut applied = catalog.clone();
+        if self.is_empty() {
+            return applied;
+        }
+        applied.revision = self.revision.saturating_add(1);
+        for service in &self.dropped_services {
+            if let Some(versions) = applied.services.get_mut(&service.name) {
+                versions.remove(&service.version);
+            }
+        }
+        applied.services.retain(|_, versions| !versions.is_empty());
+        for change in &self.views {
+            let view = &change.view;
+            match change.action {
+                Action::Drop => applied.views.remove(&view.name),
+                Action::Create | Action::Update => {
+                    applied.views.insert(view.name.clone(), Arc::clone(view))
+                }
+            };
+        }
+        for name in &self.dropped_entities {
+            applied.entities.remove(name);
+        }
+        for entity in &self.entities {
+            let name = entity.name.clone();
+            applied.entities.insert(name, Arc::clone(entity));
+        }
+        for service in &self.services {
+            let versions = applied.services.entry(service.name.clone()).or_default();
+            versions.insert(service.version, Arc::clone(service));
+        }
+        applied
     }
 
     /// Refuses a plan that would lose data.
@@ -133,7 +169,15 @@ impl Plan {
                 |s: &Arc<FeatureService>| s.name == service.name && s.version == service.version;
             if !definitions.services.iter().any(is_defined) {
                 let name = versioned(service);
-                self.tell(Action::Drop, "feature_service", &name, Vec::new());
+                self.changes.push(Change {
+                    action: Action::Drop,
+                    kind: "feature_service",
+                    losses: vec![format!(
+                        "feature service {name}: who asks for it would find nothing, and the version could come back as another list"
+                    )],
+                    name,
+                    details: Vec::new(),
+                });
                 self.dropped_services.push(Arc::clone(service));
             }
         }
@@ -257,32 +301,6 @@ impl Plan {
             }
         }
         self.services.push(Arc::clone(service));
-    }
-
-    /// A feature service of another project may name features that would go.
-    fn check_other_services(
-        &self,
-        catalog: &Catalog,
-        definitions: &Definitions,
-        refusals: &mut Vec<String>,
-    ) {
-        let all = catalog.services.values().flat_map(|all| all.values());
-        for service in all.filter(|service| service.project != definitions.project) {
-            let lost = service.features.iter().find(|reference| {
-                self.views.iter().any(|change| {
-                    change.view.name == reference.view
-                        && (change.action == Action::Drop
-                            || change.view.feature_index(&reference.feature).is_none())
-                })
-            });
-            if let Some(lost) = lost {
-                refusals.push(format!(
-                    "{lost}: it cannot go, the feature service {} of the project {} names it",
-                    versioned(service),
-                    service.project
-                ));
-            }
-        }
     }
 }
 

@@ -36,19 +36,9 @@ fn catalog_of(all: &[&Definitions]) -> Catalog {
         ..Catalog::default()
     };
     for definitions in all {
-        let plan = Plan::new(&catalog, definitions).unwrap();
-        for entity in &plan.entities {
-            let name = entity.name.clone();
-            catalog.entities.insert(name, Arc::clone(entity));
-        }
-        for change in &plan.views {
-            let name = change.view.name.clone();
-            catalog.views.insert(name, Arc::clone(&change.view));
-        }
-        for service in &plan.services {
-            let versions = catalog.services.entry(service.name.clone()).or_default();
-            versions.insert(service.version, Arc::clone(service));
-        }
+        catalog = Plan::new(&catalog, definitions)
+            .unwrap()
+            .applied_to(&catalog);
     }
     catalog
 }
@@ -74,7 +64,7 @@ fn a_new_feature_and_another_ttl_are_an_update_that_loses_nothing() {
         ..more
     };
     let plan = Plan::new(&catalog, &more).unwrap();
-    assert_eq!(plan.revision, 7);
+    assert_eq!(plan.revision, catalog.revision);
     let TableChange::Alter { dropped, added } = &plan.views[0].table else {
         unreachable!()
     };
@@ -180,22 +170,73 @@ fn a_feature_service_changes_by_a_new_version() {
 }
 
 #[test]
-fn what_another_project_needs_stays() {
-    let catalog = catalog_of(&[
-        &definitions(INC, ""),
-        &Definitions {
-            project: "other".to_owned(),
-            entities: Vec::new(),
-            views: Vec::new(),
-            services: vec![Arc::new(FeatureService {
-                name: "theirs".to_owned(),
-                version: 1,
-                project: "other".to_owned(),
-                description: String::new(),
-                features: vec![FeatureRef::parse("applicant:annual_inc").unwrap()],
-            })],
-        },
-    ]);
-    let fault = Plan::new(&catalog, &definitions(AGE, "")).unwrap_err();
-    assert!(fault.message().contains("theirs@1"), "{fault}");
+fn a_version_of_a_feature_service_is_lost_only_where_that_is_allowed() {
+    let features = format!("{INC}, {AGE}");
+    let first = definitions(&features, &service(1, "\"applicant:age\""));
+    let catalog = catalog_of(&[&first]);
+    let plan = Plan::new(&catalog, &definitions(&features, "")).unwrap();
+    let fault = plan.check_no_loss().unwrap_err();
+    assert!(fault.message().contains("risk@1"), "{fault}");
+}
+
+#[test]
+fn a_plan_tells_the_catalog_that_it_makes() {
+    let both = definitions(INC, &service(1, "\"applicant:annual_inc\""));
+    let catalog = catalog_of(&[&both]);
+    assert_eq!(catalog.revision, 8);
+    assert!(catalog.entity("loan").is_ok() && catalog.view("applicant").is_ok());
+    assert!(catalog.service("risk@1").is_ok());
+    let same = Plan::new(&catalog, &both).unwrap().applied_to(&catalog);
+    assert_eq!(same, catalog);
+    let nothing = Definitions::parse("project = \"demo\"").unwrap();
+    let emptied = Catalog {
+        revision: 9,
+        ..Catalog::default()
+    };
+    assert_eq!(catalog_of(&[&both, &nothing]), emptied);
+}
+
+/// A store that is asked for its catalog only.
+struct Kept(std::sync::Mutex<Catalog>);
+
+#[async_trait]
+impl CatalogStore for Kept {
+    async fn load_catalog(&self) -> Result<Catalog> {
+        Ok(self.0.lock().unwrap().clone())
+    }
+
+    async fn catalog_revision(&self) -> Result<i64> {
+        Ok(self.0.lock().unwrap().revision)
+    }
+
+    async fn apply_plan(&self, _: &Plan) -> Result<Catalog> {
+        Err(Error::internal("nothing is applied here"))
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_stays_behind_is_followed_and_one_look_back_is_not() {
+    let restored = catalog_of(&[&definitions(INC, "")]);
+    let mut newer = catalog_of(&[&definitions(AGE, "")]);
+    newer.revision = restored.revision + 5;
+    let store = Kept(std::sync::Mutex::new(restored.clone()));
+    let handle = CatalogHandle::new(newer.clone());
+    let set = |catalog: &Catalog| *store.0.lock().unwrap() = catalog.clone();
+
+    handle.follow(&store).await.unwrap();
+    assert_eq!(*handle.snapshot(), newer);
+    // As it is where this process has just applied something.
+    set(&newer);
+    handle.follow(&store).await.unwrap();
+    set(&restored);
+    handle.follow(&store).await.unwrap();
+    assert_eq!(*handle.snapshot(), newer);
+    handle.follow(&store).await.unwrap();
+    assert_eq!(*handle.snapshot(), restored);
+    // What comes after the restore is followed as ever.
+    let mut next = newer.clone();
+    next.revision = restored.revision + 1;
+    set(&next);
+    handle.follow(&store).await.unwrap();
+    assert_eq!(*handle.snapshot(), next);
 }

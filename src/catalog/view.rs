@@ -56,6 +56,13 @@ pub enum Origin {
 }
 
 impl Source {
+    /// The path or the query, as the definitions file has it.
+    pub fn text(&self) -> &str {
+        match &self.origin {
+            Origin::Path(text) | Origin::Query(text) => text,
+        }
+    }
+
     /// The path, where rows come from files.
     pub fn path(&self) -> Option<&str> {
         match &self.origin {

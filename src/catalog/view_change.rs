@@ -217,7 +217,7 @@ pub(super) fn describe(field: &Field) -> String {
 }
 
 /// Whether two lists have the same names and types in the same order, whatever their descriptions say.
-pub(super) fn same_columns(old: &[Field], new: &[Field]) -> bool {
+pub(crate) fn same_columns(old: &[Field], new: &[Field]) -> bool {
     old.len() == new.len()
         && old
             .iter()

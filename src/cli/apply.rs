@@ -41,6 +41,12 @@ pub(super) async fn run(config: &Config, command: &Apply) -> Result<ExitCode> {
     }
     let store = app::open_store(config).await?;
     app::prepare_schema(&store, &config.database).await?;
+    // What one file cannot do is told before another one is applied.
+    for (place, plan) in plans(&store.load_catalog().await?, &files)? {
+        if !command.allow_data_loss {
+            plan.check_no_loss().map_err(|fault| fault.within(&place))?;
+        }
+    }
     for file in &files {
         let place = file.path.display().to_string();
         let options = ApplyOptions {
@@ -83,12 +89,23 @@ async fn dry_run(config: &Config, files: &[DefinitionFile]) -> Result<ExitCode> 
         store.check_schema().await?;
         store.load_catalog().await?
     };
-    for file in files {
-        let place = file.path.display().to_string();
-        let plan = Plan::new(&catalog, &file.definitions).map_err(|fault| fault.within(&place))?;
+    for (place, plan) in plans(&catalog, files)? {
         print_plan(&place, &plan, true);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Each file and its plan, as if those before it had been applied.
+fn plans(catalog: &Catalog, files: &[DefinitionFile]) -> Result<Vec<(String, Plan)>> {
+    let mut catalog = catalog.clone();
+    let mut plans = Vec::with_capacity(files.len());
+    for file in files {
+        let place = file.path.display().to_string();
+        let plan = Plan::new(&catalog, &file.definitions).map_err(|fault| fault.within(&place))?;
+        catalog = plan.applied_to(&catalog);
+        plans.push((place, plan));
+    }
+    Ok(plans)
 }
 
 fn print_plan(place: &str, plan: &Plan, dry_run: bool) {

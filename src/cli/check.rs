@@ -1,6 +1,6 @@
 //! `ferrocast check`.
 
-use std::{process::ExitCode, sync::Arc};
+use std::process::ExitCode;
 
 use clap::Args;
 
@@ -51,11 +51,13 @@ pub(super) fn run(config: &Config) -> Result<ExitCode> {
 /// Opens every file, which holds its columns against the view.
 fn check_sources(file: &DefinitionFile, sources: &FileSources) -> Result<()> {
     let now = Timestamp::now();
-    for view in &file.definitions.views {
-        if view.source.is_none() {
-            continue;
-        }
-        match sources.find(view)? {
+    let views = file.definitions.views.iter();
+    let views: Vec<_> = views
+        .filter(|view| view.source.is_some())
+        .cloned()
+        .collect();
+    for (view, source) in views.iter().zip(sources.find_all(&views)?) {
+        match source {
             // Only the database can tell.
             ViewSource::Query => {}
             ViewSource::Files(files) => files
@@ -68,19 +70,11 @@ fn check_sources(file: &DefinitionFile, sources: &FileSources) -> Result<()> {
 
 /// The catalog that an empty database would have after every file was applied.
 fn catalog_of(files: &[DefinitionFile]) -> Result<Catalog> {
-    let mut catalog = Catalog::default();
-    for file in files {
+    files.iter().try_fold(Catalog::default(), |catalog, file| {
         let plan = Plan::new(&catalog, &file.definitions)
             .map_err(|fault| fault.within(&file.path.display().to_string()))?;
-        for entity in plan.entities {
-            catalog.entities.insert(entity.name.clone(), entity);
-        }
-        for change in plan.views {
-            let view = Arc::clone(&change.view);
-            catalog.views.insert(view.name.clone(), view);
-        }
-    }
-    Ok(catalog)
+        Ok(plan.applied_to(&catalog))
+    })
 }
 
 /// Prints what is good of a model, and returns what is not.

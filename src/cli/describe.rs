@@ -7,7 +7,7 @@ use clap::Args;
 use super::{output, table};
 use crate::{
     app,
-    catalog::{CatalogStore, FeatureView, Field, Origin, ValueType},
+    catalog::{CatalogStore, FeatureView, Field, Source, ValueType},
     config::Config,
     error::{Error, Result},
     features::{
@@ -66,7 +66,10 @@ fn describe_view(view: &FeatureView) {
             "  ttl",
             view.ttl.map_or("none".to_owned(), |ttl| format!("{ttl:?}")),
         ),
-        ("  source", origin(view).unwrap_or("none").to_owned()),
+        (
+            "  source",
+            view.source.as_ref().map_or("none", Source::text).to_owned(),
+        ),
         (
             "  table",
             view.table.as_ref().map_or_else(String::new, |table| {
@@ -90,13 +93,6 @@ fn describe_view(view: &FeatureView) {
 
 fn shown_field(field: &Field) -> String {
     format!("{} {}", field.name, field.value_type)
-}
-
-fn origin(view: &FeatureView) -> Option<&str> {
-    view.source.as_ref().map(|source| match &source.origin {
-        Origin::Path(path) => path.as_str(),
-        Origin::Query(query) => query.as_str(),
-    })
 }
 
 fn describe_loads(records: &[MaterializationRecord]) {

@@ -4,14 +4,15 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::Args;
 use indicatif::ProgressBar;
+use tokio_util::sync::CancellationToken;
 
-use super::output;
+use super::{output, signals::Signals};
 use crate::{
     app,
-    catalog::{Catalog, CatalogStore, FeatureRef},
+    catalog::CatalogStore,
     config::Config,
-    error::{Error, Result},
-    features::{FeatureSelection, SPINE_TIMESTAMP_FIELD, TrainingSetRequest},
+    error::Result,
+    features::{AskedFeatures, FeatureSelection, SPINE_TIMESTAMP_FIELD, TrainingSetRequest},
     training_sets::JoinProgress,
 };
 
@@ -53,37 +54,38 @@ pub(super) async fn run(config: &Config, command: &Historical) -> Result<ExitCod
     let store = app::open_store(config).await?;
     app::prepare_schema(&store, &config.database).await?;
     let catalog = store.load_catalog().await?;
+    let service = command.feature_service.as_deref().unwrap_or_default();
+    let asked = AskedFeatures::resolve(&catalog, &command.features, service)?;
     let request = TrainingSetRequest {
-        selection: FeatureSelection::resolve(&catalog, references(&catalog, command)?)?,
+        selection: FeatureSelection::resolve(&catalog, asked.references)?,
         timestamp_field: command.timestamp_field.clone(),
         full_feature_names: command.full_feature_names,
     };
     let maker = app::training_sets(config, Arc::clone(&store));
     let bar = output::progress_bar(None);
-    let made = maker
-        .write(&request, &command.spine, &command.out, |step| {
-            show(&bar, step)
-        })
-        .await;
+    let (shown, stop) = (bar.clone(), CancellationToken::new());
+    let mut signals = Signals::listen()?;
+    let made = maker.write(
+        &request,
+        &command.spine,
+        &command.out,
+        stop.clone(),
+        move |step| show(&shown, step),
+    );
+    let stopped = async {
+        signals.next().await;
+        stop.cancel();
+        // A second one ends it at once.
+        signals.next().await;
+    };
+    let made = tokio::select! {
+        made = made => made,
+        () = stopped => return Ok(ExitCode::FAILURE),
+    };
     bar.finish_and_clear();
     made?;
     output::line(&format!("{} is written", command.out.display()));
     Ok(ExitCode::SUCCESS)
-}
-
-fn references(catalog: &Catalog, command: &Historical) -> Result<Vec<FeatureRef>> {
-    if let Some(service) = &command.feature_service {
-        return Ok(catalog.service(service)?.features.clone());
-    }
-    let named = command.features.iter().map(|name| {
-        FeatureRef::parse(name).ok_or_else(|| {
-            Error::invalid(
-                "--features",
-                format!("\"{name}\" is not of the form view:feature"),
-            )
-        })
-    });
-    named.collect()
 }
 
 fn show(bar: &ProgressBar, step: &JoinProgress) {

@@ -12,7 +12,7 @@ use indicatif::ProgressBar;
 use super::output;
 use crate::{
     app,
-    catalog::{Catalog, CatalogStore, FeatureView},
+    catalog::{Catalog, CatalogStore, FeatureView, same_columns},
     config::Config,
     error::{Error, Result},
     features::{
@@ -103,14 +103,31 @@ fn defined_views(config: &Config, names: &[String]) -> Result<Vec<Arc<FeatureVie
 fn check_applied(catalog: &Catalog, defined: &[Arc<FeatureView>]) -> Result<()> {
     for view in defined {
         let applied = catalog.view(&view.name).map_err(apply_first)?;
-        if applied.source != view.source {
+        if let Some(part) = differing_part(applied, view) {
             return Err(apply_first(Error::failed_precondition(format!(
-                "the source of the feature view \"{}\" is not the one that was applied",
+                "{part} of the feature view \"{}\" is not what was applied",
                 view.name
             ))));
         }
     }
     Ok(())
+}
+
+/// What of a definition a load goes by and is not as it was applied, if anything.
+fn differing_part(applied: &FeatureView, defined: &FeatureView) -> Option<&'static str> {
+    if applied.source != defined.source {
+        return Some("the source");
+    }
+    if !same_columns(&applied.join_keys, &defined.join_keys) {
+        return Some("the list of join keys");
+    }
+    if !same_columns(&applied.features, &defined.features) {
+        return Some("the list of features");
+    }
+    if applied.history != defined.history {
+        return Some("the history");
+    }
+    None
 }
 
 fn apply_first(fault: Error) -> Error {

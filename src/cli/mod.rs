@@ -7,8 +7,10 @@ mod historical;
 mod materialize;
 mod migrate;
 mod output;
+mod predictions;
 mod refill;
 mod serve;
+mod signals;
 mod table;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -81,6 +83,8 @@ enum Command {
     Historical(historical::Historical),
     /// Show a feature view: definition, loads, statistics.
     Describe(describe::Describe),
+    /// What the ledger has: export predictions to Parquet.
+    Predictions(predictions::Predictions),
     /// Check configuration, definitions and models, and start nothing.
     Check(check::Check),
 }
@@ -145,6 +149,7 @@ fn run(command: Command, config: &Config) -> Result<ExitCode> {
             Command::Refill(command) => refill::run(config, &command).await,
             Command::Historical(command) => historical::run(config, &command).await,
             Command::Describe(command) => describe::run(config, &command).await,
+            Command::Predictions(command) => predictions::run(config, &command).await,
             Command::Check(_) => check::run(config),
         }
     });
@@ -171,6 +176,7 @@ impl Cli {
             | Command::Historical(_)
             | Command::Refill(_)
             | Command::Describe(_)
+            | Command::Predictions(_)
             | Command::Check(_) => (None, None),
         };
         let named = [

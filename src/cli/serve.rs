@@ -3,13 +3,12 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::output;
+use super::{output, signals::Signals};
 use crate::{
     app::{Server, banner},
     config::Config,
-    error::{Error, Result},
+    error::Result,
 };
 
 /// Serve gRPC and REST.
@@ -29,11 +28,10 @@ pub(super) struct Serve {
 }
 
 pub(super) async fn run(config: &Config) -> Result<ExitCode> {
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut signals = Signals::listen()?;
     let server = tokio::select! {
         started = Server::start(config) => started?,
-        () = either(&mut terminate, &mut interrupt) => return Ok(ExitCode::SUCCESS),
+        () = signals.next() => return Ok(ExitCode::SUCCESS),
     };
     tracing::info!(
         grpc_addr = %server.grpc_addr(),
@@ -43,7 +41,7 @@ pub(super) async fn run(config: &Config) -> Result<ExitCode> {
     output::line(&banner(&server));
 
     let code = tokio::select! {
-        () = either(&mut terminate, &mut interrupt) => ExitCode::SUCCESS,
+        () = signals.next() => ExitCode::SUCCESS,
         () = server.broke_off() => ExitCode::FAILURE,
     };
     tracing::info!("stopping; a second signal ends it at once");
@@ -55,21 +53,9 @@ pub(super) async fn run(config: &Config) -> Result<ExitCode> {
             tracing::info!("stopped");
             Ok(code)
         }
-        () = either(&mut terminate, &mut interrupt) => {
+        () = signals.next() => {
             tracing::warn!("ended at once");
             Ok(ExitCode::FAILURE)
         }
-    }
-}
-
-fn listen(kind: SignalKind) -> Result<Signal> {
-    signal(kind)
-        .map_err(|fault| Error::internal("signals cannot be listened to").with_source(fault))
-}
-
-async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
     }
 }

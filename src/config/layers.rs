@@ -120,7 +120,9 @@ impl Layers {
     }
 
     fn add_environment(&mut self, environment: &BTreeMap<String, String>) {
-        if let Some(url) = environment.get(ENV_DATABASE_URL) {
+        // Compose's `${DATABASE_URL:-}` is empty where nothing is set.
+        let url = environment.get(ENV_DATABASE_URL);
+        if let Some(url) = url.filter(|url| !url.trim().is_empty()) {
             self.put("database.url", url.clone(), ENV_DATABASE_URL);
         }
         let by_env_name: BTreeMap<String, &'static str> = SETTINGS

@@ -7,6 +7,7 @@ mod database;
 mod historical;
 mod jobs;
 mod layers;
+mod ledger;
 mod online;
 mod secret;
 mod server;
@@ -19,6 +20,7 @@ pub use database::DatabaseConfig;
 pub use historical::HistoricalConfig;
 pub use jobs::JobsConfig;
 pub use layers::Flags;
+pub use ledger::LedgerConfig;
 pub use online::OnlineConfig;
 pub use secret::Secret;
 pub use server::ServerConfig;
@@ -45,6 +47,8 @@ pub struct ModelsConfig {
     pub nodes_max: usize,
     /// How often the repository's files and what is released are looked at.
     pub watch_interval: Duration,
+    /// Of how long a time drift is told, at the most.
+    pub drift_window: Duration,
     /// Requests that are scored beside their answers at once.
     pub shadows_max: usize,
     /// ONNX Runtime's shared library; none: searched for.
@@ -126,6 +130,8 @@ pub struct Config {
     pub models: ModelsConfig,
     /// Prediction jobs.
     pub jobs: JobsConfig,
+    /// How predictions are kept.
+    pub ledger: LedgerConfig,
     /// How much one request may ask for.
     pub limits: LimitsConfig,
     /// The REST gateway.
@@ -186,6 +192,7 @@ impl Config {
             historical: historical::read(&mut layers),
             models: read_models(&mut layers),
             jobs: jobs::read(&mut layers),
+            ledger: ledger::read(&mut layers),
             limits: LimitsConfig {
                 entities_max: count(&mut layers, "limits.entities_max"),
                 features_max: count(&mut layers, "limits.features_max"),
@@ -228,6 +235,7 @@ fn read_models(layers: &mut Layers) -> ModelsConfig {
         file_bytes_max: bytes(layers, "models.file_bytes_max"),
         nodes_max: count(layers, "models.nodes_max"),
         watch_interval: millis(layers, "models.watch_interval_ms", 50),
+        drift_window: millis(layers, "models.drift_window_ms", 1_000),
         shadows_max: count(layers, "models.shadows_max"),
         onnx_library_path: layers.text("onnx.library_path").map(PathBuf::from),
     }
@@ -319,6 +327,20 @@ mod tests {
         assert_eq!(config.limits.features_max, 2);
         assert_eq!(config.models.queue_max, 1);
         assert_eq!(config.database.url.reveal(), "postgres://a@b/c");
+    }
+
+    #[test]
+    fn an_empty_database_url_of_the_environment_is_none() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "[database]\nurl = \"postgres://a@b/c\"\n").unwrap();
+        let flags = Flags {
+            config: Some(file.path().to_path_buf()),
+            ..Flags::default()
+        };
+        for empty in ["", " "] {
+            let config = read(&flags, &environment(&[("DATABASE_URL", empty)])).unwrap();
+            assert_eq!(config.database.url.reveal(), "postgres://a@b/c");
+        }
     }
 
     #[test]

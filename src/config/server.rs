@@ -20,7 +20,7 @@ pub struct ServerConfig {
     pub data_dir: PathBuf,
     /// The largest request message, bytes.
     pub message_bytes_max: usize,
-    /// The largest answer that the REST gateway passes on, bytes.
+    /// The largest answer, bytes: of the values that it reads, and of the message that the REST gateway passes on.
     pub answer_bytes_max: usize,
     /// Connections open at once on a listener.
     pub connections_max: usize,
@@ -30,6 +30,8 @@ pub struct ServerConfig {
     pub request_max: Duration,
     /// How long a stream of writes may be without a batch.
     pub stream_idle_max: Duration,
+    /// Requests of one stream of predictions that are scored at once.
+    pub stream_requests_max: usize,
     /// How often the store is asked whether it answers.
     pub health_interval: Duration,
     /// How long a stop waits for running requests.
@@ -55,6 +57,7 @@ pub(super) fn read(layers: &mut Layers) -> ServerConfig {
         requests_in_flight_max: count(layers, "server.requests_in_flight_max"),
         request_max: millis(layers, "server.request_ms_max", 1),
         stream_idle_max: millis(layers, "server.stream_idle_ms_max", 1),
+        stream_requests_max: count(layers, "server.stream_requests_max"),
         health_interval: millis(layers, "server.health_interval_ms", 100),
         drain_max: millis(layers, "server.drain_ms_max", 0),
         drain_delay: millis(layers, "server.drain_delay_ms", 0),

@@ -47,7 +47,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "server.answer_bytes_max",
         "67108864",
-        "The largest answer that REST passes on, bytes",
+        "The largest answer, bytes: of the values that it reads, and of the message that REST passes on",
     ),
     setting(
         "server.connections_max",
@@ -70,6 +70,11 @@ pub const SETTINGS: &[Setting] = &[
         "How long a stream of writes may be without a batch, ms",
     ),
     setting(
+        "server.stream_requests_max",
+        "8",
+        "Requests of one StreamPredict that are scored at once; more are held up by flow control",
+    ),
+    setting(
         "server.health_interval_ms",
         "5000",
         "How often the store is asked whether it answers; health says NOT_SERVING while it does not, ms",
@@ -77,7 +82,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "server.drain_ms_max",
         "10000",
-        "How long a stop waits for running requests, ms",
+        "How long a stop waits for running requests, and then for the ledger to be written, ms",
     ),
     setting(
         "server.drain_delay_ms",
@@ -231,6 +236,11 @@ pub const SETTINGS: &[Setting] = &[
         "How often the repository's files and what is released are looked at, ms",
     ),
     setting(
+        "models.drift_window_ms",
+        "86400000",
+        "Of how long a time drift is told, at the most, and half of it at the least, ms",
+    ),
+    setting(
         "models.shadows_max",
         "64",
         "Requests that are scored beside their answers at once; those beyond are not",
@@ -304,6 +314,41 @@ pub const SETTINGS: &[Setting] = &[
         "jobs.result_retention_hours",
         "24",
         "How long the predictions of an ended job are kept, hours; the job itself, EXPIRED, is kept as long again",
+    ),
+    setting(
+        "ledger.enabled",
+        "true",
+        "Whether predictions are kept, to be shown, replayed and exported",
+    ),
+    setting(
+        "ledger.sample_percent",
+        "100",
+        "How many of a hundred predictions are kept, by a hash of their ids",
+    ),
+    setting(
+        "ledger.queue_bytes_max",
+        "67108864",
+        "What may wait to be written, bytes; predictions beyond are answered, counted and not kept",
+    ),
+    setting(
+        "ledger.batch_max",
+        "1000",
+        "Predictions that are written together",
+    ),
+    setting(
+        "ledger.flush_ms_max",
+        "1000",
+        "How long a prediction waits for others to be written with, ms",
+    ),
+    setting(
+        "ledger.retry_ms_max",
+        "60000",
+        "How long writing is tried again where the database is away, ms; after it the predictions are counted and not kept",
+    ),
+    setting(
+        "ledger.retention_days",
+        "30",
+        "How many whole days (UTC) are kept beside the current one; 0: all",
     ),
     setting("limits.entities_max", "10000", "Entities or rows a request"),
     setting("limits.features_max", "1000", "Features a request"),

@@ -4,10 +4,9 @@
 //! bytes; knows nothing of what the store behind it is.
 
 use std::{
-    collections::HashMap,
     mem::size_of,
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -18,10 +17,10 @@ use quick_cache::{Weighter, sync::Cache};
 
 use super::{
     EntityKey, ListValue, LoadInput, Materialization, MaterializationRecord, OnlineStore, RowSink,
-    Scan, StoredRow, Value, WriteCounts, WriteRow,
+    RowTime, Scan, StoredRow, Value, WriteCounts, WriteRow,
 };
 use crate::{
-    catalog::FeatureView,
+    catalog::{FeatureView, PerView},
     error::{Error, Result},
 };
 
@@ -47,7 +46,7 @@ pub struct CachedStore {
     rows: Cache<RowKey, Cached, ByBytes>,
     /// Each counts the writes of its keys: a row that was read before a write must not be kept after it.
     stripes: Vec<Mutex<u64>>,
-    views: RwLock<HashMap<String, (FeatureView, u64)>>,
+    views: PerView<u64>,
     next_view: AtomicU64,
 }
 
@@ -70,10 +69,15 @@ struct ByBytes;
 
 impl Weighter<RowKey, Cached> for ByBytes {
     fn weight(&self, key: &RowKey, cached: &Cached) -> u64 {
-        let values = cached.row.iter().flat_map(|row| &row.values);
-        let bytes: usize = values.map(byte_length).sum();
+        let bytes = cached.row.as_deref().map_or(0, row_length);
         ROW_BYTES + u64::try_from(key.key.len() + bytes).unwrap_or(u64::MAX / 2)
     }
+}
+
+fn row_length(row: &StoredRow) -> usize {
+    let values: usize = row.values.iter().map(byte_length).sum();
+    let times = row.feature_times.as_ref().map_or(0, Vec::len);
+    values + times * size_of::<Option<RowTime>>()
 }
 
 fn byte_length(value: &Value) -> usize {
@@ -103,28 +107,21 @@ impl CachedStore {
             age_max: bounds.age_max,
             rows: Cache::with_weighter(items.max(1), bounds.bytes_max, ByBytes),
             stripes: (0..STRIPES).map(|_| Mutex::new(0)).collect(),
-            views: RwLock::default(),
+            views: PerView::default(),
             next_view: AtomicU64::new(0),
         }
     }
 
     /// The number of a view's present definition; another definition has another one, and shares no rows with it.
     fn view_number(&self, view: &FeatureView) -> u64 {
-        let known = self.views.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some((definition, number)) = known.get(&view.name)
-            && definition == view
-        {
-            return *number;
-        }
-        drop(known);
-        self.renumber(view)
+        let known = self.views.get(view);
+        known.unwrap_or_else(|| self.renumber(view))
     }
 
     /// Gives a view a new number, so that nothing that is kept of it counts any more.
     fn renumber(&self, view: &FeatureView) -> u64 {
         let number = self.next_view.fetch_add(1, Ordering::Relaxed);
-        let mut views = self.views.write().unwrap_or_else(PoisonError::into_inner);
-        views.insert(view.name.clone(), (view.clone(), number));
+        self.views.set(view, number);
         number
     }
 
@@ -317,5 +314,34 @@ impl OnlineStore for CachedStore {
 
     async fn ping(&self) -> Result<()> {
         self.inner.ping().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::features::Timestamp;
+
+    #[test]
+    fn the_times_of_features_weigh_something() {
+        let own = RowTime {
+            event_timestamp: Timestamp::EPOCH,
+            created_at: Timestamp::EPOCH,
+        };
+        let whole = StoredRow::whole(own, vec![Value::Null; 100]);
+        let mut partial = whole.clone();
+        partial.feature_times = Some(vec![None; 100]);
+        let weight = |row: StoredRow| {
+            let key = RowKey {
+                view: 0,
+                key: Box::default(),
+            };
+            let cached = Cached {
+                row: Some(Arc::new(row)),
+                read_at: Instant::now(),
+            };
+            ByBytes.weight(&key, &cached)
+        };
+        assert!(weight(partial) >= weight(whole) + 100 * 16);
     }
 }

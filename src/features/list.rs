@@ -237,6 +237,8 @@ mod tests {
             ListValue::Int64(vec![i64::MIN, 9_007_199_254_740_993, i64::MAX]),
             ListValue::Float(vec![0.1, -0.0, f32::MAX, f32::MIN_POSITIVE, f32::INFINITY]),
             ListValue::Double(vec![0.1, -0.0, f64::MAX, 5e-324, f64::NEG_INFINITY]),
+            // A fast reader of JSON takes it for its neighbour.
+            ListValue::Double(vec![108_722.285_714_285_71]),
             ListValue::String(vec![String::new(), "ä\"\\\n".to_owned()]),
             ListValue::Bytes(vec![Vec::new(), vec![0, 255]]),
             ListValue::Timestamp(vec![Timestamp::EPOCH, Timestamp::from_micros(-1).unwrap()]),

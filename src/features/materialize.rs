@@ -77,6 +77,14 @@ pub trait Sources: Send + Sync {
     /// is not there; `PermissionDenied` for one that may not be read.
     fn find(&self, view: &FeatureView) -> Result<ViewSource>;
 
+    /// As `find`, of several views, in their order.
+    ///
+    /// # Errors
+    /// As `find`, of the first that has one.
+    fn find_all(&self, views: &[Arc<FeatureView>]) -> Result<Vec<ViewSource>> {
+        views.iter().map(|view| self.find(view)).collect()
+    }
+
     /// The SHA-256 of a view's definition and a file's content, in hex.
     ///
     /// # Errors
@@ -191,12 +199,12 @@ impl Materializer {
     pub async fn plan(&self, views: Vec<Arc<FeatureView>>) -> Result<Vec<LoadPlan>> {
         let sources = Arc::clone(&self.sources);
         blocking(move || {
-            let plans = views.into_iter().map(|view| {
-                view.check_writable()?;
-                let source = sources.find(&view)?;
-                Ok(LoadPlan { view, source })
-            });
-            plans.collect()
+            views.iter().try_for_each(|view| view.check_writable())?;
+            let found = sources.find_all(&views)?;
+            let plans = views.into_iter().zip(found);
+            Ok(plans
+                .map(|(view, source)| LoadPlan { view, source })
+                .collect())
         })
         .await
     }

@@ -3,10 +3,12 @@
 //! Knows the catalog, and nothing of SQL, files or the wire: `stores` implement `OnlineStore`, `sources` implement
 //! `RowSource`, `grpc` and `cli` call.
 
+mod asked;
 mod cache;
 mod column_statistics;
 mod columns;
 mod digest;
+mod distinct;
 mod keys;
 mod list;
 mod materialize;
@@ -20,6 +22,7 @@ mod training_set;
 mod value;
 mod write;
 
+pub use asked::AskedFeatures;
 pub use cache::{CacheBounds, CachedStore};
 pub use columns::{Cells, KeyColumn, WriteColumn, WriteTarget, column_keys, column_rows};
 pub(crate) use digest::definition_digest;

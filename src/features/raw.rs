@@ -4,7 +4,7 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 
-use super::{EXACT_WHOLE_MAX, ListValue, Timestamp, Value};
+use super::{EXACT_WHOLE_MAX, ListValue, Timestamp, Value, list::float_name};
 use crate::{catalog::ValueType, error::Violations};
 
 /// Faults of one request that are reported; the rest is cut.
@@ -61,6 +61,23 @@ impl RawValue {
                 RawValue::List(values.into_iter().map(RawValue::from_json).collect())
             }
             serde_json::Value::Object(_) => RawValue::Object,
+        }
+    }
+
+    /// The value as JSON, from which `from_json` makes it again. A whole number has no fraction; a number that JSON has no
+    /// form for is a text, as in the JSON mapping of protobuf; an object is null.
+    #[expect(clippy::cast_possible_truncation, reason = "whole and below 2^53")]
+    pub fn to_json(&self) -> serde_json::Value {
+        match self {
+            RawValue::Null | RawValue::Object => serde_json::Value::Null,
+            RawValue::Bool(value) => (*value).into(),
+            RawValue::Number(number) if !number.is_finite() => float_name(*number).into(),
+            RawValue::Number(number) if is_exact_whole(*number) && !is_negative_zero(*number) => {
+                (*number as i64).into()
+            }
+            RawValue::Number(number) => (*number).into(),
+            RawValue::Text(text) => text.clone().into(),
+            RawValue::List(values) => values.iter().map(RawValue::to_json).collect(),
         }
     }
 
@@ -180,6 +197,10 @@ pub(crate) fn is_exact_whole(number: f64) -> bool {
     number.fract() == 0.0 && number.abs() < EXACT_WHOLE_MAX as f64
 }
 
+fn is_negative_zero(number: f64) -> bool {
+    number == 0.0 && number.is_sign_negative()
+}
+
 fn finite(number: f64, value_type: ValueType) -> std::result::Result<f64, String> {
     if number.is_finite() {
         return Ok(number);
@@ -278,6 +299,27 @@ mod tests {
             Err("element 1: an element of a list cannot be null".to_owned())
         );
         assert!(RawValue::Number(1.0).to_value(doubles).is_err());
+    }
+
+    #[test]
+    fn json_is_read_back_as_it_was() {
+        let text = |text: &str| RawValue::Text(text.to_owned());
+        let numbers = [0.0, -0.0, 7.0, -1.5, 1e300, 9_007_199_254_740_991.0];
+        let numbers = numbers.into_iter().map(RawValue::Number);
+        let others = [
+            RawValue::Null,
+            RawValue::Bool(true),
+            text("9007199254740993"),
+            text("\0\"\u{1f}"),
+            RawValue::List(vec![RawValue::Number(1.0), text("a")]),
+        ];
+        for raw in numbers.chain(others) {
+            let json = raw.to_json().to_string();
+            let back = RawValue::from_json(serde_json::from_str(&json).unwrap());
+            assert_eq!(format!("{back:?}"), format!("{raw:?}"), "{json}");
+        }
+        assert_eq!(RawValue::Number(7.0).to_json().to_string(), "7");
+        assert_eq!(RawValue::Number(f64::NAN).to_json(), "NaN");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::future;
 
-use super::{EntityKey, OnlineStore, StoredRow, Timestamp, Value};
+use super::{EntityKey, OnlineStore, StoredRow, Timestamp, Value, distinct::ViewRows};
 use crate::{
     catalog::{Catalog, FeatureRef, FeatureView, ValueType},
     error::{Error, Result},
@@ -147,18 +147,20 @@ pub fn check_values(field: &str, rows: usize, columns: usize, values_max: usize)
 /// feature of the selection.
 ///
 /// # Errors
-/// `Unavailable` where the store is away; `Internal` where the lists do not fit together.
+/// `Unavailable` where the store is away; `InvalidArgument` where the values take more than `bytes_max`; `Internal` where
+/// the lists do not fit together.
 pub async fn read_features(
     store: &dyn OnlineStore,
     selection: &FeatureSelection,
     keys: &[Vec<EntityKey>],
     freshness: Freshness,
+    bytes_max: usize,
 ) -> Result<Vec<FeatureColumn>> {
     let reads = selection
         .views
         .iter()
         .zip(keys)
-        .map(|(selected, keys)| store.read_aged(&selected.view, keys));
+        .map(|(selected, keys)| ViewRows::read(store, &selected.view, keys));
     let rows_by_view = future::try_join_all(reads).await?;
 
     let named = selection.references.iter().zip(&selection.value_types);
@@ -170,56 +172,96 @@ pub async fn read_features(
             age_bound: Duration::ZERO,
         })
         .collect();
-    for (selected, (mut rows, age_bound)) in selection.views.iter().zip(rows_by_view) {
+    let mut room = Room {
+        left: bytes_max,
+        bytes_max,
+    };
+    for (selected, mut rows) in selection.views.iter().zip(rows_by_view) {
         for (index, (position, feature)) in selected.features.iter().enumerate() {
             let column = columns
                 .get_mut(*position)
                 .ok_or_else(|| Error::internal("a feature selection beyond its columns"))?;
-            column.age_bound = age_bound;
+            column.age_bound = rows.age_bound;
             let later = selected.features.get(index + 1..).unwrap_or_default();
             let is_last = later.iter().all(|(_, other)| other != feature);
-            let values = rows.iter_mut().map(|row| {
-                feature_value(&selected.view, row.as_mut(), *feature, is_last, freshness)
-            });
-            column.values = values.collect();
+            column.values.reserve(rows.len());
+            for entity in 0..rows.len() {
+                let (row, is_last_entity) = rows.get(entity);
+                let asked = Asked {
+                    feature: *feature,
+                    is_last: is_last && is_last_entity,
+                };
+                let value = feature_value(&selected.view, row, asked, freshness, &mut room)?;
+                column.values.push(value);
+            }
         }
     }
     Ok(columns)
 }
 
-/// One feature of one row, its status decided. The last time that it is asked for, it is taken out of the row.
+/// What is left of the bytes that the values of an answer may take.
+struct Room {
+    left: usize,
+    bytes_max: usize,
+}
+
+impl Room {
+    /// Takes a value in, before it is copied.
+    fn take(&mut self, value: &Value) -> Result<()> {
+        self.left = self.left.checked_sub(value.byte_count()).ok_or_else(|| {
+            let fault = format!(
+                "their values are more than the {} bytes of one answer (server.answer_bytes_max); ask for fewer",
+                self.bytes_max
+            );
+            Error::invalid("entities", fault)
+        })?;
+        Ok(())
+    }
+}
+
+/// A feature of a row, and whether it is asked for the last time; it is taken out of the row then.
+#[derive(Clone, Copy)]
+struct Asked {
+    feature: usize,
+    is_last: bool,
+}
+
+/// One feature of one row, its status decided.
 fn feature_value(
     view: &FeatureView,
     row: Option<&mut StoredRow>,
-    feature: usize,
-    is_last: bool,
+    asked: Asked,
     freshness: Freshness,
-) -> FeatureValue {
-    let time = row.as_ref().and_then(|row| row.feature_time(feature));
+    room: &mut Room,
+) -> Result<FeatureValue> {
+    let time = row.as_ref().and_then(|row| row.feature_time(asked.feature));
     let (Some(row), Some(time)) = (row, time) else {
-        return FeatureValue {
+        return Ok(FeatureValue {
             value: Value::Null,
             status: FeatureStatus::NotFound,
             event_timestamp: None,
-        };
+        });
     };
     let (value, status) = if freshness.is_outside(view, time.event_timestamp) {
         (Value::Null, FeatureStatus::OutsideTtl)
     } else {
-        match row.values.get_mut(feature) {
+        match row.values.get_mut(asked.feature) {
             None | Some(Value::Null) => (Value::Null, FeatureStatus::Null),
-            Some(value) if is_last => (
-                std::mem::replace(value, Value::Null),
-                FeatureStatus::Present,
-            ),
-            Some(value) => (value.clone(), FeatureStatus::Present),
+            Some(value) => {
+                room.take(value)?;
+                let value = match asked.is_last {
+                    true => std::mem::replace(value, Value::Null),
+                    false => value.clone(),
+                };
+                (value, FeatureStatus::Present)
+            }
         }
     };
-    FeatureValue {
+    Ok(FeatureValue {
         value,
         status,
         event_timestamp: Some(time.event_timestamp),
-    }
+    })
 }
 
 #[cfg(test)]
@@ -261,7 +303,15 @@ mod tests {
         row: Option<&mut StoredRow>,
         freshness: Freshness,
     ) -> FeatureValue {
-        feature_value(view, row, 0, true, freshness)
+        let asked = Asked {
+            feature: 0,
+            is_last: true,
+        };
+        let mut room = Room {
+            left: 8,
+            bytes_max: 8,
+        };
+        feature_value(view, row, asked, freshness, &mut room).unwrap()
     }
 
     #[test]

@@ -123,7 +123,8 @@ pub trait OnlineStore: Send + Sync {
         note: &Materialization,
     ) -> Result<WriteCounts>;
 
-    /// What was loaded into a view, a record a source, by the source's name.
+    /// What was loaded into a view, a record a source, by the source's name. Without a digest it is not known whether all
+    /// of it is where it is read, and it has to be loaded again.
     ///
     /// # Errors
     /// `Unavailable` where the database is away.

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::FeatureSelection;
 use crate::error::Result;
@@ -25,15 +26,16 @@ pub struct TrainingSetRequest {
 #[async_trait]
 pub trait TrainingSets: Send + Sync {
     /// Joins a spine, a Parquet file as a whole, and sends the training set as an Arrow IPC stream. A receiver that goes
-    /// away ends the join.
+    /// away ends the join, and so does a stop; after a stop it has cleaned up behind itself when it returns.
     ///
     /// # Errors
-    /// `InvalidArgument` naming the spine's row and column at fault; `FailedPrecondition` for a view without history;
-    /// `Overloaded` where as many are being made as may be.
+    /// `InvalidArgument` naming the spine's row and column at fault; `FailedPrecondition` for a view without history, and
+    /// after a stop; `Timeout` where it takes too long; `Overloaded` where as many are being made as may be.
     async fn stream(
         &self,
         request: &TrainingSetRequest,
         spine: Bytes,
         sink: mpsc::Sender<Bytes>,
+        stop: CancellationToken,
     ) -> Result<()>;
 }

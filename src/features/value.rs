@@ -2,6 +2,8 @@
 
 use std::{
     fmt,
+    hash::{Hash, Hasher},
+    mem,
     time::{Duration, SystemTime},
 };
 
@@ -15,6 +17,9 @@ use crate::{
 
 /// Up to here a double holds every whole number: 2^53.
 pub const EXACT_WHOLE_MAX: u64 = 1 << 53;
+
+/// What a number, or the length of a text, counts for.
+const NUMBER_BYTES: usize = 8;
 
 /// A point in time in UTC, to the microsecond, as both databases keep it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -159,6 +164,28 @@ impl Value {
         }
     }
 
+    /// About as many bytes as it takes in an answer.
+    pub fn byte_count(&self) -> usize {
+        match self {
+            Value::String(text) => text.len(),
+            Value::Bytes(bytes) => bytes.len(),
+            Value::List(ListValue::String(texts)) => {
+                texts.iter().map(|text| text.len() + NUMBER_BYTES).sum()
+            }
+            Value::List(ListValue::Bytes(all)) => {
+                all.iter().map(|bytes| bytes.len() + NUMBER_BYTES).sum()
+            }
+            Value::List(list) => list.len() * NUMBER_BYTES,
+            Value::Null
+            | Value::Bool(_)
+            | Value::Int32(_)
+            | Value::Int64(_)
+            | Value::Float(_)
+            | Value::Double(_)
+            | Value::Timestamp(_) => NUMBER_BYTES,
+        }
+    }
+
     /// Whether a column of a type may hold this value.
     pub fn fits(&self, value_type: ValueType) -> bool {
         self.value_type().is_none_or(|own| own == value_type)
@@ -251,6 +278,29 @@ impl EntityKey {
     /// The values, in the order of the join keys.
     pub fn values(&self) -> &[Value] {
         &self.values
+    }
+}
+
+/// Join keys are texts, whole numbers and bytes: each is the same as itself.
+impl Eq for EntityKey {}
+
+impl Hash for EntityKey {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        for value in &self.values {
+            mem::discriminant(value).hash(hasher);
+            match value {
+                Value::Int32(value) => value.hash(hasher),
+                Value::Int64(value) => value.hash(hasher),
+                Value::String(text) => text.hash(hasher),
+                Value::Bytes(bytes) => bytes.hash(hasher),
+                Value::Null
+                | Value::Bool(_)
+                | Value::Float(_)
+                | Value::Double(_)
+                | Value::Timestamp(_)
+                | Value::List(_) => {}
+            }
+        }
     }
 }
 

@@ -4,10 +4,12 @@ mod column_reader;
 mod convert;
 mod feature_service;
 mod features;
+mod jobs;
+mod ledger;
 mod model_service;
-mod prediction;
 mod prediction_service;
 mod status;
+mod stream;
 mod typed_column;
 
 /// The generated messages and services of `ferrocast.v1`.
@@ -17,10 +19,11 @@ pub mod pb {
 }
 
 pub use feature_service::FeatureApi;
-pub use features::{InFlight, Loads, Scans, StreamBounds, describe_view};
+pub use features::{Loads, Scans, describe_view};
 pub use model_service::ModelApi;
 pub use prediction_service::PredictionApi;
 pub use status::{code, message_fault, to_status};
+pub use stream::{InFlight, StreamBounds};
 
 /// The encoded descriptor set of every proto, comments and annotations included.
 pub const DESCRIPTOR_SET: &[u8] =
@@ -44,4 +47,6 @@ pub struct RequestLimits {
     pub values_max: usize,
     /// Bytes of a definitions text.
     pub definitions_bytes_max: usize,
+    /// Bytes of the values of an answer.
+    pub answer_bytes_max: usize,
 }

@@ -277,11 +277,18 @@ fn wire_ready(version: &str, ready: &ReadyVersion) -> pb::ModelVersion {
 fn wire_input(ready: &ReadyVersion, position: usize, input: &Input) -> pb::ModelInput {
     let bound = ready.inputs.get(position);
     let violations = ready.counters.violations(position).into_iter();
+    let drift = ready.drift.report(position).map(|report| pb::InputDrift {
+        rows: report.rows,
+        missing_share: report.missing_share,
+        trained_missing_share: report.trained_missing_share,
+        stability_index: report.stability_index,
+    });
     pb::ModelInput {
         name: input.name.clone(),
         r#type: wire_type(input.value_type).into(),
         feature: bound.map_or_else(String::new, |bound| bound.feature.to_string()),
         categories: input.categories.clone(),
+        drift,
         violations: violations
             .map(|(kind, count)| pb::ViolationCount {
                 kind: wire_kind(kind).into(),

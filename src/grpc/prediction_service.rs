@@ -1,20 +1,28 @@
 //! PredictionService.
 
-use tonic::{Request, Response, Status};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    RequestLimits,
+    RequestLimits, StreamBounds,
     convert::{check_count, raw_rows, wire_status, wire_value},
+    ledger::{prediction_id, wire_recorded, wire_replay, wire_status_of},
     model_service::wire_kind,
     pb::{self, prediction_service_server::PredictionService},
+    status::batch_error,
+    stream::{Manner, answer_in_order},
     to_status,
 };
 use crate::{
     error::{Error, Result},
-    inference::{Jobs, Predictions, Predictor, ScoredBatch, Subject, Target},
+    inference::{
+        Explanation, Jobs, Predictions, Predictor, Replay, ScoredBatch, Signature, Subject, Target,
+        Task,
+    },
 };
 
 /// Answers PredictionService.
+#[derive(Clone)]
 pub struct PredictionApi {
     /// Scores.
     pub predictor: Predictor,
@@ -22,6 +30,10 @@ pub struct PredictionApi {
     pub jobs: Jobs,
     /// How much one request may ask for.
     pub limits: RequestLimits,
+    /// How long a stream may last.
+    pub stream: StreamBounds,
+    /// Requests of one stream that are scored at once.
+    pub stream_at_once_max: usize,
 }
 
 #[tonic::async_trait]
@@ -40,6 +52,36 @@ impl PredictionService for PredictionApi {
     ) -> Result<Response<pb::PredictResponse>, Status> {
         let scored = self.score_entities(request.into_inner()).await;
         scored.map(Response::new).map_err(|error| to_status(&error))
+    }
+
+    type StreamPredictStream = ReceiverStream<Result<pb::StreamPredictResponse, Status>>;
+
+    async fn stream_predict(
+        &self,
+        request: Request<Streaming<pb::StreamPredictRequest>>,
+    ) -> Result<Response<Self::StreamPredictStream>, Status> {
+        let api = self.clone();
+        let manner = Manner {
+            request: "request",
+            answer: "answer",
+            stopped: "the server stops; send the rest on another connection",
+            at_once_max: self.stream_at_once_max,
+        };
+        let answers = answer_in_order(request, self.stream.clone(), manner, move |one| {
+            let api = api.clone();
+            async move { api.score_one(one).await }
+        });
+        Ok(Response::new(answers))
+    }
+
+    async fn explain(
+        &self,
+        request: Request<pb::ExplainRequest>,
+    ) -> Result<Response<pb::ExplainResponse>, Status> {
+        let explained = self.explain_one(request.into_inner()).await;
+        explained
+            .map(Response::new)
+            .map_err(|error| to_status(&error))
     }
 
     async fn submit_prediction(
@@ -73,9 +115,73 @@ impl PredictionService for PredictionApi {
         let job = self.cancel_job(request.get_ref()).await;
         job.map(Response::new).map_err(|error| to_status(&error))
     }
+
+    async fn get_prediction(
+        &self,
+        request: Request<pb::GetPredictionRequest>,
+    ) -> Result<Response<pb::RecordedPrediction>, Status> {
+        let found = self.recorded(request.get_ref()).await;
+        found.map(Response::new).map_err(|error| to_status(&error))
+    }
+
+    async fn replay_prediction(
+        &self,
+        request: Request<pb::ReplayPredictionRequest>,
+    ) -> Result<Response<pb::ReplayPredictionResponse>, Status> {
+        let replayed = self.replay(request.get_ref()).await;
+        replayed
+            .map(Response::new)
+            .map_err(|error| to_status(&error))
+    }
+
+    async fn get_ledger_status(
+        &self,
+        _: Request<pb::GetLedgerStatusRequest>,
+    ) -> Result<Response<pb::LedgerStatus>, Status> {
+        Ok(Response::new(wire_status_of(&self.predictor.ledger)))
+    }
 }
 
 impl PredictionApi {
+    /// One request of a stream: its error is its answer.
+    async fn score_one(&self, one: pb::StreamPredictRequest) -> pb::StreamPredictResponse {
+        use pb::stream_predict_request::Request::{Predict, PredictByEntity};
+        let scored = match one.request {
+            Some(Predict(request)) => self.score_rows(request).await,
+            Some(PredictByEntity(request)) => self.score_entities(request).await,
+            None => Err(Error::invalid(
+                "request",
+                "neither predict nor predictByEntity is there",
+            )),
+        };
+        let (response, error) = match scored {
+            Ok(response) => (Some(response), None),
+            Err(fault) => (None, Some(batch_error(&fault))),
+        };
+        pb::StreamPredictResponse {
+            id: one.id,
+            response,
+            error,
+        }
+    }
+
+    async fn explain_one(&self, request: pb::ExplainRequest) -> Result<pb::ExplainResponse> {
+        let subject = match (request.row, request.entity) {
+            (Some(row), None) => Subject::Rows(raw_rows(vec![row]).into()),
+            (None, Some(entity)) => Subject::Entities(raw_rows(vec![entity]).into()),
+            (Some(_), Some(_)) => {
+                return Err(Error::invalid("entity", "comes instead of row, not beside"));
+            }
+            (None, None) => return Err(Error::invalid("row", "neither row nor entity is there")),
+        };
+        let target = Target {
+            model: &request.model,
+            version: &request.version,
+        };
+        let (scored, explained) = self.predictor.explain(target, &subject).await?;
+        wire_explanation(request.model, &request.class, &scored, &explained)
+    }
+
     async fn score_rows(&self, request: pb::PredictRequest) -> Result<pb::PredictResponse> {
         let subject = row_subject(request.rows, request.dense, self.limits.entities_max)?;
         let target = Target {
@@ -98,6 +204,22 @@ impl PredictionApi {
         };
         let scored = self.predictor.predict(target, &subject).await?;
         wire_predictions(&request.model, &scored, request.include_features)
+    }
+
+    async fn recorded(&self, request: &pb::GetPredictionRequest) -> Result<pb::RecordedPrediction> {
+        let id = prediction_id(&request.prediction_id)?;
+        let entry = self.predictor.ledger.prediction(id).await?;
+        Ok(wire_recorded(&entry))
+    }
+
+    async fn replay(
+        &self,
+        request: &pb::ReplayPredictionRequest,
+    ) -> Result<pb::ReplayPredictionResponse> {
+        let id = prediction_id(&request.prediction_id)?;
+        let Predictor { ledger, models, .. } = &self.predictor;
+        let replay = Replay::run(ledger, models, id, &request.version).await?;
+        Ok(wire_replay(&replay))
     }
 }
 
@@ -172,6 +294,72 @@ fn wire_prediction(part: &ScoredBatch, row: usize, with_features: bool) -> Resul
         }
     }
     Ok(wire)
+}
+
+fn wire_explanation(
+    model: String,
+    class: &str,
+    scored: &ScoredBatch,
+    explained: &[Explanation],
+) -> Result<pb::ExplainResponse> {
+    let signature = &scored.version.signature;
+    let prediction = wire_prediction(scored, 0, true)?;
+    let class = match (signature.task, class) {
+        (Task::BinaryClassification, "") => signature.positive_class.clone(),
+        (_, "") => prediction.label.clone(),
+        (_, class) => class.to_owned(),
+    };
+    let (explanation, sign) = explanation_of(signature, &class, explained)?;
+    let inputs = signature.inputs.iter().zip(&explanation.contributions);
+    let mut contributions: Vec<pb::Contribution> = inputs
+        .map(|(input, contribution)| pb::Contribution {
+            input: input.name.clone(),
+            contribution: sign * contribution,
+        })
+        .collect();
+    contributions.sort_by(|one, other| {
+        let (one, other) = (one.contribution.abs(), other.contribution.abs());
+        other.total_cmp(&one)
+    });
+    Ok(pb::ExplainResponse {
+        model,
+        prediction: Some(prediction),
+        class,
+        base_value: sign * explanation.base_value,
+        raw_score: sign * explanation.raw_score,
+        contributions,
+    })
+}
+
+/// The explanation of a class. A binary classifier's trees explain its second class; the first is the same with the other
+/// sign.
+fn explanation_of<'a>(
+    signature: &Signature,
+    class: &str,
+    explained: &'a [Explanation],
+) -> Result<(&'a Explanation, f64)> {
+    let at = signature.classes.iter().position(|known| known == class);
+    let found = match (signature.task, at) {
+        (Task::BinaryClassification, Some(0)) => explained.first().map(|found| (found, -1.0)),
+        (Task::BinaryClassification, Some(_)) => explained.first().map(|found| (found, 1.0)),
+        (Task::MulticlassClassification, Some(at)) => explained.get(at).map(|found| (found, 1.0)),
+        (Task::Regression | Task::Ranking, _) if class.is_empty() => {
+            explained.first().map(|found| (found, 1.0))
+        }
+        (Task::Regression | Task::Ranking, _) => {
+            return Err(Error::invalid("class", "the model has no classes"));
+        }
+        (Task::BinaryClassification | Task::MulticlassClassification, None) => {
+            return Err(Error::invalid(
+                "class",
+                format!(
+                    "\"{class}\" is none of the model's classes: {}",
+                    signature.classes.join(", ")
+                ),
+            ));
+        }
+    };
+    found.ok_or_else(|| Error::internal("the version explained another number of outputs"))
 }
 
 fn wire_violations(part: &ScoredBatch, row: usize) -> Vec<pb::InputViolation> {

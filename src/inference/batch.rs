@@ -1,12 +1,9 @@
-//! Rows laid out as a signature says, ready for a runtime; and what comes back.
+//! Rows laid out as a signature says, ready for a runtime.
 
-use std::ops::Range;
+use std::{collections::HashMap, ops::Range};
 
 use super::signature::{Input, Signature, TensorType};
-use crate::{
-    error::{Error, Result as Outcome},
-    features::{Value, is_exact_whole, widen},
-};
+use crate::features::{Value, is_exact_whole};
 
 /// The elements of one tensor, row after row.
 #[derive(Debug, Clone, PartialEq)]
@@ -115,6 +112,8 @@ struct Slot {
 pub struct Layout {
     slots: Vec<Slot>,
     tensors: Vec<(TensorType, usize)>,
+    /// By input: of a text that goes into a tensor of numbers, the number of each category.
+    codes: Vec<Option<HashMap<String, f64>>>,
 }
 
 impl Layout {
@@ -141,7 +140,15 @@ impl Layout {
             .iter()
             .map(|tensor| (tensor.tensor_type, tensor.columns))
             .collect();
-        Layout { slots, tensors }
+        let inputs = signature.inputs.iter();
+        let codes = inputs
+            .map(|input| signature.is_coded(input).then(|| codes_of(input)))
+            .collect();
+        Layout {
+            slots,
+            tensors,
+            codes,
+        }
     }
 
     /// A batch of rows in which every value is missing (or zero, in tensors that know no missing value).
@@ -163,6 +170,28 @@ impl Layout {
         Batch { rows, tensors }
     }
 
+    /// The value that a row has in an input's place, as its tensor holds it: what `set` puts there again, to the bit. Null
+    /// where that is a missing value; none where there is no such place.
+    pub fn get(&self, batch: &Batch, row: usize, input: usize) -> Option<Value> {
+        let slot = self.slots.get(input)?;
+        let at = row * slot.columns + slot.column;
+        let value = match batch.tensors.get(slot.tensor)? {
+            TensorData::Float(data) => Value::Float(*data.get(at)?),
+            TensorData::Double(data) => Value::Double(*data.get(at)?),
+            TensorData::Int64(data) => Value::Int64(*data.get(at)?),
+            TensorData::Bool(data) => Value::Bool(*data.get(at)?),
+            TensorData::String(data) => match data.get(at)? {
+                text if text.is_empty() => Value::Null,
+                text => Value::String(text.clone()),
+            },
+        };
+        Some(if value.is_missing() {
+            Value::Null
+        } else {
+            value
+        })
+    }
+
     /// Whether the tensor of an input has a way to say that a value is missing.
     pub fn knows_missing(&self, input: usize) -> bool {
         let tensor = self.slots.get(input).map(|slot| slot.tensor);
@@ -173,7 +202,8 @@ impl Layout {
         })
     }
 
-    /// Puts one value in its place. Null stays a missing value.
+    /// Puts one value in its place. Null stays a missing value, and so does a text that its input's categories do not have
+    /// where its tensor is one of numbers.
     ///
     /// # Errors
     /// A sentence where the tensor cannot hold the value: null where it knows no missing value, a number beyond a 32-bit
@@ -189,12 +219,12 @@ impl Layout {
         let at = row * slot.columns + slot.column;
         match batch.tensors.get_mut(slot.tensor) {
             Some(TensorData::Float(data)) => {
-                if let Some(number) = number(value)? {
+                if let Some(number) = self.number(input, value)? {
                     put(data, at, narrow(number)?);
                 }
             }
             Some(TensorData::Double(data)) => {
-                if let Some(number) = number(value)? {
+                if let Some(number) = self.number(input, value)? {
                     put(data, at, number);
                 }
             }
@@ -205,6 +235,20 @@ impl Layout {
         }
         Ok(())
     }
+
+    /// A value as its tensor's number: a text as that of its category.
+    fn number(&self, input: usize, value: &Value) -> Result<Option<f64>, String> {
+        match (value, self.codes.get(input)) {
+            (Value::String(text), Some(Some(codes))) => Ok(codes.get(text).copied()),
+            _ => number(value),
+        }
+    }
+}
+
+/// The index of each category, as a number.
+fn codes_of(input: &Input) -> HashMap<String, f64> {
+    let numbers = (0_u32..).map(f64::from);
+    input.categories.iter().cloned().zip(numbers).collect()
 }
 
 fn put<T>(data: &mut [T], at: usize, value: T) {
@@ -352,67 +396,6 @@ pub(super) fn dense_value(input: &Input, number: f32) -> Result<Value, String> {
     }
 }
 
-/// What a runtime answers: as many numbers a row as `Signature::columns` says, row after row.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Output {
-    /// From a graph of 32-bit floats.
-    Float(Vec<f32>),
-    /// From a graph of 64-bit floats.
-    Double(Vec<f64>),
-}
-
-impl Output {
-    /// How many numbers there are.
-    pub fn len(&self) -> usize {
-        match self {
-            Output::Float(values) => values.len(),
-            Output::Double(values) => values.len(),
-        }
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Adds the numbers of another output of the same model.
-    ///
-    /// # Errors
-    /// `Internal` where it is of the other kind.
-    pub fn append(&mut self, other: Output) -> Outcome<()> {
-        match (self, other) {
-            (Output::Float(all), Output::Float(more)) => all.extend(more),
-            (Output::Double(all), Output::Double(more)) => all.extend(more),
-            (Output::Float(_), Output::Double(_)) | (Output::Double(_), Output::Float(_)) => {
-                return Err(Error::internal("a runtime answered in two kinds of floats"));
-            }
-        }
-        Ok(())
-    }
-
-    /// The first numbers, taken off; the rest stays.
-    pub(super) fn take_first(&mut self, count: usize) -> Output {
-        match self {
-            Output::Float(all) => {
-                let rest = all.split_off(count.min(all.len()));
-                Output::Float(std::mem::replace(all, rest))
-            }
-            Output::Double(all) => {
-                let rest = all.split_off(count.min(all.len()));
-                Output::Double(std::mem::replace(all, rest))
-            }
-        }
-    }
-
-    /// The number at a place, a 32-bit one as a reader would write it.
-    pub fn get(&self, at: usize) -> Option<f64> {
-        match self {
-            Output::Float(values) => values.get(at).copied().map(widen),
-            Output::Double(values) => values.get(at).copied(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -447,6 +430,12 @@ mod tests {
                 (TensorType::String, 1),
                 (TensorType::Int64, 1),
             ],
+            codes: vec![
+                None,
+                None,
+                Some(HashMap::from([("term_60".into(), 1.0)])),
+                None,
+            ],
         }
     }
 
@@ -470,6 +459,25 @@ mod tests {
             batch.tensors.get(1),
             Some(&TensorData::String(vec![String::new(), "x".into()]))
         );
+    }
+
+    #[test]
+    fn a_text_goes_into_numbers_as_the_index_of_its_category() {
+        let layout = layout();
+        let mut batch = layout.empty_batch(2);
+        for (row, text) in [(0, "term_60"), (1, "term_48")] {
+            layout
+                .set(&mut batch, row, 2, &Value::String(text.into()))
+                .unwrap();
+        }
+        let Some(TensorData::Float(floats)) = batch.tensors.first() else {
+            unreachable!("the first tensor is of floats")
+        };
+        assert_eq!(floats.first(), Some(&1.0));
+        // An unknown one is missing.
+        assert!(floats.get(2).unwrap().is_nan());
+        let refused = layout.set(&mut batch, 0, 0, &Value::String("term_60".into()));
+        assert!(refused.unwrap_err().contains("no number"));
     }
 
     #[test]
@@ -498,6 +506,7 @@ mod tests {
             tensor: "categorical".into(),
             column: 0,
             categories: vec!["term_36".into(), "term_60".into()],
+            profile: None,
         };
         assert_eq!(
             dense_value(&input, 1.0),

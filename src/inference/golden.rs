@@ -2,11 +2,14 @@
 
 use serde::Deserialize;
 
-use super::{Layout, Runtime, Signature};
+use super::{Explanation, Layout, Runtime, Signature, Task, explain::is_near};
 use crate::{
     error::{Error, Result},
     features::{RawValue, Value},
 };
+
+/// Rows that are explained as a check; one costs as much as some hundred scores.
+const EXPLAINED_MAX: usize = 50;
 
 /// Rows a run of the runtime.
 const ROWS_PER_RUN: usize = 128;
@@ -18,7 +21,24 @@ struct GoldenText {
     inputs: Vec<String>,
     rows: Vec<Vec<serde_json::Value>>,
     scores: Vec<f64>,
+    /// Every number that the model answers, [rows, columns].
+    #[serde(default)]
+    outputs: Vec<Vec<f64>>,
     kinds: Vec<String>,
+    #[serde(default)]
+    explained: Option<ExplainedText>,
+}
+
+/// The trainer's own explanations of some of the rows.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExplainedText {
+    /// Positions of the rows.
+    rows: Vec<usize>,
+    /// Of each, of its first output.
+    base_value: f64,
+    /// One list a row, one number an input.
+    contributions: Vec<Vec<f64>>,
 }
 
 /// Golden rows, typed as the signature says.
@@ -26,7 +46,10 @@ struct GoldenText {
 pub(super) struct GoldenRows {
     rows: Vec<Vec<Value>>,
     scores: Vec<f64>,
+    /// Empty, or one a row.
+    outputs: Vec<Vec<f64>>,
     kinds: Vec<String>,
+    explained: Option<ExplainedText>,
 }
 
 impl GoldenRows {
@@ -45,6 +68,7 @@ impl GoldenRows {
                 golden.kinds.len()
             )));
         }
+        check_outputs(&golden.outputs, count, signature)?;
         let names: Vec<&String> = signature.inputs.iter().map(|input| &input.name).collect();
         if golden.inputs.iter().ne(names.iter().copied()) {
             return Err(Error::failed_precondition(
@@ -60,7 +84,9 @@ impl GoldenRows {
         Ok(GoldenRows {
             rows,
             scores: golden.scores,
+            outputs: golden.outputs,
             kinds: golden.kinds,
+            explained: golden.explained,
         })
     }
 
@@ -69,11 +95,22 @@ impl GoldenRows {
         self.rows.len()
     }
 
-    /// Runs every row, laid out as served rows are, and compares the scores.
+    /// By input, whether a row has it missing.
+    pub(super) fn missing_inputs(&self) -> Vec<bool> {
+        let inputs = self.rows.first().map_or(0, Vec::len);
+        let is_missing = |input| {
+            let values = self.rows.iter().filter_map(move |row| row.get(input));
+            values.into_iter().any(Value::is_missing)
+        };
+        (0..inputs).map(is_missing).collect()
+    }
+
+    /// Runs every row, laid out as served rows are, and compares the scores, and all that the model answers where the
+    /// trainer's outputs are there.
     ///
     /// # Errors
-    /// `FailedPrecondition` that names the first row whose score differs by more than the signature's tolerance, with
-    /// both scores; what the runtime answers.
+    /// `FailedPrecondition` that names the first row that differs by more than the signature's tolerance, with both
+    /// numbers; what the runtime answers.
     pub(super) fn check(
         &self,
         runtime: &mut dyn Runtime,
@@ -93,32 +130,148 @@ impl GoldenRows {
             for row in 0..rows.len() {
                 let columns = signature.columns();
                 let outputs = (row * columns..(row + 1) * columns).filter_map(|at| output.get(at));
-                let served = signature.interpret(outputs.collect()).score;
-                self.compare(
-                    part * ROWS_PER_RUN + row,
-                    served,
-                    signature.golden.tolerance,
-                )?;
+                self.compare(part * ROWS_PER_RUN + row, outputs.collect(), signature)?;
             }
         }
         Ok(())
     }
 
-    fn compare(&self, row: usize, served: f64, tolerance: f64) -> Result<()> {
+    /// Whether the trainer's explanations are there.
+    pub(super) fn has_explanations(&self) -> bool {
+        self.explained.is_some()
+    }
+
+    /// Explains rows: each explanation has to add up, to lead to the score, and to be the trainer's own where that is there.
+    ///
+    /// # Errors
+    /// As `check`.
+    pub(super) fn check_explained(
+        &self,
+        runtime: &mut dyn Runtime,
+        layout: &Layout,
+        signature: &Signature,
+    ) -> Result<()> {
+        for (row, values) in self.rows.iter().enumerate().take(EXPLAINED_MAX) {
+            let mut batch = layout.empty_batch(1);
+            for (input, value) in values.iter().enumerate() {
+                let set = layout.set(&mut batch, 0, input, value);
+                set.map_err(|fault| refusal(row, &fault))?;
+            }
+            let explained = runtime.explain(&batch)?;
+            let outputs = runtime.run(&batch, 0..1)?;
+            let outputs = (0..signature.columns()).filter_map(|at| outputs.get(at));
+            let outputs: Vec<f64> = outputs.collect();
+            for (output, explanation) in explained.iter().enumerate() {
+                // A binary classifier's trees have one output, which is its second class.
+                let answered = match explained.len() {
+                    1 => outputs.last(),
+                    _ => outputs.get(output),
+                };
+                let leads = answered.is_some_and(|score| is_near(explanation.score, *score));
+                if !explanation.adds_up() || !leads {
+                    return Err(refusal(
+                        row,
+                        &format!(
+                            "the trees that explain it give {}, and the model {answered:?}: they are of another model",
+                            explanation.score
+                        ),
+                    ));
+                }
+            }
+            self.check_trainers(row, explained.first())?;
+        }
+        Ok(())
+    }
+
+    fn check_trainers(&self, row: usize, own: Option<&Explanation>) -> Result<()> {
+        let Some(explained) = &self.explained else {
+            return Ok(());
+        };
+        let listed = explained.rows.iter().zip(&explained.contributions);
+        for (_, contributions) in listed.filter(|(listed, _)| **listed == row) {
+            if !own.is_some_and(|own| own.has(explained.base_value, contributions)) {
+                return Err(refusal(
+                    row,
+                    &format!(
+                        "the trainer explains it by {contributions:?}, and this server by {:?}",
+                        own.map(|own| &own.contributions)
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn compare(&self, row: usize, served: Vec<f64>, signature: &Signature) -> Result<()> {
+        if let Some(expected) = self.outputs.get(row) {
+            for (column, expected) in expected.iter().enumerate() {
+                let what = signature.classes.get(column).map_or_else(
+                    || "value".to_owned(),
+                    |class| format!("probability of \"{class}\""),
+                );
+                let served = served.get(column).copied().unwrap_or(f64::NAN);
+                self.compare_one(row, &what, *expected, served, signature)?;
+            }
+        }
         let Some(expected) = self.scores.get(row).copied() else {
             return Err(refusal(row, "there is no score"));
         };
+        let served = signature.interpret(served).score;
+        self.compare_one(row, "score", expected, served, signature)
+    }
+
+    fn compare_one(
+        &self,
+        row: usize,
+        what: &str,
+        expected: f64,
+        served: f64,
+        signature: &Signature,
+    ) -> Result<()> {
+        let allowed = signature.difference_max(expected);
         // A NaN on either side is a difference.
-        if (served - expected).abs() <= tolerance {
+        if (served - expected).abs() <= allowed {
             return Ok(());
         }
         let kind = self.kinds.get(row).map_or("", String::as_str);
+        let has_missing = self
+            .rows
+            .get(row)
+            .is_some_and(|row| row.iter().any(Value::is_missing));
+        let hint = if has_missing {
+            "; the row has missing values: does the exported model know them?"
+        } else {
+            ""
+        };
         Err(refusal(
             row,
             &format!(
-                "({kind}) the trainer's score is {expected}, this runtime's {served}; they may differ by {tolerance}"
+                "({kind}) the trainer's {what} is {expected}, this runtime's {served}; they may differ by {allowed}{hint}"
             ),
         ))
+    }
+}
+
+/// One row of outputs a golden row, each with all columns; needed where the score does not tell all of an answer.
+fn check_outputs(outputs: &[Vec<f64>], count: usize, signature: &Signature) -> Result<()> {
+    let columns = signature.columns();
+    if outputs.is_empty() && signature.task == Task::MulticlassClassification {
+        return Err(Error::failed_precondition(format!(
+            "outputs: a multi-class model needs the trainer's probabilities of all {columns} classes, a list a row"
+        )));
+    }
+    if !outputs.is_empty() && outputs.len() != count {
+        return Err(Error::failed_precondition(format!(
+            "{count} rows and {} outputs do not go together",
+            outputs.len()
+        )));
+    }
+    match outputs.iter().position(|row| row.len() != columns) {
+        None => Ok(()),
+        Some(row) => Err(refusal(
+            row,
+            &format!("its outputs are not {columns}, as many as the model answers"),
+        )),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What happens to models while the server runs: files change, definitions change, people release. One change at a time.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use tokio::{sync::Mutex, task};
 
@@ -26,6 +26,8 @@ struct State {
     loaded: Seen,
     /// How the files looked when they were last looked at: a copy that is under way changes them from look to look.
     look: Look,
+    /// When what was counted of drift was last turned over; none: not yet.
+    drift_turned: Option<Instant>,
 }
 
 /// Loads models, and changes what is released of them.
@@ -64,6 +66,21 @@ impl Lifecycle {
         self.load_seen(&mut state, seen).await
     }
 
+    /// Lets what was counted of drift grow old: half of it is forgotten each half of the window.
+    fn turn_drift(&self, state: &mut State) {
+        let turned = *state.drift_turned.get_or_insert_with(Instant::now);
+        if turned.elapsed() < self.repository.options.drift_window / 2 {
+            return;
+        }
+        state.drift_turned = Some(Instant::now());
+        let models = self.models.snapshot();
+        for version in models.values().flat_map(|model| &model.versions) {
+            if let VersionState::Ready(ready) = &version.state {
+                ready.drift.turn();
+            }
+        }
+    }
+
     /// Loads what has changed: definitions and releases at once, files as soon as they have stopped changing. To be called
     /// again and again.
     ///
@@ -71,6 +88,7 @@ impl Lifecycle {
     /// As `load`.
     pub async fn follow(&self) -> Result<()> {
         let mut state = self.state.lock().await;
+        self.turn_drift(&mut state);
         let seen = self.look().await?;
         let is_settled = seen.look == state.look;
         state.look.clone_from(&seen.look);

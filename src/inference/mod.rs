@@ -4,11 +4,16 @@
 //! `grpc` calls `Predictor` and `Lifecycle`, which loads a `Repository` into a `ModelRegistry`.
 
 mod batch;
+mod binding;
 mod counters;
 mod definition;
+mod drift;
+mod explain;
 mod golden;
 mod jobs;
+mod ledger;
 mod lifecycle;
+mod output;
 mod policy;
 mod predict;
 mod registry;
@@ -20,15 +25,23 @@ mod signature;
 mod stamp;
 mod workers;
 
-pub use batch::{Batch, Layout, Output, TensorData};
+pub use batch::{Batch, Layout, TensorData};
 pub use counters::VersionCounters;
 pub use definition::{InputPolicy, ModelDefinition, Policy};
+pub use drift::{Drift, DriftReport, Profile};
+pub use explain::Explanation;
 pub use jobs::{
     ChunkResult, ClaimRequest, ClaimedJob, Expired, Hold, JobBounds, JobEnd, JobError, JobFilter,
     JobOptions, JobPage, JobPrediction, JobState, JobStore, Jobs, NewJob, PinnedVersion,
     PredictionJob, Submission, sweep, work,
 };
+pub use ledger::{
+    Ledger, LedgerEntry, LedgerOptions, LedgerPage, LedgerSpan, LedgerStatus, LedgerStore,
+    RecordedInput, RecordedValue, RecordedVersion, RecordedViolation, Replay, SAMPLE_WHOLE, day_at,
+    day_of, first_id_at, first_id_of_day, id_after, is_sampled,
+};
 pub use lifecycle::Lifecycle;
+pub use output::{AnswerShape, Output};
 pub use policy::{BoundInput, InputViolation, InvalidPolicy, MissingPolicy, ViolationKind};
 pub use predict::{Predictor, Shadows, Subject, Target};
 pub use registry::{Model, ModelRegistry, ModelVersion, Models, ReadyVersion, Route, VersionState};
@@ -37,7 +50,9 @@ pub use release::{
     WEIGHT_WHOLE, bucket_of,
 };
 pub use repository::{Known, LoadOptions, Look, Repository};
-pub use runtime::{Runtime, RuntimeLoader};
+pub use runtime::{ModelFiles, Runtime, RuntimeLoader, cannot_explain};
 pub use scored::{Place, Prediction, Predictions, Role, ScoredBatch};
-pub use signature::{GoldenFile, Input, Interpreted, Signature, Task, Tensor, TensorType};
+pub use signature::{
+    ExplainedBy, GoldenFile, Input, Interpreted, Signature, Task, Tensor, TensorType,
+};
 pub use workers::Workers;

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use arc_swap::ArcSwap;
 
 use super::{
-    Layout, Policy, Signature, Traffic, Workers, counters::VersionCounters, policy::BoundInput,
-    stamp::Stamp,
+    Drift, Layout, Policy, Signature, Traffic, Workers, counters::VersionCounters,
+    policy::BoundInput, stamp::Stamp,
 };
 use crate::error::{Error, Result};
 
@@ -25,6 +25,10 @@ pub struct ReadyVersion {
     pub golden_rows: usize,
     /// What it has done since it was loaded.
     pub counters: Arc<VersionCounters>,
+    /// What it was given, by the bins of its trainer.
+    pub drift: Arc<Drift>,
+    /// By input, whether a golden row has it missing.
+    pub(super) proven_missing: Arc<[bool]>,
     /// The files that it was loaded from.
     pub(super) stamp: Stamp,
 }

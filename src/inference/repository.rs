@@ -7,13 +7,17 @@ use std::{
     io::Read,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use sha2::{Digest, Sha256};
 
 use super::{
-    BoundInput, Layout, Model, ModelDefinition, ModelVersion, Models, ReadyVersion, Release,
-    RuntimeLoader, Signature, VersionState, Workers, counters::VersionCounters, golden::GoldenRows,
+    Drift, Layout, Model, ModelDefinition, ModelFiles, ModelVersion, Models, ReadyVersion, Release,
+    RuntimeLoader, Signature, VersionState, Workers,
+    binding::{bind_inputs, check_missing},
+    counters::VersionCounters,
+    golden::GoldenRows,
     stamp::Stamp,
 };
 use crate::{
@@ -22,7 +26,7 @@ use crate::{
 };
 
 /// The name of the file that makes a folder a model.
-const MODEL_FILE: &str = "model.toml";
+pub(super) const MODEL_FILE: &str = "model.toml";
 const SIGNATURE_FILE: &str = "signature.json";
 const CHAMPION: &str = "champion";
 
@@ -35,6 +39,8 @@ pub struct LoadOptions {
     pub queue_max: usize,
     /// The largest file that is read, in bytes.
     pub file_bytes_max: usize,
+    /// Of how long a time drift is told, at the most; half of it at the least.
+    pub drift_window: Duration,
 }
 
 /// How the files of a repository look from outside.
@@ -216,23 +222,25 @@ impl Repository {
         let inputs = bind_inputs(&signature, definition, catalog)?;
 
         let model_path = folder.join(&signature.file);
-        let model = self.read(&model_path)?;
-        let digest = hex::encode(Sha256::digest(&model));
-        if !digest.eq_ignore_ascii_case(&signature.sha256) {
-            return Err(Error::failed_precondition(format!(
-                "{}: its SHA-256 is {digest}, and the signature says {}",
-                model_path.display(),
-                signature.sha256
-            )));
-        }
+        let model = self.read_known(&model_path, &signature.sha256)?;
+        let explain = signature.explain.as_ref();
+        let explain = explain.map(|by| self.read_known(&folder.join(&by.file), &by.sha256));
+        let explain = explain.transpose()?;
+        let files = ModelFiles {
+            model: &model,
+            explain: explain.as_deref(),
+        };
         let mut runtimes = self
             .loader(&signature.runtime)?
-            .load(&model, &signature, self.options.workers)
+            .load(files, &signature, self.options.workers)
             .map_err(|fault| within(&model_path, fault))?;
 
         let layout = Layout::new(&signature);
         let golden_path = folder.join(&signature.golden.file);
         let golden = GoldenRows::parse(&self.read_text(&golden_path)?, &signature)
+            .map_err(|fault| within(&golden_path, fault))?;
+        let proven_missing = golden.missing_inputs();
+        check_missing(&signature, &inputs, &layout, &proven_missing)
             .map_err(|fault| within(&golden_path, fault))?;
         // Every runtime runs the golden rows: that is its warm-up, too.
         for runtime in &mut runtimes {
@@ -240,10 +248,19 @@ impl Repository {
                 .check(runtime.as_mut(), &layout, &signature)
                 .map_err(|fault| within(&golden_path, fault))?;
         }
+        // The copies share what explains them.
+        let is_explained = signature.explain.is_some() || golden.has_explanations();
+        if let (Some(runtime), true) = (runtimes.first_mut(), is_explained) {
+            golden
+                .check_explained(runtime.as_mut(), &layout, &signature)
+                .map_err(|fault| within(&golden_path, fault))?;
+        }
         let workers = Workers::start(&definition.name, runtimes, self.options.queue_max)?;
         Ok(ReadyVersion {
             golden_rows: golden.count(),
+            proven_missing: proven_missing.into(),
             counters: Arc::new(VersionCounters::new(signature.inputs.len())),
+            drift: Arc::new(Drift::new(&signature)),
             signature: Arc::new(signature),
             layout: Arc::new(layout),
             inputs,
@@ -269,6 +286,19 @@ impl Repository {
         String::from_utf8(self.read(path)?).map_err(|_| {
             Error::failed_precondition(format!("{}: it is not UTF-8 text", path.display()))
         })
+    }
+
+    /// Reads a file that has to be the one that the trainer wrote.
+    fn read_known(&self, path: &Path, sha256: &str) -> Result<Vec<u8>> {
+        let bytes = self.read(path)?;
+        let digest = hex::encode(Sha256::digest(&bytes));
+        if digest.eq_ignore_ascii_case(sha256) {
+            return Ok(bytes);
+        }
+        Err(Error::failed_precondition(format!(
+            "{}: its SHA-256 is {digest}, and the signature says {sha256}",
+            path.display()
+        )))
     }
 
     fn read(&self, path: &Path) -> Result<Vec<u8>> {
@@ -417,7 +447,17 @@ fn rebound(
     definition: &ModelDefinition,
     catalog: &Catalog,
 ) -> VersionState {
-    match bind_inputs(&ready.signature, definition, catalog) {
+    let bound = bind_inputs(&ready.signature, definition, catalog).and_then(|inputs| {
+        check_missing(
+            &ready.signature,
+            &inputs,
+            &ready.layout,
+            &ready.proven_missing,
+        )
+        .map_err(|fault| fault.within(&ready.signature.golden.file))?;
+        Ok(inputs)
+    });
+    match bound {
         Ok(inputs) if inputs == ready.inputs => VersionState::Ready(Arc::clone(ready)),
         Ok(inputs) => VersionState::Ready(Arc::new(ReadyVersion {
             inputs,
@@ -453,51 +493,4 @@ fn example(fields: &BTreeMap<String, toml::Value>) -> serde_json::Map<String, se
         .iter()
         .filter_map(|(name, value)| Some((name.clone(), serde_json::to_value(value).ok()?)))
         .collect()
-}
-
-/// Binds every input to a feature of the catalog, of the same type.
-fn bind_inputs(
-    signature: &Signature,
-    definition: &ModelDefinition,
-    catalog: &Catalog,
-) -> Result<Vec<BoundInput>> {
-    let mut faults = Vec::new();
-    let mut inputs = Vec::with_capacity(signature.inputs.len());
-    for input in &signature.inputs {
-        let bound = match definition.bind(&input.name, input.value_type) {
-            Ok(bound) => bound,
-            Err(found) => {
-                faults.extend(found);
-                continue;
-            }
-        };
-        match catalog.resolve(&bound.feature) {
-            Err(fault) => faults.push(format!("input {}: {fault}", input.name)),
-            Ok((view, index)) => {
-                let found = view.features.get(index).map(|field| field.value_type);
-                if found != Some(input.value_type) {
-                    faults.push(format!(
-                        "input {}: the model was trained on a {}, and the feature {} is a {}",
-                        input.name,
-                        input.value_type,
-                        bound.feature,
-                        found.map_or("nothing", |found| found.name())
-                    ));
-                }
-            }
-        }
-        inputs.push(bound);
-    }
-    for name in definition.inputs.keys() {
-        if signature.input_index(name).is_none() {
-            faults.push(format!(
-                "{MODEL_FILE}: inputs.{name}: the model has no such input"
-            ));
-        }
-    }
-    if faults.is_empty() {
-        Ok(inputs)
-    } else {
-        Err(Error::failed_precondition(faults.join("; ")))
-    }
 }

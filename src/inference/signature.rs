@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
+use super::{Profile, output::AnswerShape};
 use crate::{
     catalog::ValueType,
     error::{Error, Result},
@@ -30,7 +31,7 @@ pub enum Task {
 }
 
 /// The element type of a tensor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TensorType {
     /// 32-bit floats; NaN is a missing value.
@@ -43,6 +44,19 @@ pub enum TensorType {
     String,
     /// true or false; no missing values.
     Bool,
+}
+
+impl TensorType {
+    /// The name that signatures use.
+    pub fn name(self) -> &'static str {
+        match self {
+            TensorType::Float => "float",
+            TensorType::Double => "double",
+            TensorType::Int64 => "int64",
+            TensorType::String => "string",
+            TensorType::Bool => "bool",
+        }
+    }
 }
 
 /// One value of a row, and where it goes.
@@ -58,9 +72,12 @@ pub struct Input {
     pub tensor: String,
     /// The column of that tensor.
     pub column: usize,
-    /// A string input's known values, in the order of their index in the dense form.
+    /// A string input's known values, in the order of their index in the dense form, and in a tensor of numbers.
     #[serde(default)]
     pub categories: Vec<String>,
+    /// How its values were spread when the model was trained; none: drift is not told.
+    #[serde(default)]
+    pub profile: Option<Profile>,
 }
 
 /// One input tensor of the graph, of the shape [rows, columns].
@@ -82,8 +99,23 @@ pub struct Tensor {
 pub struct GoldenFile {
     /// The file, in the version's folder.
     pub file: String,
-    /// The largest absolute difference of a score.
+    /// The largest difference of what the model answers: absolute for probabilities; for values relative, where the
+    /// trainer's is beyond 1.
     pub tolerance: f64,
+}
+
+/// What explains a model's scores.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainedBy {
+    /// The trees as XGBoost writes them as JSON, in the version's folder.
+    pub file: String,
+    /// The SHA-256 of the file, in hex.
+    pub sha256: String,
+    /// The matrix that the trees take, [rows, columns] of 32-bit floats: an input or an output of the graph.
+    pub matrix: String,
+    /// The position of the input that each of its columns comes from.
+    pub columns: Vec<usize>,
 }
 
 /// A version's signature, as the trainer wrote it; checked by `Signature::parse`.
@@ -108,7 +140,9 @@ pub struct Signature {
     pub inputs: Vec<Input>,
     /// The graph's inputs.
     pub tensors: Vec<Tensor>,
-    /// The model's output: a classifier's probabilities of the shape [rows, classes]; else values, [rows] or [rows, 1].
+    /// The output of the graph: a classifier's probabilities of the shape [rows, classes], or of two classes the positive
+    /// one's, [rows] or [rows, 1]; else values, [rows] or [rows, 1]. Empty where the runtime has but one.
+    #[serde(default)]
     pub output: String,
     /// A classifier's classes, in the order of the output's columns; empty for a regressor or ranker.
     #[serde(default)]
@@ -121,6 +155,9 @@ pub struct Signature {
     pub threshold: f64,
     /// The rows that have to be reproduced.
     pub golden: GoldenFile,
+    /// What explains a score; none: nothing does.
+    #[serde(default)]
+    pub explain: Option<ExplainedBy>,
     /// What the trainer says of itself; not read.
     #[serde(default)]
     pub training: serde_json::Map<String, serde_json::Value>,
@@ -163,6 +200,31 @@ impl Signature {
     /// How many numbers the model answers a row.
     pub fn columns(&self) -> usize {
         self.classes.len().max(1)
+    }
+
+    /// What the model's answer has to look like.
+    pub fn answer_shape(&self) -> AnswerShape {
+        let is_binary = self.task == Task::BinaryClassification;
+        AnswerShape {
+            columns: self.columns(),
+            positive: is_binary.then(|| self.positive_index()),
+        }
+    }
+
+    /// By how much a number that the runtime answers may differ from the trainer's.
+    pub fn difference_max(&self, expected: f64) -> f64 {
+        let scale = match self.task {
+            Task::BinaryClassification | Task::MulticlassClassification => 1.0,
+            Task::Regression | Task::Ranking => expected.abs().max(1.0),
+        };
+        self.golden.tolerance * scale
+    }
+
+    /// Whether an input is a text that goes into a tensor of numbers, as the index of its category.
+    pub fn is_coded(&self, input: &Input) -> bool {
+        let tensor = self.tensors.iter().find(|t| t.name == input.tensor);
+        input.value_type == ValueType::String
+            && tensor.is_some_and(|tensor| tensor.tensor_type != TensorType::String)
     }
 
     /// What one row's outputs mean.
@@ -225,7 +287,9 @@ impl Signature {
                 self.format_version
             ));
         }
-        for (name, file) in [("file", &self.file), ("golden.file", &self.golden.file)] {
+        let explain = self.explain.as_ref().map(|by| ("explain.file", &by.file));
+        let files = [("file", &self.file), ("golden.file", &self.golden.file)];
+        for (name, file) in files.into_iter().chain(explain) {
             if file.is_empty() || file.contains(['/', '\\']) {
                 faults.push(format!(
                     "{name}: \"{file}\" is no file of the version's folder"
@@ -237,6 +301,14 @@ impl Signature {
                 "golden.tolerance: {} is not above 0 and up to {TOLERANCE_MAX}",
                 self.golden.tolerance
             ));
+        }
+        let columns = self.explain.as_ref().map(|by| by.columns.as_slice());
+        if let Some(column) = columns
+            .unwrap_or_default()
+            .iter()
+            .find(|column| **column >= self.inputs.len())
+        {
+            faults.push(format!("explain.columns: there is no input {column}"));
         }
         self.check_task(faults);
     }
@@ -290,6 +362,11 @@ impl Signature {
             if !names.insert(&input.name) {
                 faults.push(format!("inputs: \"{}\" is there twice", input.name));
             }
+            let is_text = input.value_type == ValueType::String;
+            let profile = input.profile.as_ref().map(|profile| profile.check(is_text));
+            if let Some(Err(fault)) = profile {
+                faults.push(format!("inputs.{}.profile: {fault}", input.name));
+            }
             let Some(tensor) = self.tensors.iter().find(|t| t.name == input.tensor) else {
                 faults.push(format!(
                     "inputs.{}: there is no tensor \"{}\"",
@@ -306,12 +383,7 @@ impl Signature {
                     input.name, input.column, tensor.name
                 ));
             }
-            if !goes_into(input.value_type, tensor.tensor_type) {
-                faults.push(format!(
-                    "inputs.{}: a {} does not go into a {:?} tensor",
-                    input.name, input.value_type, tensor.tensor_type
-                ));
-            }
+            check_type(input, tensor.tensor_type, faults);
         }
         for (tensor, columns) in free {
             if !columns.is_empty() {
@@ -326,10 +398,39 @@ impl Signature {
     }
 }
 
-/// Whether values of a type can be put into a tensor.
+/// Holds an input's type and categories against its tensor.
+fn check_type(input: &Input, tensor_type: TensorType, faults: &mut Vec<String>) {
+    let name = &input.name;
+    let distinct: BTreeSet<&String> = input.categories.iter().collect();
+    if distinct.len() != input.categories.len() {
+        faults.push(format!(
+            "inputs.{name}: one of its categories is there twice"
+        ));
+    }
+    if !goes_into(input.value_type, tensor_type) {
+        let tensor_type = tensor_type.name();
+        faults.push(format!(
+            "inputs.{name}: a {} does not go into a tensor of {tensor_type}",
+            input.value_type
+        ));
+    } else if input.value_type == ValueType::String
+        && tensor_type != TensorType::String
+        && input.categories.is_empty()
+    {
+        faults.push(format!(
+            "inputs.{name}: a string goes into a tensor of numbers as the index of its category, and it has no categories"
+        ));
+    }
+}
+
+/// Whether values of a type can be put into a tensor. A text whose category is unknown is a missing value, which integers
+/// do not know.
 fn goes_into(value_type: ValueType, tensor_type: TensorType) -> bool {
     match value_type {
-        ValueType::String => tensor_type == TensorType::String,
+        ValueType::String => matches!(
+            tensor_type,
+            TensorType::String | TensorType::Float | TensorType::Double
+        ),
         ValueType::Float | ValueType::Double => {
             matches!(tensor_type, TensorType::Float | TensorType::Double)
         }
@@ -369,6 +470,33 @@ mod tests {
     }
 
     #[test]
+    fn a_string_with_categories_goes_into_numbers() {
+        let coded = |categories: &str| {
+            let input = format!(
+                r#"{A},{{"name": "s", "type": "string", "tensor": "numeric", "column": 1, "categories": {categories}}}"#
+            );
+            Signature::parse(&text(&input, r#"["good","bad"]"#))
+        };
+        let signature = coded(r#"["a","b"]"#).unwrap();
+        let is_coded = |at: usize| signature.is_coded(signature.inputs.get(at).unwrap());
+        assert_eq!([is_coded(0), is_coded(1)], [false, true]);
+        for (categories, fault) in [("[]", "no categories"), (r#"["a","a"]"#, "there twice")] {
+            let error = coded(categories).unwrap_err();
+            assert!(error.message().contains(fault), "{fault} in {error}");
+        }
+    }
+
+    #[test]
+    fn a_difference_is_relative_for_values_alone() {
+        let mut signature =
+            Signature::parse(&text(&format!("{A},{B}"), r#"["good","bad"]"#)).unwrap();
+        assert_eq!(signature.difference_max(200.0), 1e-5);
+        signature.task = Task::Regression;
+        assert_eq!(signature.difference_max(0.5), 1e-5);
+        assert_eq!(signature.difference_max(-200.0), 200.0 * 1e-5);
+    }
+
+    #[test]
     fn every_fault_of_a_layout_is_named() {
         let inputs = format!(
             r#"{A},{A},{{"name": "s", "type": "string", "tensor": "numeric", "column": 7}}"#
@@ -379,7 +507,7 @@ mod tests {
             "positive_class: \"bad\"",
             "\"a\" is there twice",
             "column 7",
-            "a string does not go into",
+            "a string goes into a tensor of numbers as the index of its category",
             "no input fills the columns {1}",
         ] {
             assert!(error.message().contains(part), "{part} in {error}");

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{Batch, Output, Runtime};
+use super::{Batch, Explanation, Output, Runtime};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Small requests that wait are run together, up to about so many rows: beyond, trees gain nothing.
@@ -22,10 +22,21 @@ const ROWS_TOGETHER: usize = 128;
 const ROWS_APART: usize = 128;
 
 /// Some rows of a batch, and who waits for their scores.
-struct Job {
+struct Scoring {
     batch: Arc<Batch>,
     rows: Range<usize>,
     answer: oneshot::Sender<Result<Output>>,
+}
+
+/// A batch of one row, and who waits for its explanation.
+struct Explaining {
+    batch: Arc<Batch>,
+    answer: oneshot::Sender<Result<Vec<Explanation>>>,
+}
+
+enum Job {
+    Score(Scoring),
+    Explain(Explaining),
 }
 
 /// The worker threads of one version. They end when this is dropped and the queue is empty.
@@ -66,11 +77,11 @@ impl Workers {
             let (answer, answered) = oneshot::channel();
             let batch = Arc::clone(&batch);
             // Where a later part finds no place, those before are cancelled with their receivers.
-            self.give(Job {
+            self.give(Job::Score(Scoring {
                 batch,
                 rows,
                 answer,
-            })?;
+            }))?;
             answers.push(answered);
         }
         let mut output: Option<Output> = None;
@@ -84,6 +95,18 @@ impl Workers {
             }
         }
         output.ok_or_else(|| Error::internal("a batch without rows"))
+    }
+
+    /// Explains the first row of a batch on the next free thread.
+    ///
+    /// # Errors
+    /// As `run`; `FailedPrecondition` where the version cannot explain.
+    pub async fn explain(&self, batch: Arc<Batch>) -> Result<Vec<Explanation>> {
+        let (answer, answered) = oneshot::channel();
+        self.give(Job::Explain(Explaining { batch, answer }))?;
+        answered.await.map_err(|fault| {
+            Error::internal("a model's thread gave no answer").with_source(fault)
+        })?
     }
 
     fn give(&self, job: Job) -> Result<()> {
@@ -108,32 +131,50 @@ fn parts(rows: usize, workers: usize) -> impl Iterator<Item = Range<usize>> {
 
 fn work(mut runtime: Box<dyn Runtime>, jobs: &Mutex<Receiver<Job>>) {
     loop {
-        let Some(mut waiting) = next_jobs(&jobs.lock().unwrap_or_else(PoisonError::into_inner))
+        let Some((scoring, explaining)) =
+            next_jobs(&jobs.lock().unwrap_or_else(PoisonError::into_inner))
         else {
             return;
         };
-        // Nobody waits for a cancelled request.
-        waiting.retain(|job| !job.answer.is_closed());
-        answer(runtime.as_mut(), waiting);
+        answer(runtime.as_mut(), scoring);
+        for job in explaining {
+            let explained = guarded(|| runtime.explain(&job.batch));
+            drop(job.answer.send(explained));
+        }
     }
 }
 
-/// The next job, and small ones that wait behind it already; none at the end. Waits for no company.
-fn next_jobs(queue: &Receiver<Job>) -> Option<Vec<Job>> {
-    let first = queue.recv().ok()?;
-    let mut rows = first.rows.len();
-    let mut taken = vec![first];
-    while rows < ROWS_TOGETHER
-        && let Ok(job) = queue.try_recv()
-    {
-        rows += job.rows.len();
-        taken.push(job);
+/// The next job, and small ones that wait behind it already; none at the end. Waits for no company. Nobody waits for what
+/// was cancelled.
+fn next_jobs(queue: &Receiver<Job>) -> Option<(Vec<Scoring>, Vec<Explaining>)> {
+    let mut job = queue.recv().ok()?;
+    let (mut rows, mut scoring, mut explaining) = (0, Vec::new(), Vec::new());
+    loop {
+        match job {
+            Job::Score(one) if !one.answer.is_closed() => {
+                rows += one.rows.len();
+                scoring.push(one);
+            }
+            // An explanation takes as long as many rows, so it is the last that is taken.
+            Job::Explain(one) if !one.answer.is_closed() => {
+                explaining.push(one);
+                break;
+            }
+            Job::Score(_) | Job::Explain(_) => {}
+        }
+        if rows >= ROWS_TOGETHER {
+            break;
+        }
+        match queue.try_recv() {
+            Ok(next) => job = next,
+            Err(_) => break,
+        }
     }
-    Some(taken)
+    Some((scoring, explaining))
 }
 
 /// Runs jobs together and answers each. Where that fails, each runs alone: the fault is one's, not everybody's.
-fn answer(runtime: &mut dyn Runtime, jobs: Vec<Job>) {
+fn answer(runtime: &mut dyn Runtime, jobs: Vec<Scoring>) {
     if jobs.len() > 1 {
         let rows: Vec<(&Batch, Range<usize>)> = jobs
             .iter()
@@ -157,7 +198,11 @@ fn answer(runtime: &mut dyn Runtime, jobs: Vec<Job>) {
 }
 
 fn run(runtime: &mut dyn Runtime, batch: &Batch, rows: Range<usize>) -> Result<Output> {
-    catch_unwind(AssertUnwindSafe(|| runtime.run(batch, rows)))
+    guarded(|| runtime.run(batch, rows))
+}
+
+fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|_| Err(Error::internal("the model's runtime panicked")))
 }
 
@@ -270,6 +315,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::single_range_in_vec_init, reason = "one part is meant")]
     fn large_batches_are_cut_for_several_workers() {
         let cut = |rows, workers| parts(rows, workers).collect::<Vec<_>>();
         assert_eq!(cut(1, 4), [0..1]);

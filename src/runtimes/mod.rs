@@ -1,3 +1,5 @@
 //! Model runtimes: they implement `inference::Runtime`. Nothing else of ours knows them but `app`.
 
+pub mod lightgbm;
 pub mod onnx;
+mod trees;

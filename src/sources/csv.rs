@@ -1,9 +1,12 @@
 //! CSV: a header line, one row a line, RFC 4180 quoting. An empty cell is a missing value, quoted or not; a list is a
 //! JSON array.
 
-use std::{fs::File, io::BufReader};
+use std::{
+    fs::File,
+    io::{self, Read},
+};
 
-use csv::{Reader, StringRecord};
+use csv::{Reader, ReaderBuilder, StringRecord};
 
 use super::{
     BATCH_BYTES_WANTED,
@@ -14,9 +17,54 @@ use crate::{
     features::{ROW_BATCH_ROWS, RowSource, Value, WriteRow},
 };
 
+/// Bytes of one record. A quote that nobody closes would take all the rest of a file into one.
+const RECORD_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes that are read at once.
+const READ_BYTES: usize = 1 << 16;
+
+/// A file of which so many bytes may be read for one record.
+struct Bounded<R> {
+    inner: R,
+    left: usize,
+    record_bytes_max: usize,
+}
+
+impl<R: Read> Bounded<R> {
+    fn new(inner: R, record_bytes_max: usize) -> Self {
+        Bounded {
+            inner,
+            left: record_bytes_max,
+            record_bytes_max,
+        }
+    }
+
+    /// The next record begins.
+    fn start_record(&mut self) {
+        self.left = self.record_bytes_max;
+    }
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wanted = buffer.len().min(self.left);
+        if wanted == 0 && !buffer.is_empty() {
+            return Err(io::Error::other(format!(
+                "it is longer than {} bytes; a quote that is not closed takes in all that follows",
+                self.record_bytes_max
+            )));
+        }
+        let read = self
+            .inner
+            .read(buffer.get_mut(..wanted).unwrap_or_default())?;
+        self.left = self.left.saturating_sub(read);
+        Ok(read)
+    }
+}
+
 /// An open CSV file.
 pub(super) struct CsvSource {
-    reader: Reader<BufReader<File>>,
+    reader: Reader<Bounded<File>>,
     layout: Layout,
     /// Where each wanted column stands in a record.
     positions: Vec<usize>,
@@ -27,7 +75,13 @@ pub(super) struct CsvSource {
 impl CsvSource {
     /// Reads the header.
     pub(super) fn open(file: File, layout: Layout) -> Result<Self> {
-        let mut reader = Reader::from_reader(BufReader::new(file));
+        CsvSource::bounded(Bounded::new(file, RECORD_BYTES_MAX), layout)
+    }
+
+    fn bounded(file: Bounded<File>, layout: Layout) -> Result<Self> {
+        let mut reader = ReaderBuilder::new()
+            .buffer_capacity(READ_BYTES)
+            .from_reader(file);
         let header = reader
             .headers()
             .map_err(|fault| layout.fault(format!("the header cannot be read: {fault}")))?;
@@ -61,6 +115,7 @@ impl CsvSource {
     /// Reads a row into the columns; says whether there was one.
     fn read_row(&mut self, columns: &mut [Vec<Value>]) -> Result<bool> {
         let row = self.rows_read + 1;
+        self.reader.get_mut().start_record();
         let is_there = self.reader.read_record(&mut self.record).map_err(|fault| {
             self.layout
                 .fault(format!("row {row} cannot be read: {fault}"))
@@ -107,5 +162,66 @@ impl RowSource for CsvSource {
             return Ok(None);
         }
         self.layout.rows(first_row, columns).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::{fmt::Write as _, io::Write as _};
+
+    use super::*;
+    use crate::{
+        catalog::{Definitions, FeatureView},
+        features::Timestamp,
+    };
+
+    const BOUND: usize = 100_000;
+
+    fn view() -> FeatureView {
+        let text = r#"
+            project = "demo"
+            [[entities]]
+            name = "thing"
+            join_keys = [{ name = "id", type = "int64" }]
+            [[feature_views]]
+            name = "texts"
+            entity = "thing"
+            features = [{ name = "x", type = "string" }]
+        "#;
+        let definitions = Definitions::parse(text).unwrap();
+        FeatureView::clone(definitions.views.first().unwrap())
+    }
+
+    /// How many rows are read of a text.
+    fn rows_of(text: &str) -> Result<usize> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        let layout = Layout::new("a.csv".to_owned(), &view(), Timestamp::EPOCH);
+        let file = Bounded::new(file.reopen().unwrap(), BOUND);
+        let mut source = CsvSource::bounded(file, layout)?;
+        let mut count = 0;
+        while let Some(rows) = source.next_batch()? {
+            count += rows.len();
+        }
+        Ok(count)
+    }
+
+    #[test]
+    fn a_quote_that_is_not_closed_is_told_with_its_row_and_not_kept() {
+        let text = |open_row: usize| {
+            let mut text = "id,event_timestamp,x\n".to_owned();
+            for row in 1..=5_000 {
+                let quote = if row == open_row { "\"" } else { "" };
+                let filler = "y".repeat(40);
+                writeln!(text, "{row},2026-11-21T00:00:00Z,{quote}{filler}").unwrap();
+            }
+            text
+        };
+        assert!(text(0).len() > 3 * BOUND);
+        assert_eq!(rows_of(&text(0)).unwrap(), 5_000);
+        let fault = rows_of(&text(2)).unwrap_err();
+        assert!(fault.message().contains("row 2 cannot be read"), "{fault}");
+        assert!(fault.message().contains("a quote"), "{fault}");
     }
 }

@@ -1,8 +1,16 @@
 //! Which files a view's source means: relative to its definitions file, in the model repository, or given by hand.
 
-use std::path::{Component, Path, PathBuf};
+use std::{
+    path::{Component, Path, PathBuf},
+    sync::Arc,
+};
 
-use super::{definition_files, digest_as, folder::data_files, open_as, unreadable};
+use super::{
+    definition_files::{self, DefinitionFile},
+    digest_as,
+    folder::data_files,
+    open_as, unreadable,
+};
 use crate::{
     catalog::{FeatureView, Origin},
     config::Config,
@@ -56,13 +64,13 @@ impl FileSources {
             place: Place::Given(path),
         }
     }
-}
 
-impl Sources for FileSources {
-    fn find(&self, view: &FeatureView) -> Result<ViewSource> {
-        let (models, definitions_bytes_max, is_confined) = match &self.place {
+    /// Where a view's rows are; the repository's definitions files are read when they are first needed.
+    fn find_one(&self, view: &FeatureView, read: &mut Option<Projects>) -> Result<ViewSource> {
+        let (models, bytes_max, is_confined) = match &self.place {
             Place::Given(path) => {
-                return files(path, &path.display().to_string()).map(ViewSource::Files);
+                let shown = path.display().to_string();
+                return files(path, &shown, &shown).map(ViewSource::Files);
             }
             Place::Repository {
                 models,
@@ -75,11 +83,29 @@ impl Sources for FileSources {
             Some(Origin::Query(_)) => return Ok(ViewSource::Query),
             Some(Origin::Path(path)) => path,
         };
-        let folder = definitions_folder(models, definitions_bytes_max, view)?;
-        if !is_confined {
-            return files(&folder.join(path), path).map(ViewSource::Files);
+        let projects = match read {
+            Some(projects) => projects,
+            None => read.insert(Projects::read(models, bytes_max)?),
+        };
+        let folder = projects.folder(view)?;
+        if is_confined {
+            return files_within(models, folder, path).map(ViewSource::Files);
         }
-        files_within(models, &folder, path).map(ViewSource::Files)
+        let place = folder.join(path);
+        files(&place, path, &place.display().to_string()).map(ViewSource::Files)
+    }
+}
+
+impl Sources for FileSources {
+    fn find(&self, view: &FeatureView) -> Result<ViewSource> {
+        self.find_one(view, &mut None)
+    }
+
+    fn find_all(&self, views: &[Arc<FeatureView>]) -> Result<Vec<ViewSource>> {
+        // All definitions files are read once.
+        let mut read = None;
+        let found = views.iter().map(|view| self.find_one(view, &mut read));
+        found.collect()
     }
 
     fn digest(&self, file: &SourceFile, view: &FeatureView) -> Result<String> {
@@ -103,23 +129,22 @@ fn no_source(view: &FeatureView) -> Error {
     ))
 }
 
-/// The file itself, or what is in the folder.
-fn files(path: &Path, name: &str) -> Result<Vec<SourceFile>> {
+/// The file itself, or what is in the folder; faults name it as `shown`.
+fn files(path: &Path, name: &str, shown: &str) -> Result<Vec<SourceFile>> {
     if !path.is_dir() {
         return Ok(vec![SourceFile {
             name: name.to_owned(),
             path: path.to_owned(),
-            shown: path.display().to_string(),
+            shown: shown.to_owned(),
         }]);
     }
-    let prefix = name.trim_end_matches('/');
-    let found = data_files(path)?.into_iter().map(|(relative, path)| {
-        let shown = path.display().to_string();
-        SourceFile {
-            name: format!("{prefix}/{relative}"),
-            path,
-            shown,
-        }
+    let below =
+        |folder: &str, relative: &str| format!("{}/{relative}", folder.trim_end_matches('/'));
+    let found = data_files(path, shown)?.into_iter();
+    let found = found.map(|(relative, path)| SourceFile {
+        name: below(name, &relative),
+        path,
+        shown: below(shown, &relative),
     });
     Ok(found.collect())
 }
@@ -149,15 +174,8 @@ fn files_within(models: &Path, folder: &Path, path: &str) -> Result<Vec<SourceFi
     if !itself.starts_with(&root) {
         return Err(outside());
     }
-    // What goes wrong in there is told without the server's folders, and with them in the log.
-    let mut found = files(&itself, path).map_err(|fault| {
-        let sentence = format!(
-            "{path}: a folder that cannot be gone through, or without a .parquet or .csv file"
-        );
-        Error::new(fault.kind(), sentence).with_source(fault)
-    })?;
+    let mut found = files(&itself, path, path)?;
     for file in &mut found {
-        file.shown.clone_from(&file.name);
         file.path = resolved(&file.path)?;
         if !file.path.starts_with(&root) {
             return Err(outside());
@@ -181,27 +199,131 @@ fn leads_out(models: &Path, folder: &Path, path: &str) -> bool {
     false
 }
 
-/// The folder of the definitions file of a view's project.
-fn definitions_folder(models: &Path, bytes_max: usize, view: &FeatureView) -> Result<PathBuf> {
-    let mut folder = None;
-    for path in definition_files::in_repository(models)? {
-        // Another project's fault is not this view's.
-        let Ok(file) = definition_files::read(path, bytes_max) else {
-            continue;
+/// The definitions files of a repository.
+struct Projects {
+    files: Vec<DefinitionFile>,
+    /// Those that cannot be read, as they stand in the repository, and why.
+    unreadable: Vec<(String, Error)>,
+}
+
+impl Projects {
+    fn read(models: &Path, bytes_max: usize) -> Result<Projects> {
+        let mut projects = Projects {
+            files: Vec::new(),
+            unreadable: Vec::new(),
         };
-        if file.definitions.project != view.project {
-            continue;
+        for path in definition_files::in_repository(models)? {
+            let name = path.strip_prefix(models).unwrap_or(&path);
+            let name = name.display().to_string();
+            match definition_files::read(path, bytes_max) {
+                Ok(file) => projects.files.push(file),
+                // Another project's fault is not this view's.
+                Err(fault) => projects.unreadable.push((name, fault)),
+            }
         }
-        let has_view = |other: &FeatureView| other.name == view.name;
-        let defines = file.definitions.views.iter().any(|view| has_view(view));
-        if defines || folder.is_none() {
-            folder = Some(file.folder().to_owned());
-        }
+        Ok(projects)
     }
-    folder.ok_or_else(|| {
-        Error::failed_precondition(format!(
+
+    /// The folder of the definitions file of a view's project: of the one that defines the view, where there is one.
+    fn folder(&self, view: &FeatureView) -> Result<&Path> {
+        let of_project = |file: &&DefinitionFile| file.definitions.project == view.project;
+        let defines = |file: &DefinitionFile| {
+            let mut views = file.definitions.views.iter();
+            views.any(|other| other.name == view.name)
+        };
+        let mut files = self.files.iter().filter(of_project);
+        let first = files.clone().next();
+        let found = files.find(|file| defines(file)).or(first);
+        found
+            .map(DefinitionFile::folder)
+            .ok_or_else(|| self.no_folder(view))
+    }
+
+    fn no_folder(&self, view: &FeatureView) -> Error {
+        let mut sentence = format!(
             "the feature view \"{}\" is loaded from files beside its definitions, and no definitions file of the model repository is of the project \"{}\"",
             view.name, view.project
-        ))
-    })
+        );
+        let names: Vec<&str> = self
+            .unreadable
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let faults: Vec<&str> = self.unreadable.iter().map(|(_, f)| f.message()).collect();
+        if faults.is_empty() {
+            return Error::failed_precondition(sentence);
+        }
+        sentence.push_str(&format!("; these cannot be read: {}", names.join(", ")));
+        Error::failed_precondition(sentence).with_source(faults.join("; "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::{error::Error as _, ffi::OsStr, fs, os::unix::ffi::OsStrExt};
+
+    use super::*;
+    use crate::catalog::Definitions;
+
+    const DEFINITIONS: &str = r#"
+        project = "shop"
+        [[entities]]
+        name = "item"
+        join_keys = [{ name = "id", type = "int64" }]
+        [[feature_views]]
+        name = "prices"
+        entity = "item"
+        source = { path = "data/" }
+        features = [{ name = "x", type = "double" }]
+    "#;
+
+    /// A repository with the shop's definitions and, beside them, somebody else's broken ones.
+    fn repository() -> (tempfile::TempDir, Arc<FeatureView>, FileSources) {
+        let models = tempfile::tempdir().unwrap();
+        fs::create_dir_all(models.path().join("shop/data")).unwrap();
+        fs::create_dir(models.path().join("other")).unwrap();
+        fs::write(models.path().join("shop/data/a.csv"), "").unwrap();
+        fs::write(models.path().join("shop/features.toml"), DEFINITIONS).unwrap();
+        fs::write(models.path().join("other/features.toml"), "project =").unwrap();
+        let view = Definitions::parse(DEFINITIONS).unwrap().views.remove(0);
+        let sources = FileSources {
+            place: Place::Repository {
+                models: models.path().to_owned(),
+                definitions_bytes_max: 10_000,
+                is_confined: true,
+            },
+        };
+        (models, view, sources)
+    }
+
+    #[test]
+    fn definitions_that_cannot_be_read_are_named_where_a_view_misses_its_own() {
+        let (models, view, sources) = repository();
+        let views = [Arc::clone(&view), Arc::clone(&view)];
+        assert_eq!(sources.find_all(&views).unwrap().len(), 2);
+        let broken = DEFINITIONS.replace("[[feature_views]]", "[[feature_views]");
+        fs::write(models.path().join("shop/features.toml"), broken).unwrap();
+        let fault = sources.find(&view).unwrap_err();
+        let named = "cannot be read: other/features.toml, shop/features.toml";
+        assert!(fault.message().contains(named), "{fault}");
+        let folder = models.path().display().to_string();
+        assert!(!fault.message().contains(&folder), "{fault}");
+        let cause = fault.source().unwrap().to_string();
+        assert!(
+            cause.contains(&format!("{folder}/shop/features.toml: ")),
+            "{cause}"
+        );
+    }
+
+    #[test]
+    fn a_name_that_is_no_text_is_named_without_the_servers_folders() {
+        let (models, view, sources) = repository();
+        let below = models.path().join("shop/data/day");
+        fs::create_dir(&below).unwrap();
+        fs::write(below.join(OsStr::from_bytes(b"a\xff.csv")), "").unwrap();
+        let fault = sources.find(&view).unwrap_err();
+        let sentence = "data/day/a\u{fffd}.csv: the name is no UTF-8";
+        assert_eq!(fault.message(), sentence);
+    }
 }

@@ -31,14 +31,14 @@ pub(super) fn is_data_file(path: &Path) -> bool {
 /// Links are followed, each folder is gone through once.
 ///
 /// # Errors
-/// `FailedPrecondition` where there is none, or there are too many, or what cannot be read is named.
-pub(super) fn data_files(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
+/// `FailedPrecondition` where there is none, or there are too many, or what cannot be read is named. Faults name the folder
+/// as `shown`.
+pub(super) fn data_files(folder: &Path, shown: &str) -> Result<Vec<(String, PathBuf)>> {
     let mut search = Search::default();
-    search.go_through(folder, "", 0)?;
+    search.go_through(folder, shown.trim_end_matches('/'), "", 0)?;
     if search.files.is_empty() {
         return Err(Error::failed_precondition(format!(
-            "{}: there is no .parquet or .csv file in this folder",
-            folder.display()
+            "{shown}: there is no .parquet or .csv file in this folder"
         )));
     }
     search.files.sort();
@@ -54,26 +54,22 @@ struct Search {
 }
 
 impl Search {
-    fn go_through(&mut self, folder: &Path, prefix: &str, depth: usize) -> Result<()> {
-        let itself = folder
-            .canonicalize()
-            .map_err(|fault| unreadable(&folder.display().to_string(), fault))?;
+    fn go_through(&mut self, folder: &Path, shown: &str, prefix: &str, depth: usize) -> Result<()> {
+        let cannot_read = |fault| unreadable(shown, fault);
+        let itself = folder.canonicalize().map_err(cannot_read)?;
         if !self.folders.insert(itself) {
             return Ok(());
         }
         if depth > DEPTH_MAX {
-            return Err(too_much(folder, "folders in folders", DEPTH_MAX));
+            return Err(too_much(shown, "folders in folders", DEPTH_MAX));
         }
         let mut entries = Vec::new();
-        for entry in fs::read_dir(folder)
-            .map_err(|fault| unreadable(&folder.display().to_string(), fault))?
-        {
-            let entry = entry.map_err(|fault| unreadable(&folder.display().to_string(), fault))?;
+        for entry in fs::read_dir(folder).map_err(cannot_read)? {
             self.entries += 1;
             if self.entries > ENTRIES_MAX {
-                return Err(too_much(folder, "entries", ENTRIES_MAX));
+                return Err(too_much(shown, "entries", ENTRIES_MAX));
             }
-            entries.push(entry.file_name());
+            entries.push(entry.map_err(cannot_read)?.file_name());
         }
         // Of two names of one folder the same one is always taken.
         entries.sort();
@@ -81,8 +77,8 @@ impl Search {
             let path = folder.join(&name);
             let Some(name) = name.to_str() else {
                 return Err(Error::failed_precondition(format!(
-                    "{}: the name is no UTF-8",
-                    path.display()
+                    "{shown}/{}: the name is no UTF-8",
+                    name.display()
                 )));
             };
             if name.starts_with(['.', '_']) || name.ends_with(".tmp") {
@@ -90,10 +86,11 @@ impl Search {
             }
             let relative = format!("{prefix}{name}");
             if path.is_dir() {
-                self.go_through(&path, &format!("{relative}/"), depth + 1)?;
+                let shown = format!("{shown}/{name}");
+                self.go_through(&path, &shown, &format!("{relative}/"), depth + 1)?;
             } else if is_data_file(&path) {
                 if self.files.len() >= FILES_MAX {
-                    return Err(too_much(folder, "files", FILES_MAX));
+                    return Err(too_much(shown, "files", FILES_MAX));
                 }
                 self.files.push((relative, path));
             }
@@ -102,9 +99,8 @@ impl Search {
     }
 }
 
-fn too_much(folder: &Path, what: &str, max: usize) -> Error {
+fn too_much(shown: &str, what: &str, max: usize) -> Error {
     Error::failed_precondition(format!(
-        "{}: more than {max} {what}; a source may have that many",
-        folder.display()
+        "{shown}: more than {max} {what}; a source may have that many"
     ))
 }

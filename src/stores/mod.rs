@@ -7,6 +7,7 @@
 mod definition;
 mod feature_times;
 mod job;
+mod ledger;
 mod migrations;
 mod postgres;
 mod redis;
@@ -19,6 +20,7 @@ mod tiered;
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use uuid::Uuid;
 
 pub use self::{
     postgres::PostgresStore,
@@ -32,9 +34,12 @@ use crate::{
     error::{Error, Result},
     features::{
         EntityKey, LoadInput, Materialization, MaterializationRecord, OnlineStore, RowSink, Scan,
-        StoredRow, WriteCounts, WriteRow,
+        StoredRow, Timestamp, WriteCounts, WriteRow,
     },
-    inference::{JobStore, Release, ReleaseEvent, ReleaseStore},
+    inference::{
+        JobStore, LedgerEntry, LedgerPage, LedgerSpan, LedgerStore, RecordedVersion, Release,
+        ReleaseEvent, ReleaseStore,
+    },
 };
 
 /// Which database, and how it is used; the bounds hold for both kinds.
@@ -68,6 +73,12 @@ impl DatabaseOptions {
         }
     }
 }
+
+/// What is kept in a database and never in Redis: what is released of models, what they predicted, and what they have yet to.
+trait Record: ReleaseStore + LedgerStore + JobStore {}
+
+impl Record for SqliteStore {}
+impl Record for PostgresStore {}
 
 /// A store of either kind.
 pub enum Store {
@@ -196,21 +207,12 @@ impl Store {
         }
     }
 
-    /// What only the record keeps: what is released of models.
-    fn record(&self) -> &dyn ReleaseStore {
+    /// What only the record keeps.
+    fn record(&self) -> &dyn Record {
         match self {
             Store::Sqlite(store) => store.as_ref(),
             Store::Postgres(store) => store.as_ref(),
             Store::Tiered(store) => store.record().record(),
-        }
-    }
-
-    /// Prediction jobs are kept by the record, too.
-    fn jobs(&self) -> &dyn JobStore {
-        match self {
-            Store::Sqlite(store) => store.as_ref(),
-            Store::Postgres(store) => store.as_ref(),
-            Store::Tiered(store) => store.record().jobs(),
         }
     }
 
@@ -290,5 +292,28 @@ impl ReleaseStore for Store {
 
     async fn release_events(&self, model: &str, limit: usize) -> Result<Vec<ReleaseEvent>> {
         self.record().release_events(model, limit).await
+    }
+}
+
+#[async_trait]
+impl LedgerStore for Store {
+    async fn append_predictions(&self, entries: &Arc<[LedgerEntry]>) -> Result<()> {
+        self.record().append_predictions(entries).await
+    }
+
+    async fn prediction(&self, id: Uuid) -> Result<Option<LedgerEntry>> {
+        self.record().prediction(id).await
+    }
+
+    async fn predictions(&self, span: &LedgerSpan, limit: usize) -> Result<LedgerPage> {
+        self.record().predictions(span, limit).await
+    }
+
+    async fn recorded_versions(&self, model: &str) -> Result<Vec<Arc<RecordedVersion>>> {
+        self.record().recorded_versions(model).await
+    }
+
+    async fn drop_predictions(&self, before: Timestamp) -> Result<bool> {
+        self.record().drop_predictions(before).await
     }
 }

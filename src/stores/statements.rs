@@ -1,11 +1,8 @@
 //! The SQL of each view, built once: a view may have a thousand columns.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
-};
+use std::sync::Arc;
 
-use crate::catalog::FeatureView;
+use crate::catalog::{FeatureView, PerView};
 
 /// A view and its SQL.
 #[derive(Debug)]
@@ -16,6 +13,8 @@ pub(super) struct Statements {
     pub(super) read: String,
     /// Writes whole rows where they are newer than all that is stored.
     pub(super) write: String,
+    /// Reads the rows into which others have to be merged, after `write` has done what it can.
+    pub(super) merge: String,
     /// Writes rows whatever is stored.
     pub(super) replace: String,
     /// Adds rows to the history, one after the other; none where the view keeps no history.
@@ -25,7 +24,7 @@ pub(super) struct Statements {
 /// The statements of the views that have been used, one set a name.
 pub(super) struct StatementCache {
     build: fn(&FeatureView) -> Statements,
-    by_name: RwLock<HashMap<String, Arc<Statements>>>,
+    built: PerView<Arc<Statements>>,
 }
 
 impl StatementCache {
@@ -33,24 +32,13 @@ impl StatementCache {
     pub(super) fn new(build: fn(&FeatureView) -> Statements) -> Self {
         StatementCache {
             build,
-            by_name: RwLock::default(),
+            built: PerView::default(),
         }
     }
 
     /// The statements of a view; built again where the view has changed.
     pub(super) fn of(&self, view: &FeatureView) -> Arc<Statements> {
-        let known = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(statements) = known.get(&view.name)
-            && statements.view == *view
-        {
-            return Arc::clone(statements);
-        }
-        drop(known);
-        let fresh = Arc::new((self.build)(view));
-        self.by_name
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(view.name.clone(), Arc::clone(&fresh));
-        fresh
+        let build = |view: &FeatureView| Arc::new((self.build)(view));
+        self.built.get_or_make(view, build)
     }
 }

@@ -1,17 +1,23 @@
-//! What both databases share about a view's tables: names, the conditional upsert, checks of rows and keys, the rows of an
-//! entity merged into one.
+//! What both databases share about a view's tables: names, checks of rows and keys, the rows of an entity merged into one,
+//! what is told where tables and definitions do not fit.
 
 use std::cmp::Ordering;
 
 use super::feature_times::{FEATURE_TIMES, GENERATION};
 use crate::{
-    catalog::{FeatureView, Field, ValueType},
+    catalog::{ExistingTable, FeatureView, Field, ValueType},
     error::{Error, ErrorKind, Result, Violation},
     features::{EntityKey, Value, WriteRow, key_fault, value_fault},
 };
 
 /// Faults that one answer lists; a file with a wrong column would name each of its rows.
 const FAULTS_LISTED_MAX: usize = 20;
+
+/// The column with the time at which a row became true.
+pub(super) const EVENT_TIMESTAMP: &str = "event_timestamp";
+
+/// The column with the time at which a row was made.
+pub(super) const CREATED_AT: &str = "created_at";
 
 /// The name of a view's table.
 pub(super) fn table_name(view: &FeatureView) -> String {
@@ -46,7 +52,7 @@ pub(super) fn key_names(view: &FeatureView) -> impl Iterator<Item = &str> {
 
 /// The names of what a row says: both times, then the features.
 pub(super) fn value_names(view: &FeatureView) -> impl Iterator<Item = &str> {
-    ["event_timestamp", "created_at"]
+    [EVENT_TIMESTAMP, CREATED_AT]
         .into_iter()
         .chain(view.features.iter().map(|feature| feature.name.as_str()))
 }
@@ -67,30 +73,6 @@ pub(super) fn column_types(view: &FeatureView) -> impl Iterator<Item = ValueType
     let features = view.features.iter().map(|feature| feature.value_type);
     keys.chain([ValueType::Timestamp, ValueType::Timestamp])
         .chain(features)
-}
-
-/// What follows `INSERT INTO … AS stored …`, in the words that both databases know: a whole row takes effect at once where
-/// it is newer than everything that is stored. What is left over has to be read and merged.
-///
-/// A row of a newer generation stays: it says something about features that the writer does not know.
-pub(super) fn upsert_tail(view: &FeatureView) -> String {
-    let newer = "(excluded.event_timestamp, excluded.created_at) > (stored.event_timestamp, stored.created_at)";
-    format!(
-        "{} WHERE {newer} AND coalesce(stored.{GENERATION}, 0) <= excluded.{GENERATION}",
-        replace_tail(view)
-    )
-}
-
-/// The same for a row that takes the place of what is stored, whatever that is.
-pub(super) fn replace_tail(view: &FeatureView) -> String {
-    let sets: Vec<String> = row_names(view)
-        .map(|name| format!("{0} = excluded.{0}", quoted(name)))
-        .collect();
-    format!(
-        "ON CONFLICT ({}) DO UPDATE SET {}",
-        quoted_list(key_names(view)),
-        sets.join(", ")
-    )
 }
 
 /// Checks that rows fit the view, before a database sees them. `first_row` is the position of the first of them in its
@@ -241,12 +223,39 @@ pub(super) fn key_order(a: &EntityKey, b: &EntityKey) -> Ordering {
         .unwrap_or(Ordering::Equal)
 }
 
-/// A stored value that a view's column cannot have: someone else has changed or filled the table.
-pub(super) fn unfit_cell(table: &str, column: &str, value_type: ValueType) -> Error {
-    Error::new(
-        ErrorKind::FailedPrecondition,
-        format!("{table}.{column} holds a value that is no {value_type}"),
-    )
+/// A stored value that a view's column cannot have: someone else has changed or filled the table. The column is named as
+/// the table has it.
+pub(super) fn unfit_cell(view: &FeatureView, name: &str, value_type: ValueType) -> Error {
+    let place = match &view.table {
+        Some(table) => format!("{}.{}", table.name, existing_column(table, name)),
+        None => format!("{}.{name}", table_name(view)),
+    };
+    Error::failed_precondition(format!("{place} holds a value that is no {value_type}"))
+}
+
+/// The columns of somebody else's table that a view reads.
+pub(super) fn existing_columns<'a>(
+    view: &'a FeatureView,
+    table: &'a ExistingTable,
+) -> impl Iterator<Item = &'a str> {
+    let fields = view.join_keys.iter().chain(&view.features);
+    let created = table.created_timestamp_field.as_deref();
+    fields
+        .map(|field| table.column(&field.name))
+        .chain([table.timestamp_field.as_str()])
+        .chain(created)
+}
+
+/// The column of somebody else's table behind one of `column_names`.
+fn existing_column<'a>(table: &'a ExistingTable, name: &'a str) -> &'a str {
+    match name {
+        EVENT_TIMESTAMP => &table.timestamp_field,
+        CREATED_AT => {
+            let created = table.created_timestamp_field.as_deref();
+            created.unwrap_or(&table.timestamp_field)
+        }
+        name => table.column(name),
+    }
 }
 
 /// A table or column that is in the way of a new view.
@@ -263,15 +272,16 @@ pub(super) fn name_differs_in_case(what: &str, name: &str, found: &str) -> Error
     ))
 }
 
-/// A row that a server with a newer catalog has written: to replace it would lose what this one does not know.
-pub(super) fn generation_conflict(view: &FeatureView) -> Error {
-    Error::new(
-        ErrorKind::Conflict,
-        format!(
-            "the feature view \"{}\" got other features since this server read the catalog; try again",
-            view.name
-        ),
-    )
+/// A view's table that is not as the statement says, or a row in it that a server with a newer catalog has written: to
+/// replace that would lose what this one does not know. A server goes on with the catalog that it has read until it reads
+/// it anew, which is not long.
+pub(super) fn definition_changed(view: &FeatureView) -> Error {
+    let sentence = format!(
+        "the definition of the feature view \"{}\" has changed since this server read it; try again in a moment, it reads \
+         the definitions anew by itself. Where that does not help, the table of the view is not as it was applied",
+        view.name
+    );
+    Error::new(ErrorKind::Conflict, sentence)
 }
 
 /// A load is of whole rows.
@@ -296,12 +306,16 @@ pub(super) fn no_history(view: &FeatureView) -> Error {
     ))
 }
 
-/// A table of somebody else that is not as the view says, with the columns that it lacks; none: there is no such table.
+/// A table of somebody else in a SQLite file that is not as the view says, with the columns that it lacks; none: there is no such table.
 pub(super) fn table_unlike_view(view: &FeatureView, table: &str, missing: &[&str]) -> Error {
-    let fault = if missing.is_empty() {
-        "there is no such table or SQL view".to_owned()
-    } else {
-        format!("it has no column {}", missing.join(", "))
+    let fault = match missing {
+        [] if table.contains('.') => {
+            "there is no such table or SQL view; a SQLite file has no schemas, so that there \
+                                      is nothing to write before the name"
+                .to_owned()
+        }
+        [] => "there is no such table or SQL view".to_owned(),
+        missing => format!("it has no column {}", missing.join(", ")),
     };
     Error::failed_precondition(format!(
         "the feature view \"{}\" reads the table {table}: {fault}",

@@ -4,17 +4,21 @@ use std::{
     env,
     path::{Path, PathBuf},
     process::Stdio,
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
+use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader},
     process::{Child, Command},
     sync::mpsc,
+    time::timeout,
 };
+use tokio_util::sync::CancellationToken;
 
-use super::plan::JoinPlan;
+use super::{plan::JoinPlan, stopped};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The program's name.
@@ -22,6 +26,9 @@ const PROGRAM: &str = "ferrocast-historical";
 
 /// Bytes of an answer that are handed on at once.
 const CHUNK_BYTES: usize = 1 << 18;
+
+/// How long the child may take to clean up behind itself when it is told to stop.
+const END_MAX: Duration = Duration::from_secs(2);
 
 /// A line of the child's that is longer is cut.
 const LINE_BYTES_MAX: u64 = 1 << 16;
@@ -78,38 +85,67 @@ pub(super) fn find(configured: Option<&Path>) -> Result<PathBuf> {
     })
 }
 
-/// Runs a join to its end. What it writes to its standard output goes into the sink, where there is one.
+/// Runs a join to its end. What it writes to its standard output goes into the sink, where there is one. A stop lets it
+/// clean up behind itself.
 ///
 /// # Errors
-/// The child's own error; `Internal` where it breaks off without one.
+/// The child's own error; `FailedPrecondition` after a stop; `Internal` where it breaks off without one.
 pub(super) async fn run(
     program: &Path,
     plan: &JoinPlan,
     sink: Option<mpsc::Sender<Bytes>>,
     progress: impl Fn(&JoinProgress),
+    stop: &CancellationToken,
 ) -> Result<()> {
     let text = serde_json::to_vec(plan)
         .map_err(|fault| Error::internal("a plan that JSON cannot hold").with_source(fault))?;
-    let broke_off = |what: &str, fault: std::io::Error| {
-        Error::internal(format!("{}: {what}: {fault}", program.display())).with_source(fault)
+    let mut child = start(program, sink.is_some())?;
+    let ended = tokio::select! {
+        ended = attend(&mut child, &text, sink, progress) => Some(ended),
+        () = stop.cancelled() => None,
     };
-    let mut child = Command::new(program)
+    match ended {
+        Some(ended) => ended,
+        None => {
+            end(child).await;
+            Err(stopped())
+        }
+    }
+}
+
+fn start(program: &Path, has_answer: bool) -> Result<Child> {
+    let child = Command::new(program)
         .arg("join")
         .stdin(Stdio::piped())
-        .stdout(if sink.is_some() {
+        .stdout(if has_answer {
             Stdio::piped()
         } else {
             Stdio::null()
         })
         .stderr(Stdio::piped())
         .kill_on_drop(true)
-        .spawn()
-        .map_err(|fault| {
-            Error::failed_precondition(format!("{} cannot be run: {fault}", program.display()))
-        })?;
+        .spawn();
+    child.map_err(|fault| {
+        // Where it is, is nothing for a caller from the network.
+        let message = format!("{PROGRAM} cannot be run (historical.program): {fault}");
+        let cause = format!("{}: {fault}", program.display());
+        Error::failed_precondition(message).with_source(cause)
+    })
+}
+
+/// Gives it the plan, and listens until it ends.
+async fn attend(
+    child: &mut Child,
+    plan: &[u8],
+    sink: Option<mpsc::Sender<Bytes>>,
+    progress: impl Fn(&JoinProgress),
+) -> Result<()> {
+    let broke_off = |what: &str, fault: std::io::Error| {
+        Error::internal(format!("{PROGRAM}: {what}: {fault}")).with_source(fault)
+    };
     if let Some(mut stdin) = child.stdin.take() {
         // A child that stops listening says why on its standard error.
-        let _ = stdin.write_all(&text).await;
+        let _ = stdin.write_all(plan).await;
     }
     let stdout = child.stdout.take();
     let forwarded = async {
@@ -118,7 +154,7 @@ pub(super) async fn run(
             _ => Ok(()),
         }
     };
-    let (forwarded, said) = tokio::join!(forwarded, listen(&mut child, progress));
+    let (forwarded, said) = tokio::join!(forwarded, listen(child, progress));
     forwarded.map_err(|fault| broke_off("its answer cannot be read", fault))?;
     let status = child
         .wait()
@@ -128,11 +164,21 @@ pub(super) async fn run(
         return Ok(());
     }
     Err(said.unwrap_or_else(|| {
-        Error::internal(format!(
-            "{} ended with {status} and said nothing",
-            program.display()
-        ))
+        Error::internal(format!("{PROGRAM} ended with {status} and said nothing"))
     }))
+}
+
+/// Tells it to end, which lets it remove what it has half done, and kills it where it does not.
+async fn end(mut child: Child) {
+    let id = child.id().and_then(|id| i32::try_from(id).ok());
+    if let Some(id) = id.and_then(Pid::from_raw) {
+        // It may have ended by itself meanwhile.
+        let _ = kill_process(id, Signal::TERM);
+    }
+    if timeout(END_MAX, child.wait()).await.is_err() {
+        tracing::warn!("{PROGRAM} does not end, and is killed");
+        let _ = child.kill().await;
+    }
 }
 
 /// Passes an answer on; ends early where nobody wants it any more, which breaks the child's pipe.

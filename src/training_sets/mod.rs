@@ -6,7 +6,11 @@
 
 mod child;
 mod export;
+mod gather;
+mod join;
 mod plan;
+#[cfg(test)]
+mod tests;
 
 use std::{
     path::{Path, PathBuf},
@@ -17,27 +21,22 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use tempfile::TempDir;
-use tokio::{
-    sync::{Semaphore, mpsc},
-    task,
-};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
 
 pub use self::child::JoinProgress;
 use self::{
-    export::RowFile,
-    plan::{HistoryPlan, JoinPlan, OutPlan, SpinePlan, ViewPlan, output_names},
+    gather::Gatherer,
+    join::Join,
+    plan::{FilePlan, OutPlan, SpinePlan, output_names},
 };
 use crate::{
-    catalog::FeatureView,
     error::{Error, ErrorKind, Result},
-    features::{
-        OnlineStore, Scan, SourceFile, Sources, Timestamp, TrainingSetRequest, TrainingSets,
-        ViewSource, WriteRow,
-    },
+    features::{OnlineStore, Sources, TrainingSetRequest, TrainingSets},
 };
 
-/// Batches of a view's history that may wait to be written down.
-const BATCHES_WAITING_MAX: usize = 4;
+/// Views that one training set may have: `ferrocast-historical` takes no more, and says so only after all are gathered.
+const VIEWS_MAX: usize = 64;
 
 /// How training sets are made.
 #[derive(Debug, Clone)]
@@ -59,7 +58,7 @@ pub struct TrainingSetMaker {
     store: Arc<dyn OnlineStore>,
     sources: Arc<dyn Sources>,
     options: TrainingSetOptions,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
 }
 
 impl TrainingSetMaker {
@@ -72,74 +71,68 @@ impl TrainingSetMaker {
         TrainingSetMaker {
             store,
             sources,
-            permits: Semaphore::new(options.joins_max),
+            permits: Arc::new(Semaphore::new(options.joins_max)),
             options,
         }
     }
 
-    /// Joins a spine in a Parquet file into another Parquet file, which appears when it is whole.
+    /// Joins a spine in a Parquet file into another Parquet file, which appears when it is whole. It ends early, and
+    /// leaves nothing behind, where it is told to stop.
     ///
     /// # Errors
-    /// As `TrainingSets::stream`; `FailedPrecondition` where the file cannot be written.
+    /// As `TrainingSets::stream`; `FailedPrecondition` where the file cannot be written, or after a stop.
     pub async fn write(
         &self,
         request: &TrainingSetRequest,
         spine: &Path,
         out: &Path,
-        progress: impl Fn(&JoinProgress) + Send,
+        stop: CancellationToken,
+        progress: impl Fn(&JoinProgress) + Send + 'static,
     ) -> Result<()> {
-        let work = self.work_dir()?;
         let out = OutPlan::File {
             path: out.to_owned(),
         };
-        self.join(request, spine.to_owned(), out, &work, None, progress)
-            .await
+        let spine = FilePlan::new(spine, spine.display().to_string());
+        let join = self.join(request, self.work_dir()?, spine, out, &stop)?;
+        join.run(self.options.timeout, progress).await
     }
 
-    async fn join(
+    /// Checks what can be checked before anything is read.
+    fn join(
         &self,
         request: &TrainingSetRequest,
-        spine: PathBuf,
+        work: TempDir,
+        spine: FilePlan,
         out: OutPlan,
-        work: &TempDir,
-        sink: Option<mpsc::Sender<Bytes>>,
-        progress: impl Fn(&JoinProgress) + Send,
-    ) -> Result<()> {
-        let program = child::find(self.options.program.as_deref())?;
-        let outputs = output_names(&request.selection, request.full_feature_names)?;
-        let done = async {
-            let mut views = Vec::with_capacity(request.selection.views.len());
-            for selected in &request.selection.views {
-                let history = self.history(&selected.view, work.path()).await?;
-                views.push(ViewPlan::new(
-                    &request.selection,
-                    selected,
-                    &outputs,
-                    history,
-                )?);
-            }
-            let plan = JoinPlan {
-                spine: SpinePlan {
-                    path: spine,
-                    timestamp_field: request.timestamp_field.clone(),
-                },
-                views,
-                columns: outputs,
-                out,
-                memory_bytes_max: self.options.memory_bytes_max,
-                work_dir: work.path().to_owned(),
-            };
-            child::run(&program, &plan, sink, progress).await
-        };
-        let limit = self.options.timeout;
-        tokio::time::timeout(limit, done).await.unwrap_or_else(|_| {
-            Err(Error::new(
-                ErrorKind::Timeout,
-                format!(
-                    "the join took longer than {} ms (historical.join_ms_max)",
-                    limit.as_millis()
-                ),
-            ))
+        stop: &CancellationToken,
+    ) -> Result<Join> {
+        let selection = &request.selection;
+        let views = selection.views.len();
+        if views > VIEWS_MAX {
+            let fault = format!(
+                "of {views} views; a training set has features of {VIEWS_MAX} views at the most"
+            );
+            return Err(Error::invalid("features", fault));
+        }
+        Ok(Join {
+            program: child::find(self.options.program.as_deref())?,
+            columns: output_names(selection, request.full_feature_names)?,
+            request: request.clone(),
+            spine: SpinePlan {
+                file: spine,
+                timestamp_field: request.timestamp_field.clone(),
+            },
+            out,
+            gatherer: Gatherer {
+                store: Arc::clone(&self.store),
+                sources: Arc::clone(&self.sources),
+                // The end of the join is not the end of whatever else the caller stops by it.
+                stop: stop.child_token(),
+            },
+            work,
+            memory_bytes_max: self.options.memory_bytes_max,
+            sink: None,
+            permit: None,
         })
     }
 
@@ -151,104 +144,18 @@ impl TrainingSetMaker {
             None => builder.tempdir(),
         };
         made.map_err(|fault| {
+            // The fault itself names the folder, which is nothing for a caller from the network.
+            let kind = fault.kind();
             Error::failed_precondition(format!(
-                "no folder for the files of a join can be made (historical.work_dir): {fault}"
+                "no folder for the files of a join can be made (historical.work_dir): {kind}"
             ))
             .with_source(fault)
         })
     }
-
-    /// Where the rows of a view of all times are.
-    async fn history(&self, view: &Arc<FeatureView>, work: &Path) -> Result<Vec<HistoryPlan>> {
-        let mut found = Vec::new();
-        if view
-            .source
-            .as_ref()
-            .is_some_and(|source| source.path().is_some())
-        {
-            found.extend(self.files(view, work).await?);
-        }
-        if view.history {
-            let path = work.join(format!("{}.history.parquet", view.name));
-            self.export(view, &path).await?;
-            found.push(HistoryPlan::exported(&path));
-        }
-        if found.is_empty() {
-            return Err(Error::failed_precondition(format!(
-                "the feature view \"{}\" has no history: it has no Parquet or CSV source, and keeps none (history = true)",
-                view.name
-            )));
-        }
-        Ok(found)
-    }
-
-    /// The files of a view's source; what is not Parquet becomes it.
-    async fn files(&self, view: &Arc<FeatureView>, work: &Path) -> Result<Vec<HistoryPlan>> {
-        let (sources, view, work) = (Arc::clone(&self.sources), Arc::clone(view), work.to_owned());
-        let found = task::spawn_blocking(move || {
-            let ViewSource::Files(files) = sources.find(&view)? else {
-                return Ok(Vec::new());
-            };
-            let (parquet, others): (Vec<_>, Vec<_>) =
-                files.into_iter().partition(|file| is_parquet(&file.path));
-            let mut found = Vec::new();
-            if !parquet.is_empty() {
-                let paths = parquet.into_iter().map(|file| file.path).collect();
-                found.push(HistoryPlan::of_source(&view, paths));
-            }
-            for (number, file) in others.iter().enumerate() {
-                let path = work.join(format!("{}.{number}.parquet", view.name));
-                convert(sources.as_ref(), &view, file, &path)?;
-                found.push(HistoryPlan::exported(&path));
-            }
-            Ok(found)
-        });
-        found
-            .await
-            .map_err(|fault| Error::internal("reading a source failed").with_source(fault))?
-    }
-
-    /// Writes a view's own history down.
-    async fn export(&self, view: &Arc<FeatureView>, path: &Path) -> Result<()> {
-        let (sink, mut batches) = mpsc::channel::<Vec<WriteRow>>(BATCHES_WAITING_MAX);
-        let (owned, path) = (Arc::clone(view), path.to_owned());
-        let writing = task::spawn_blocking(move || {
-            let mut file = RowFile::create(&path, &owned)?;
-            while let Some(rows) = batches.blocking_recv() {
-                file.write(&rows)?;
-            }
-            file.finish()
-        });
-        let scan = Scan {
-            history: true,
-            since: None,
-        };
-        // A writer that fails ends the scan, and has the reason.
-        let scanned = self.store.scan(view, scan, sink).await;
-        writing.await.map_err(|fault| {
-            Error::internal("writing a history down failed").with_source(fault)
-        })??;
-        scanned
-    }
 }
 
-fn is_parquet(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"))
-}
-
-fn convert(
-    sources: &dyn Sources,
-    view: &FeatureView,
-    file: &SourceFile,
-    path: &Path,
-) -> Result<()> {
-    let mut source = sources.open(file, view, Timestamp::EPOCH)?;
-    let mut written = RowFile::create(path, view)?;
-    while let Some(rows) = source.next_batch()? {
-        written.write(&rows)?;
-    }
-    written.finish()
+fn stopped() -> Error {
+    Error::failed_precondition("the join was told to stop; nothing was written")
 }
 
 #[async_trait]
@@ -258,8 +165,9 @@ impl TrainingSets for TrainingSetMaker {
         request: &TrainingSetRequest,
         spine: Bytes,
         sink: mpsc::Sender<Bytes>,
+        stop: CancellationToken,
     ) -> Result<()> {
-        let Ok(_permit) = self.permits.try_acquire() else {
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             return Err(Error::new(
                 ErrorKind::Overloaded,
                 format!(
@@ -269,22 +177,20 @@ impl TrainingSets for TrainingSetMaker {
             ));
         };
         let work = self.work_dir()?;
+        let folder = work.path().display().to_string();
         let path = work.path().join("spine.parquet");
+        let out = OutPlan::Stream { arrow_stream: true };
+        let shown = FilePlan::new(&path, "spine".to_owned());
+        let mut join = self.join(request, work, shown, out, &stop)?;
         tokio::fs::write(&path, &spine).await.map_err(|fault| {
             Error::failed_precondition(format!("the spine cannot be written down: {fault}"))
                 .with_source(fault)
         })?;
-        let out = OutPlan::Stream { arrow_stream: true };
-        let shown = path.display().to_string();
-        let joined = self
-            .join(request, path, out, &work, Some(sink), |_| {})
-            .await;
-        // The caller knows no path of ours.
-        joined.map_err(|fault| {
-            if fault.kind() == ErrorKind::Internal {
-                return fault;
-            }
-            Error::new(fault.kind(), fault.message().replace(&shown, "spine"))
-        })
+        join.sink = Some(sink.downgrade());
+        join.permit = Some(permit);
+        let joined = join.run(self.options.timeout, |_| {}).await;
+        drop(sink);
+        // The caller knows no folder of ours.
+        joined.map_err(|fault| fault.renamed(&folder, "historical.work_dir"))
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::{
     catalog::{FeatureView, ValueType},
     error::{Error, Result},
-    features::{FeatureSelection, ViewSelection},
+    features::{FeatureSelection, SourceFile, ViewSelection},
 };
 
 /// The columns of our own files with the times of a row.
@@ -32,8 +32,24 @@ pub(super) struct JoinPlan {
 /// The rows that features are joined to.
 #[derive(Debug, Serialize)]
 pub(super) struct SpinePlan {
-    pub(super) path: PathBuf,
+    pub(super) file: FilePlan,
     pub(super) timestamp_field: String,
+}
+
+/// A Parquet file.
+#[derive(Debug, Serialize)]
+pub(super) struct FilePlan {
+    path: PathBuf,
+    /// As faults name it.
+    shown: String,
+}
+
+impl FilePlan {
+    /// A file, and its name for whoever reads the faults.
+    pub(super) fn new(path: &Path, shown: String) -> FilePlan {
+        let path = path.to_owned();
+        FilePlan { path, shown }
+    }
 }
 
 /// Where the training set goes.
@@ -74,26 +90,41 @@ struct FeaturePlan {
 /// Files of one layout.
 #[derive(Debug, Serialize)]
 pub(super) struct HistoryPlan {
-    paths: Vec<PathBuf>,
+    files: Vec<FilePlan>,
     timestamp_field: String,
     created_timestamp_field: Option<String>,
 }
 
 impl HistoryPlan {
-    /// A file of ours.
-    pub(super) fn exported(path: &Path) -> HistoryPlan {
+    /// A view's own history, in a file of ours.
+    pub(super) fn exported(view: &FeatureView, path: &Path) -> HistoryPlan {
+        let shown = format!("the history of the feature view \"{}\"", view.name);
         HistoryPlan {
-            paths: vec![path.to_owned()],
+            files: vec![FilePlan::new(path, shown)],
             timestamp_field: EVENT_TIMESTAMP.to_owned(),
             created_timestamp_field: Some(CREATED_AT.to_owned()),
         }
     }
 
-    /// The Parquet files of a view's source, as they are.
-    pub(super) fn of_source(view: &FeatureView, paths: Vec<PathBuf>) -> HistoryPlan {
+    /// A file of a view's source, whose rows are in a file of ours. Where the source has no time of writing, its column
+    /// for that says nothing.
+    pub(super) fn converted(view: &FeatureView, file: &SourceFile, path: &Path) -> HistoryPlan {
         let source = view.source.as_ref();
+        let created = source.and_then(|source| source.created_timestamp_field.as_ref());
         HistoryPlan {
-            paths,
+            files: vec![FilePlan::new(path, file.shown.clone())],
+            timestamp_field: EVENT_TIMESTAMP.to_owned(),
+            created_timestamp_field: created.map(|_| CREATED_AT.to_owned()),
+        }
+    }
+
+    /// Parquet files of a view's source, as they are.
+    pub(super) fn of_source(view: &FeatureView, files: &[SourceFile]) -> HistoryPlan {
+        let source = view.source.as_ref();
+        let files = files.iter();
+        let files = files.map(|file| FilePlan::new(&file.path, file.shown.clone()));
+        HistoryPlan {
+            files: files.collect(),
             timestamp_field: source.map_or_else(
                 || EVENT_TIMESTAMP.to_owned(),
                 |source| source.timestamp_field.clone(),

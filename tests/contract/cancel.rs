@@ -1,4 +1,4 @@
-//! Requests that nobody waits for any more, while PostgreSQL is still at work on them.
+//! Requests that nobody waits for any more, while the database is still at work on them.
 
 use std::{
     sync::Arc,
@@ -9,7 +9,7 @@ use ferrocast::{
     catalog::{CatalogStore, FeatureView},
     config::Secret,
     error::Result,
-    features::OnlineStore,
+    features::{LoadInput, OnlineStore},
     stores::{DatabaseOptions, Store, open},
 };
 use tokio::task::JoinHandle;
@@ -118,4 +118,60 @@ async fn a_deadline_of_the_callers_frees_the_connection() {
     await_lock_waits(&blocker, 0).await;
     blocker.batch_execute("COMMIT").await.unwrap();
     assert_eq!(store.read(&view, &keys).await.unwrap(), [None]);
+}
+
+/// Rows 1, 2, 3, … as a source's query, up to a number or without an end.
+fn counting(condition: &str) -> String {
+    format!(
+        "{}source = {{ query = \"WITH RECURSIVE ids(id) AS (VALUES (1) UNION ALL SELECT id + 1 FROM ids {condition}) \
+         SELECT id, 1 AS t, 1.0 AS x FROM ids\", timestamp_field = \"t\" }}\n",
+        one_view("numbers", ID, X)
+    )
+}
+
+/// A store on the same file whose loads end in time for the test to tell that they did not end before.
+async fn bounded_loads(fixture: &Fixture) -> Arc<Store> {
+    let mut options = DatabaseOptions::new(Secret::from(fixture.url.as_str()));
+    options.connect_timeout = WAIT_MAX;
+    options.load_timeout = WAIT_MAX;
+    open(&options).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_abandoned_query_of_sqlite_ends() {
+    let fixture = sqlite().await;
+    let view = fixture.apply(&counting("")).await.remove(0);
+    let store = bounded_loads(&fixture).await;
+    let note = note("query");
+    let input = LoadInput::Query { since: None };
+    let endless = store.load(&view, input, &note);
+    let deadline = tokio::time::timeout(Duration::from_millis(300), endless);
+    assert!(deadline.await.is_err());
+    // Loads go one after the other.
+    let messages = vec![Some(Ok(vec![number(7, 1, 1, 1.0)])), None];
+    let next = load(&store, &view, messages, &note);
+    let next = tokio::time::timeout(WAIT_MAX / 2, next).await;
+    assert_eq!(next.unwrap().unwrap(), counts(1, 0));
+    assert_eq!(store.read(&view, &[id(1)]).await.unwrap(), [None]);
+}
+
+#[tokio::test]
+async fn an_abandoned_load_of_sqlite_is_not_committed() {
+    let fixture = sqlite().await;
+    let view = fixture.apply(&counting("WHERE id < 3")).await.remove(0);
+    let store = bounded_loads(&fixture).await;
+    let path = fixture.url.strip_prefix("sqlite:").unwrap();
+    let other = rusqlite::Connection::open(path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let note = note("query");
+    let input = LoadInput::Query { since: None };
+    // It has its rows by then, and waits for the file.
+    let waiting = store.load(&view, input, &note);
+    let deadline = tokio::time::timeout(Duration::from_millis(300), waiting);
+    assert!(deadline.await.is_err());
+    other.execute_batch("COMMIT").unwrap();
+    let messages = vec![Some(Ok(vec![number(7, 1, 1, 1.0)])), None];
+    let next = load(&store, &view, messages, &note).await;
+    assert_eq!(next.unwrap(), counts(1, 0));
+    assert_eq!(store.read(&view, &[id(1)]).await.unwrap(), [None]);
 }

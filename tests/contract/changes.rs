@@ -1,5 +1,7 @@
 //! What becomes of rows when the definition of their view changes.
 
+use std::sync::Arc;
+
 use ferrocast::{
     catalog::{ApplyOptions, CatalogStore, Definitions, FeatureView, apply_definitions},
     error::ErrorKind,
@@ -12,6 +14,7 @@ for_every_store!(
     a_new_feature_was_never_written,
     the_same_rows_written_again_fill_a_new_feature,
     the_same_rows_loaded_again_fill_a_new_feature,
+    of_equal_times_the_first_value_stays,
     a_new_feature_of_partial_rows,
     a_feature_that_goes_takes_its_values,
     a_feature_comes_back_empty,
@@ -25,6 +28,7 @@ for_every_store!(
 
 for_every_sql_store!(
     tables_go_with_their_views,
+    a_server_with_outdated_definitions_says_so,
     a_table_that_is_gone_can_be_dropped,
 );
 
@@ -101,6 +105,20 @@ async fn the_same_rows_again(fixture: Fixture, is_load: bool) {
     let brought = bring(&fixture, &new, rows, is_load).await;
     assert_eq!(brought, counts(0, 3));
     assert_eq!(fixture.history(&new).await, expected);
+}
+
+async fn of_equal_times_the_first_value_stays(fixture: Fixture) {
+    let old = fixture.apply(&features(&[X])).await.remove(0);
+    let rows = vec![number(1, 5, 0, 1.0), number(2, 5, 0, 1.0)];
+    fixture.write(&old, rows).await;
+    let new = fixture.apply(&features(&[X, Y])).await.remove(0);
+    for (entity, is_load) in [(1, false), (2, true)] {
+        let other = xy(entity, 5, 2.0, 3.0);
+        let brought = bring(&fixture, &new, vec![other], is_load).await;
+        assert_eq!(brought, counts(1, 0));
+        let found = fixture.row(&new, id(entity)).await;
+        assert_eq!(found, Some(xy(entity, 5, 1.0, 3.0).row));
+    }
 }
 
 async fn a_new_feature_of_partial_rows(fixture: Fixture) {
@@ -294,4 +312,52 @@ async fn a_table_that_is_gone_can_be_dropped(fixture: Fixture) {
         .await;
     let catalog = fixture.try_apply(NOTHING).await.unwrap();
     assert!(catalog.views.is_empty());
+}
+
+async fn a_server_with_outdated_definitions_says_so(fixture: Fixture) {
+    let old = fixture
+        .apply(&one_view("numbers", ID, &format!("{X}, {Y}")))
+        .await
+        .remove(0);
+    let outdated = fixture.another().await;
+    outdated
+        .write(
+            &old,
+            vec![write_row(id(1), 1, 1, vec![Value::Double(1.0); 2])],
+        )
+        .await
+        .unwrap();
+    outdated.read(&old, &[id(1)]).await.unwrap();
+    numbers(&fixture).await;
+    let row = || vec![write_row(id(1), 2, 2, vec![Value::Double(2.0); 2])];
+    let views = [Arc::clone(&old)];
+    for attempt in 0..2 {
+        let errors = [
+            outdated.read(&old, &[id(1)]).await.unwrap_err(),
+            outdated.write(&old, row()).await.unwrap_err(),
+            load(&outdated, &old, vec![Some(Ok(row())), None], &note("x"))
+                .await
+                .unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+            assert!(
+                error
+                    .message()
+                    .contains("has changed since this server read it; try again"),
+                "{error}"
+            );
+            assert!(!error.message().contains("column"), "{error}");
+        }
+        if attempt == 0 {
+            fixture.try_apply("project = \"demo\"").await.unwrap();
+        }
+    }
+    let error = outdated.delete(&views, &id(1)).await.unwrap_err();
+    assert!(
+        error
+            .message()
+            .contains("has changed since this server read it"),
+        "{error}"
+    );
 }

@@ -19,6 +19,7 @@ for_every_sql_store!(
     somebody_elses_table_is_gone_through,
     what_a_table_lacks_is_named,
     a_table_that_is_no_more,
+    a_bad_row_is_named,
     a_view_moves_to_somebody_elses_table_and_back,
 );
 
@@ -215,8 +216,40 @@ async fn a_table_that_is_no_more(fixture: Fixture) {
     let error = fixture.store.read(&view, &[id(1)]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error:?}");
     assert!(error.message().contains("accounts"), "{error}");
+    if fixture.is_sqlite() {
+        assert!(!error.message().contains("migrate"), "{error}");
+    }
     // The definition can go without it.
     fixture.apply("project = \"demo\"").await;
+}
+
+async fn a_bad_row_is_named(fixture: Fixture) {
+    accounts(&fixture).await;
+    let view = view(&fixture, ACCOUNTS).await;
+    let mut faults = vec![
+        ("seen", "seen", "'infinity'"),
+        ("made", "made", "'infinity'"),
+    ];
+    if fixture.is_sqlite() {
+        faults.push(("\"Balance\"", "Balance", "'much'"));
+    }
+    for (column, shown, value) in faults {
+        fixture
+            .execute(&format!("DELETE FROM accounts WHERE note = 'bad'; INSERT INTO accounts VALUES (2, {t}, {t}, 1, 'bad'); UPDATE accounts SET {column} = {value} WHERE note = 'bad'", t = fixture.sql_time(at(9))))
+            .await;
+        let of_read = fixture
+            .store
+            .read(&view, &[id(1), id(2)])
+            .await
+            .unwrap_err();
+        let of_scan = fixture.scan(&view, Scan::default()).await.unwrap_err();
+        for error in [of_read, of_scan] {
+            assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error:?}");
+            let words = format!("entity 2: accounts.{shown} holds a value that is no");
+            assert!(error.message().contains(&words), "{error}");
+        }
+        fixture.store.read(&view, &[id(1)]).await.unwrap();
+    }
 }
 
 async fn a_view_moves_to_somebody_elses_table_and_back(fixture: Fixture) {

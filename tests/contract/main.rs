@@ -17,10 +17,13 @@ mod catalog;
 mod changes;
 mod existing;
 mod fixtures;
+mod gate;
 #[path = "../support/guard.rs"]
 mod guard;
 mod history;
 mod jobs;
+mod ledger;
+mod ledger_partitions;
 mod loads;
 mod materialize;
 mod outage;
@@ -28,12 +31,15 @@ mod parquet;
 mod partial;
 #[path = "../support/postgres.rs"]
 mod postgres;
+mod postgres_limits;
 mod postgres_only;
 mod postgres_theirs;
 mod properties;
 mod queries;
+mod redis_halves;
 mod redis_loss;
 mod redis_only;
+mod redis_refills;
 #[path = "../support/redis.rs"]
 mod redis_server;
 mod refusals;

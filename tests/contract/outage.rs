@@ -106,6 +106,30 @@ async fn an_outage_is_unavailable_and_passes_by_itself() {
     assert_eq!(found[0].clone().unwrap().event_timestamp, at(3));
 }
 
+/// It takes what is sent, and nothing comes back.
+#[tokio::test]
+async fn a_server_that_hangs_is_unavailable_within_a_bound() {
+    let server = Postgres::start(None);
+    let url = server.fresh_database().await;
+    let mut options = DatabaseOptions::new(Secret::from(&url));
+    options.connect_timeout = Duration::from_secs(1);
+    let store = open(&options).await.unwrap();
+    store.ping().await.unwrap();
+    let watcher = server.connect(url.rsplit('/').next().unwrap()).await;
+    let sql = "SELECT pid FROM pg_stat_activity WHERE application_name = 'ferrocast'";
+    let found = watcher.query(sql, &[]).await.unwrap();
+    let connections: Vec<i32> = found.iter().map(|row| row.get(0)).collect();
+    assert_eq!(connections.len(), 1);
+    // Longer than a connection rests without being asked whether it still answers.
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    server.pause(&connections);
+    let answer = tokio::time::timeout(Duration::from_secs(30), store.ping()).await;
+    server.resume(&connections);
+    let error = answer.expect("an answer").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    until_it_works(async || store.ping().await).await;
+}
+
 #[tokio::test]
 async fn a_connection_that_the_server_ends_is_not_the_readers_concern() {
     let fixture = postgres().await;

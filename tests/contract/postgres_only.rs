@@ -1,11 +1,12 @@
 //! What only PostgreSQL has of our own: online changes, arrays filled by hand, an older schema, loads among writers.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use ferrocast::{
     catalog::{CatalogStore, Definitions, apply_definitions},
     error::ErrorKind,
-    features::{ListValue, OnlineStore, StoredRow, Value},
+    features::{ListValue, OnlineStore, Scan, StoredRow, Value},
+    stores::{DatabaseOptions, open},
 };
 use tokio::task::JoinSet;
 
@@ -45,56 +46,6 @@ async fn arrays_filled_by_hand_are_refused_where_they_are_no_lists() {
             "{error}"
         );
     }
-}
-
-#[tokio::test]
-async fn a_server_with_outdated_definitions_says_so() {
-    let fixture = postgres().await;
-    let old = fixture
-        .apply(&one_view("numbers", ID, &format!("{X}, {Y}")))
-        .await
-        .remove(0);
-    let outdated = fixture.another().await;
-    outdated
-        .write(
-            &old,
-            vec![write_row(id(1), 1, 1, vec![Value::Double(1.0); 2])],
-        )
-        .await
-        .unwrap();
-    outdated.read(&old, &[id(1)]).await.unwrap();
-    numbers(&fixture).await;
-    let row = || vec![write_row(id(1), 2, 2, vec![Value::Double(2.0); 2])];
-    let views = [Arc::clone(&old)];
-    for attempt in 0..2 {
-        let errors = [
-            outdated.read(&old, &[id(1)]).await.unwrap_err(),
-            outdated.write(&old, row()).await.unwrap_err(),
-            load(&outdated, &old, vec![Some(Ok(row())), None], &note("x"))
-                .await
-                .unwrap_err(),
-        ];
-        for error in errors {
-            assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error}");
-            assert!(
-                error
-                    .message()
-                    .contains("has changed since this server read it; try again"),
-                "{error}"
-            );
-            assert!(!error.message().contains("column"), "{error}");
-        }
-        if attempt == 0 {
-            fixture.try_apply("project = \"demo\"").await.unwrap();
-        }
-    }
-    let error = outdated.delete(&views, &id(1)).await.unwrap_err();
-    assert!(
-        error
-            .message()
-            .contains("has changed since this server read it"),
-        "{error}"
-    );
 }
 
 #[tokio::test]
@@ -180,6 +131,16 @@ async fn a_database_of_the_first_schema_keeps_its_rows() {
         .await
         .unwrap();
     note_first_migration(&client).await;
+    // Somebody reads a table that has to change: others must not queue up behind the migration for long.
+    client
+        .batch_execute("BEGIN; SELECT count(*) FROM fv_numbers")
+        .await
+        .unwrap();
+    let refused = tokio::time::timeout(crate::cancel::WAIT_MAX, store.migrate()).await;
+    let refused = refused.unwrap().unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused:?}");
+    assert!(refused.message().contains("in use"), "{refused}");
+    client.batch_execute("COMMIT").await.unwrap();
     let applied = store.migrate().await.unwrap();
     assert_eq!(applied, ["V2__feature_store"]);
     store.check_schema().await.unwrap();
@@ -333,4 +294,27 @@ async fn two_projects_are_applied_at_once() {
         fixture.write(view, vec![number(1, 1, 1, 1.0)]).await;
         assert_eq!(fixture.history(view).await.len(), 1);
     }
+}
+
+#[tokio::test]
+async fn a_scan_may_take_as_long_as_a_load() {
+    let fixture = postgres().await;
+    let view = numbers(&fixture).await;
+    fixture.write(&view, vec![number(1, 1, 1, 1.0)]).await;
+    let mut options = DatabaseOptions::new(fixture.url.as_str().into());
+    options.statement_timeout = Duration::from_millis(200);
+    let store = open(&options).await.unwrap();
+    let blocker = client(&fixture).await;
+    blocker
+        .batch_execute("BEGIN; LOCK TABLE fv_numbers IN ACCESS EXCLUSIVE MODE")
+        .await
+        .unwrap();
+    let (sink, mut batches) = tokio::sync::mpsc::channel(1);
+    let scanning = tokio::spawn(async move { store.scan(&view, Scan::default(), sink).await });
+    crate::cancel::await_lock_waits(&blocker, 1).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    blocker.batch_execute("COMMIT").await.unwrap();
+    let rows = batches.recv().await.map(|rows| rows.len());
+    scanning.await.unwrap().unwrap();
+    assert_eq!(rows, Some(1));
 }

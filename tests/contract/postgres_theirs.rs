@@ -171,6 +171,11 @@ async fn a_table_that_changes_later_is_looked_at_anew() {
         .execute("ALTER TABLE accounts ALTER COLUMN x TYPE double precision, ALTER COLUMN id TYPE bigint")
         .await;
     assert_eq!(values().await.unwrap(), [Value::Double(0.5)]);
+    // A type that can become the declared one as well, but not by the same SQL.
+    fixture
+        .execute("ALTER TABLE accounts ALTER COLUMN x TYPE real")
+        .await;
+    assert_eq!(values().await.unwrap(), [Value::Double(0.5)]);
     fixture.execute("ALTER TABLE accounts DROP COLUMN x").await;
     let error = values().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::FailedPrecondition);
@@ -368,4 +373,29 @@ async fn a_query_that_is_not_as_the_view_says_loads_nothing() {
     let view = fixture.view("numbers").await;
     assert_eq!(fixture.scan(&view, Scan::default()).await.unwrap(), []);
     assert_eq!(fixture.store.materializations("numbers").await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_name_that_no_table_can_have_is_told_with_all_else() {
+    let fixture = postgres().await;
+    fixture
+        .execute("CREATE SCHEMA crm; CREATE TABLE crm.acc (id bigint, x double precision, event_timestamp timestamptz)")
+        .await;
+    for name in ["a.b.c", "\\\"", "\\\"crm\\\".\\\"acc\\\" WHERE true --"] {
+        let table = format!(r#"name = "{name}""#);
+        let second = format!(
+            "{}[[feature_views]]\nname = \"second\"\nentity = \"thing\"\nfeatures = [{X}]\ntable = {{ name = \"nowhere\" }}\n",
+            on_table(ID, &table, X)
+        );
+        let error = refusal(&fixture, &second).await;
+        for words in [
+            "feature view \"account\"",
+            "cannot be looked up",
+            "the table nowhere does not exist",
+        ] {
+            assert!(error.message().contains(words), "{error}");
+        }
+    }
+    let table = r#"name = "\"crm\".\"acc\"""#;
+    fixture.apply(&on_table(ID, table, X)).await;
 }

@@ -31,17 +31,17 @@ const FEATURES: &str = r#"
 const FEATURE_COUNT: usize = 5;
 
 /// SplitMix64: small, and good enough to choose with.
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    fn seeded() -> Random {
+    pub fn seeded() -> Random {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let seed = u64::try_from(since_epoch.as_nanos() % u128::from(u64::MAX)).unwrap();
         eprintln!("seed {seed}");
         Random(seed)
     }
 
-    fn below(&mut self, bound: u64) -> i64 {
+    pub fn below(&mut self, bound: u64) -> i64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -49,7 +49,7 @@ impl Random {
         i64::try_from((mixed ^ (mixed >> 31)) % bound).unwrap()
     }
 
-    fn index(&mut self, bound: usize) -> usize {
+    pub fn index(&mut self, bound: usize) -> usize {
         usize::try_from(self.below(u64::try_from(bound).unwrap())).unwrap()
     }
 

@@ -283,3 +283,91 @@ async fn times_that_somebody_has_written_by_hand_are_told() {
     let found = fixture.row(&view, id(1)).await;
     assert_eq!(found, Some(number(1, 1, 1, 1.0).row));
 }
+
+#[tokio::test]
+async fn a_key_that_another_process_has_changed_is_written_by() {
+    let fixture = sqlite().await;
+    let two = r#"{ name = "id", type = "int64" }, { name = "b", type = "int64" }"#;
+    let view = fixture.apply(&one_view("numbers", two, X)).await.remove(0);
+    let running = fixture.another().await;
+    let both = key([Value::Int64(1), Value::Int64(2)]);
+    let row = write_row(both, 1, 1, vec![Value::Double(1.0)]);
+    let rows = vec![Some(Ok(vec![row.clone()])), None];
+    running.write(&view, vec![row]).await.unwrap();
+    load(&running, &view, rows, &note("two keys"))
+        .await
+        .unwrap();
+    let view = numbers(&fixture).await;
+    // No statement tells the other store's connections before this one.
+    let written = running.write(&view, vec![number(1, 1, 1, 1.0)]).await;
+    assert_eq!(written.unwrap(), counts(1, 0));
+    let rows = vec![Some(Ok(vec![number(2, 1, 1, 2.0)])), None];
+    let loaded = load(&running, &view, rows, &note("one key")).await;
+    assert_eq!(loaded.unwrap(), counts(1, 0));
+}
+
+#[tokio::test]
+async fn a_feature_called_like_the_rows_own_number_cannot_come_later() {
+    let fixture = sqlite().await;
+    numbers(&fixture).await;
+    for name in ["rowid", "OID", "_rowid_"] {
+        let features = format!(r#"{X}, {{ name = "{name}", type = "int64" }}"#);
+        let definitions = one_view("numbers", ID, &features);
+        let error = fixture.try_apply(&definitions).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error:?}");
+        let named = format!("fv_numbers.{name}");
+        assert!(error.message().contains(&named), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_has_no_schemas() {
+    let fixture = sqlite().await;
+    let on_table = |name: &str| {
+        format!(
+            "{}table = {{ name = \"{name}\" }}\n",
+            one_view("numbers", ID, X)
+        )
+    };
+    for name in ["crm.accounts", "temp.accounts", "a.b.c"] {
+        let error = fixture.try_apply(&on_table(name)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error:?}");
+        for words in [name, "\"numbers\"", "no schemas"] {
+            assert!(error.message().contains(words), "{error}");
+        }
+    }
+    fixture
+        .execute(
+            "CREATE TABLE \"we ird.t\" (id bigint, event_timestamp bigint, x double); \
+             INSERT INTO \"we ird.t\" VALUES (1, 1, 2.5)",
+        )
+        .await;
+    for name in ["we ird.t", "MAIN.we ird.t"] {
+        let view = fixture.apply(&on_table(name)).await.remove(0);
+        let found = fixture.row(&view, id(1)).await.unwrap();
+        assert_eq!(found.values, [Value::Double(2.5)]);
+    }
+}
+
+#[tokio::test]
+async fn a_sql_view_that_errs_is_told() {
+    let fixture = sqlite().await;
+    fixture
+        .execute(
+            "CREATE TABLE raw (id bigint, t bigint, v text); INSERT INTO raw VALUES (1, 1, '{\"x\": 1.5}'), (2, 1, '{'); \
+             CREATE VIEW parsed AS SELECT id, t AS event_timestamp, json_extract(v, '$.x') AS x FROM raw",
+        )
+        .await;
+    let definitions = format!(
+        "{}table = {{ name = \"parsed\" }}\n",
+        one_view("numbers", ID, X)
+    );
+    let view = fixture.apply(&definitions).await.remove(0);
+    let found = fixture.row(&view, id(1)).await.unwrap();
+    assert_eq!(found.values, [Value::Double(1.5)]);
+    let error = fixture.store.read(&view, &[id(2)]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error:?}");
+    for words in ["\"numbers\" reads the table parsed", "JSON"] {
+        assert!(error.message().contains(words), "{error}");
+    }
+}

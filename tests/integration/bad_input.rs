@@ -209,6 +209,53 @@ async fn more_values_than_one_request_may_have() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn more_bytes_than_one_answer_may_have() {
+    const TEXT_BYTES: usize = 1 << 20;
+    let running = Running::with(&[("server.answer_bytes_max", "8000000")]).await;
+    let text = "x".repeat(TEXT_BYTES);
+    let (status, _) = running
+        .post(
+            WRITE,
+            json!({"rows": [{"loan_id": "W1", "emp_length": text}]}),
+        )
+        .await;
+    assert_eq!(status, 200);
+    let mut features = running.features().await.max_decoding_message_size(64 << 20);
+    for format in [
+        pb::AnswerFormat::Columns,
+        pb::AnswerFormat::Rows,
+        pb::AnswerFormat::Packed,
+    ] {
+        let request = |count: usize| pb::GetOnlineFeaturesRequest {
+            features: vec!["applicant:emp_length".into(), "applicant:annual_inc".into()],
+            entities: vec![loan("W1"); count],
+            format: format.into(),
+            ..Default::default()
+        };
+        // Each time it is named it is answered, out of the one row that was read.
+        let answer = features.get_online_features(request(5)).await.unwrap();
+        let bytes = prost::Message::encoded_len(answer.get_ref());
+        assert!(bytes > 5 * TEXT_BYTES, "{bytes}");
+        let refused = features.get_online_features(request(5_000)).await;
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+        assert!(
+            refused.message().contains("server.answer_bytes_max"),
+            "{refused:?}"
+        );
+    }
+    let (status, answer) = running
+        .post(
+            BY_ENTITY,
+            json!({"entities": vec![json!({"loan_id": "W1"}); 5_000]}),
+        )
+        .await;
+    assert_eq!(status, 400);
+    let message = answer["message"].as_str().unwrap();
+    assert!(message.contains("server.answer_bytes_max"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn more_values_than_one_write_may_have() {
     let running = Running::with(&[("limits.values_max", "40")]).await;
     let row = |id: usize| json!({"loan_id": id.to_string(), "annual_inc": 1});

@@ -51,7 +51,8 @@ async fn what_another_process_applies_is_known_without_a_restart() {
     let settings = [("database.catalog_interval_ms", "50")];
     let running = Running::on(&url, &settings, folder).await;
     assert_eq!(running.get("/v1/featureViews/more").await.0, 404);
-    apply(&url, &definitions(true, true), &[]);
+    // Without the feature service that the sample has.
+    apply(&url, &definitions(true, true), &["--allow-data-loss"]);
     becomes(&running, "/v1/featureViews/more", 200).await;
     apply(&url, &definitions(true, false), &["--allow-data-loss"]);
     becomes(&running, "/v1/featureViews/more", 404).await;

@@ -132,15 +132,47 @@ fn materialize_takes_another_file_or_a_folder_of_them() {
 fn what_was_not_applied_is_not_loaded() {
     let project = Project::new(GOOD);
     project.run(&["apply"]);
-    let other = DEFINITIONS.replace("users.csv", "others.csv");
     let path = project.dir.path().join("models/demo/features.toml");
-    fs::write(&path, other).unwrap();
-    let (code, _, stderr) = project.run(&["materialize"]);
-    assert_eq!(code, 1);
-    assert!(
-        stderr.contains("profile") && stderr.contains("ferrocast apply"),
-        "{stderr}"
+    let (age, more) = (
+        r#"{ name = "age""#,
+        r#"{ name = "height", type = "int32" }, "#,
     );
+    for (changed, part) in [
+        (DEFINITIONS.replace("users.csv", "others.csv"), "source"),
+        (
+            DEFINITIONS.replace(age, &format!("{more}{age}")),
+            "features",
+        ),
+        (DEFINITIONS.replace("int64", "string"), "join keys"),
+        (
+            DEFINITIONS.replace("source", "history = true\nsource"),
+            "history",
+        ),
+    ] {
+        fs::write(&path, changed).unwrap();
+        let (code, _, stderr) = project.run(&["materialize"]);
+        assert_eq!(code, 1);
+        for part in [part, "profile", "ferrocast apply"] {
+            assert!(stderr.contains(part), "{part} in {stderr}");
+        }
+    }
+}
+
+#[test]
+fn what_one_file_cannot_do_keeps_the_others_from_being_applied() {
+    let project = Project::new(GOOD);
+    let folder = project.dir.path().join("models/later");
+    fs::create_dir(&folder).unwrap();
+    let same_view = DEFINITIONS.replace("project = \"demo\"", "project = \"later\"");
+    fs::write(folder.join("features.toml"), same_view).unwrap();
+    for arguments in [&["apply", "--dry-run"][..], &["apply"], &["check"]] {
+        let (code, _, stderr) = project.run(arguments);
+        assert_eq!(code, 1, "{arguments:?}");
+        let named = stderr.contains("later/features.toml") && stderr.contains("profile");
+        assert!(named, "{stderr}");
+    }
+    let (_, _, stderr) = project.run(&["describe", "profile"]);
+    assert!(stderr.contains("no feature view"), "{stderr}");
 }
 
 #[test]

@@ -394,6 +394,7 @@ async fn what_a_file_no_longer_defines_goes_where_its_loss_is_allowed() {
         .await
         .unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert!(refused.message().contains("demand@2"), "{refused:?}");
     let dry_run = pb::ApplyDefinitionsRequest {
         dry_run: true,
         ..apply(&without_stock)
@@ -411,7 +412,7 @@ async fn what_a_file_no_longer_defines_goes_where_its_loss_is_allowed() {
     assert_eq!(
         shown.collect::<Vec<_>>(),
         [
-            (Action::Drop, "demand@2", false),
+            (Action::Drop, "demand@2", true),
             (Action::Drop, "stock", true),
             (Action::Create, "demand@3", false),
         ]

@@ -1,6 +1,10 @@
 //! Training sets through the command line and over the wire: from files, from a view's own history, and what is refused.
 
-use std::{fs::File, path::Path, sync::Arc};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use arrow_array::{
     Array, ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
@@ -10,9 +14,10 @@ use arrow_array::{
 use ferrocast::grpc::pb;
 use parquet::arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder};
 use serde_json::json;
-use tonic::Code;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
 
-use crate::support::{Running, ferrocast, historical_program, object, text};
+use crate::support::{Running, apply, ferrocast, historical_program, object, text};
 
 const HOUR: i64 = 3_600_000_000;
 
@@ -37,6 +42,11 @@ const DEFINITIONS: &str = r#"
     name = "forgetful"
     entity = "shop"
     features = [{ name = "x", type = "int64" }]
+    [[feature_views]]
+    name = "stock"
+    entity = "shop"
+    source = { path = "stock.parquet" }
+    features = [{ name = "amount", type = "int64" }]
     [[feature_services]]
     name = "shop"
     features = ["visits:weather", "prices:price", "visits:visitors"]
@@ -57,6 +67,11 @@ struct Shops {
 
 /// A server with the views, the file of prices, and some visits written one after the other.
 async fn shops() -> Shops {
+    shops_with(&[]).await
+}
+
+/// As `shops`, with further settings.
+async fn shops_with(further: &[(&str, &str)]) -> Shops {
     let folder = tempfile::tempdir().unwrap();
     let models = folder.path().join("models/shops");
     std::fs::create_dir_all(&models).unwrap();
@@ -69,10 +84,11 @@ async fn shops() -> Shops {
         ferrocast(&["apply", "--models", &models, "--database-url", &url])
     });
     assert!(applied.status.success(), "{}", text(&applied.stderr));
-    let settings = [
+    let own = [
         ("models.path", models.as_str()),
         ("historical.program", program.as_str()),
     ];
+    let settings = [&own, further].concat();
     let running = Running::on(&url, &settings, tempfile::tempdir().unwrap()).await;
     let mut client = running.features().await;
     for row in [
@@ -264,4 +280,93 @@ async fn the_wire_streams_the_same_training_set() {
     };
     let fault = client.get_historical_features(unknown).await.unwrap_err();
     assert_eq!(fault.code(), Code::NotFound);
+}
+
+impl Shops {
+    /// What a join of some features over the wire ends with.
+    async fn fault(&self, features: &[&str]) -> Status {
+        let spine = self.folder.path().join("labels.parquet");
+        write_spine(&spine, &SPINE);
+        let request = pb::GetHistoricalFeaturesRequest {
+            features: features.iter().map(|name| (*name).to_owned()).collect(),
+            spine: std::fs::read(&spine).unwrap(),
+            ..Default::default()
+        };
+        let mut client = self.running.features().await;
+        let answer = client.get_historical_features(request).await.unwrap();
+        let mut answer = answer.into_inner();
+        loop {
+            match answer.message().await {
+                Ok(part) => assert!(part.is_some(), "it came to its end"),
+                Err(fault) => return fault,
+            }
+        }
+    }
+
+    fn source(&self, name: &str) -> PathBuf {
+        self.folder.path().join("models/shops").join(name)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_over_the_wire_name_fields_and_none_of_the_server_s_folders() {
+    let shops = shops().await;
+    let wrong = format!("{PRICES}2,1970-01-01T02:00:00Z,cheap\n");
+    std::fs::write(shops.source("prices.csv"), wrong).unwrap();
+    let fault = shops.fault(&["prices:price"]).await;
+    assert_eq!(fault.code(), Code::InvalidArgument, "{fault}");
+    let place = "prices.csv, row 4, column \"price\"";
+    assert!(fault.message().starts_with(place), "{fault}");
+    let details = fault.get_error_details();
+    let fields = &details.bad_request().unwrap().field_violations;
+    assert_eq!(fields.first().unwrap().field, place);
+
+    // This one the child finds, which reads the file where it is.
+    write_spine(&shops.source("stock.parquet"), &SPINE);
+    let fault = shops.fault(&["stock:amount"]).await;
+    assert_eq!(fault.code(), Code::InvalidArgument, "{fault}");
+    let place = "stock.parquet, column \"amount\": it is missing";
+    assert!(fault.message().starts_with(place), "{fault}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_cannot_join_says_so_without_its_paths() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("no-program");
+    std::fs::write(&file, "").unwrap();
+    for setting in ["historical.program", "historical.work_dir"] {
+        let shops = shops_with(&[(setting, file.to_str().unwrap())]).await;
+        let fault = shops.fault(&["visits:weather"]).await;
+        assert_eq!(fault.code(), Code::FailedPrecondition, "{fault}");
+        assert!(fault.message().contains(setting), "{fault}");
+        assert!(!fault.message().contains("no-program"), "{fault}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_views_are_refused_before_any_is_read() {
+    let shops = shops().await;
+    let mut definitions = r#"project = "many"
+        [[entities]]
+        name = "shop"
+        join_keys = [{ name = "shop_id", type = "int64" }]
+    "#
+    .to_owned();
+    // Views without a history, which is found as soon as one is looked for.
+    for number in 0..65 {
+        definitions.push_str(&format!(
+            "[[feature_views]]\nname = \"v{number}\"\nentity = \"shop\"\nfeatures = [{{ name = \"x{number}\", type = \"int64\" }}]\n"
+        ));
+    }
+    let mut client = shops.running.features().await;
+    client.apply_definitions(apply(&definitions)).await.unwrap();
+    let names: Vec<String> = (0..65)
+        .map(|number| format!("v{number}:x{number}"))
+        .collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let fault = shops.fault(&names).await;
+    assert_eq!(fault.code(), Code::InvalidArgument, "{fault}");
+    assert!(fault.message().contains("65 views"), "{fault}");
+    let fault = shops.fault(&names[1..]).await;
+    assert!(fault.message().contains("no history"), "{fault}");
 }

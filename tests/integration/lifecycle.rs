@@ -9,6 +9,7 @@ use tonic_reflection::pb::{v1, v1alpha};
 
 use crate::{
     postgres::Postgres,
+    redis_server::Redis,
     serving::Serving,
     support::{Running, config, ferrocast, fill, filled_sqlite, loan, sqlite_url, text},
 };
@@ -241,6 +242,46 @@ async fn a_database_that_goes_away_is_told_and_comes_back() {
     ready_becomes(&running, 200).await;
     assert_eq!(running.post(path, body).await.0, 200);
     running.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_without_its_data_is_told_until_a_refill() {
+    let redis = tokio::task::block_in_place(Redis::start);
+    let folder = tempfile::tempdir().unwrap();
+    let url = tokio::task::block_in_place(|| filled_sqlite(folder.path()));
+    let redis_url = redis.url();
+    let settings = [
+        ("server.health_interval_ms", "100"),
+        ("online.redis_urls", redis_url.as_str()),
+    ];
+    let running = Running::on(&url, &settings, folder).await;
+    let body = json!({"features": ["applicant:annual_inc"], "entities": [{"loan_id": "LC00001"}]});
+    let read = || running.post("/v1/features:get", body.clone());
+    let lacks_data = async || {
+        ready_becomes(&running, 503).await;
+        assert_eq!(read().await.0, 503);
+        let mut health = HealthClient::new(running.channel().await);
+        for service in ["", "ferrocast.v1.FeatureService"] {
+            let service = service.to_owned();
+            let answer = health.check(HealthCheckRequest { service }).await.unwrap();
+            assert_eq!(answer.into_inner().status, 2);
+        }
+    };
+    let refill = async || {
+        let online = format!("online.redis_urls={redis_url}");
+        let arguments = ["refill", "--database-url", &url, "--set", &online];
+        let done = tokio::task::block_in_place(|| ferrocast(&arguments));
+        assert!(done.status.success(), "{}", text(&done.stderr));
+        ready_becomes(&running, 200).await;
+        assert_eq!(read().await.0, 200);
+    };
+    // Never filled, and so from the start.
+    assert_eq!(running.get("/health/ready").await.0, 503);
+    lacks_data().await;
+    refill().await;
+    redis.run(&redis::cmd("FLUSHALL"));
+    lacks_data().await;
+    refill().await;
 }
 
 async fn ready_becomes(running: &Running, wanted: u16) {

@@ -211,13 +211,43 @@ async fn a_sender_faster_than_the_store_is_held_up_and_nothing_is_queued() {
     let (batches, taken) = large_batches(400);
     let mut client = running.features().await;
     let acks = client.stream_write_features(batches).await.unwrap();
-    // One batch is being written. What else left the sender fits into HTTP/2's windows and buffers: some 2 MB of 40.
+    // One batch is being written. What else left the sender fits into HTTP/2's windows and buffers: 2 MB of 40 at the most.
     let taken = settled(&taken).await;
     assert!(taken < 40, "{taken} batches left the sender");
     drop(blocker);
     let acks: Vec<_> = acks.into_inner().collect().await;
     let ids: Vec<u64> = acks.into_iter().map(|ack| ack.unwrap().id).collect();
     assert_eq!(ids, (0..400).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fast_sender_of_small_batches_is_held_up_and_not_cut_off() {
+    const COUNT: u64 = 10_000;
+    let running = Running::with(&PATIENT).await;
+    let blocker = block(&running);
+    let taken = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&taken);
+    // Who waits between two messages sends each of them in a frame of its own.
+    let batches = tokio_stream::iter(0..COUNT).then(move |id| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async move {
+            tokio::task::yield_now().await;
+            let mut batch = batch(id, "S", id);
+            // Most are refused, which takes less time than ten thousand transactions.
+            if id % 100 > 0 {
+                batch.batch.as_mut().unwrap().view = "nope".into();
+            }
+            batch
+        }
+    });
+    let mut client = running.features().await;
+    let acks = client.stream_write_features(batches).await.unwrap();
+    let taken = u64::try_from(settled(&taken).await).unwrap();
+    assert!(taken < COUNT, "{taken} batches left the sender");
+    drop(blocker);
+    let acks: Vec<_> = acks.into_inner().collect().await;
+    let ids: Vec<u64> = acks.into_iter().map(|ack| ack.unwrap().id).collect();
+    assert_eq!(ids, (0..COUNT).collect::<Vec<_>>());
 }
 
 #[tokio::test(flavor = "multi_thread")]

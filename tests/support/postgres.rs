@@ -44,14 +44,21 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How often another free port is tried: another process may have taken one before our server does.
 const PORTS_TRIED_MAX: usize = 10;
 
-/// Starts the server on the port that its standard input names, stops it, and starts it again; at the end of the input it
-/// stops the server and takes its folder away.
+/// Starts the server on the port that its standard input names, stops it, and starts it again; makes it stand still with
+/// the processes that the input names, and go on; at the end of the input it stops the server and takes its folder away.
 ///
 /// A server is started when its own process has written down that it takes connections, and has failed when that process
 /// is gone. The waiting runs a program each time, so that the shell notices the end of its child.
 const GUARD: &str = r#"
 pid=
-halt() { [ -n "$pid" ] && kill "-${1:-QUIT}" "$pid" 2>/dev/null && wait "$pid"; pid=; }
+halt() {
+    [ -n "$pid" ] || return
+    # Whoever hangs hears nothing; and a killed server leaves its children hanging.
+    hung="$pid $(pgrep -P "$pid")"
+    kill "-${1:-QUIT}" "$pid" 2>/dev/null && kill -CONT $hung 2>/dev/null
+    wait "$pid"
+    pid=
+}
 is_ready() {
     status="$DIR/data/postmaster.pid"
     [ "$(sed -n 1p "$status" 2>/dev/null)" = "$pid" ] && sed -n 8p "$status" 2>/dev/null | grep -q ready
@@ -68,8 +75,12 @@ start() {
 }
 while read -r order port; do
     case "$order" in
+        pause) kill -STOP "$pid" $port; echo paused ;;
+        resume) kill -CONT "$pid" $port; echo resumed ;;
         stop) halt; echo stopped ;;
         kill) halt KILL; echo stopped ;;
+        hang) kill -STOP "$pid"; kill -STOP $(pgrep -P "$pid"); echo paused ;;
+        unhang) kill -CONT $(pgrep -P "$pid"); kill -CONT "$pid"; echo resumed ;;
         start) start "$port" ;;
     esac
 done
@@ -155,6 +166,29 @@ impl Postgres {
         assert_eq!(self.guard.order("kill"), "stopped", "{}", self.log());
     }
 
+    /// Makes the server and some processes of its own stand still, as a machine in trouble would: connections stay and are
+    /// even taken, and nothing answers.
+    pub fn pause(&self, processes: &[i32]) {
+        let order = format!("pause {}", listed(processes));
+        assert_eq!(self.guard.order(&order), "paused");
+    }
+
+    /// Makes them go on.
+    pub fn resume(&self, processes: &[i32]) {
+        let order = format!("resume {}", listed(processes));
+        assert_eq!(self.guard.order(&order), "resumed");
+    }
+
+    /// Makes the server stand still with all of its processes.
+    pub fn pause_all(&self) {
+        assert_eq!(self.guard.order("hang"), "paused", "{}", self.log());
+    }
+
+    /// Makes all of them go on.
+    pub fn resume_all(&self) {
+        assert_eq!(self.guard.order("unhang"), "resumed", "{}", self.log());
+    }
+
     /// Starts the server again, on the same port and with the same data.
     ///
     /// After a kill its children hold on to the shared memory for a moment.
@@ -226,6 +260,11 @@ impl Postgres {
     fn log(&self) -> String {
         fs::read_to_string(self.dir.join("log")).unwrap_or_default()
     }
+}
+
+fn listed(processes: &[i32]) -> String {
+    let processes: Vec<String> = processes.iter().map(i32::to_string).collect();
+    processes.join(" ")
 }
 
 /// The folder with `postgres` and `initdb`: the one on the PATH, or Debian's newest.

@@ -26,9 +26,9 @@ def graph() -> onnx.GraphProto:
     return onnx.load(COMMITTED / "1" / "model.onnx").graph
 
 
-def test_the_graph_has_two_inputs_and_one_output(graph: onnx.GraphProto) -> None:
+def test_the_graph_takes_two_tensors_and_gives_scores_and_what_explains_them(graph: onnx.GraphProto) -> None:
     assert [value.name for value in graph.input] == ["numeric", "categorical"]
-    assert [value.name for value in graph.output] == ["probabilities"]
+    assert [value.name for value in graph.output] == ["probabilities", "tree_columns"]
 
 
 def test_the_graph_has_only_the_known_operators(graph: onnx.GraphProto) -> None:
@@ -84,7 +84,13 @@ def test_a_graph_of_another_model_is_not_written(
     )
     with pytest.raises(ExportError, match="worst on golden row"):
         export_module.export(
-            use_case, contract, fitted.dataset, fitted.dataset.features, fitted.trained, metrics
+            use_case,
+            contract,
+            fitted.dataset,
+            fitted.dataset.features,
+            fitted.dataset.features,
+            fitted.trained,
+            metrics,
         )
     assert sorted(path.name for path in contract.folder.rglob("*")) == ["features.toml", "model.toml"]
 

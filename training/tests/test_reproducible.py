@@ -17,6 +17,7 @@ WRITTEN = [
     "1/golden.json",
     "1/metrics.json",
     "1/signature.json",
+    "1/trees.json",
 ]
 
 

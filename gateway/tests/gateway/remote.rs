@@ -8,7 +8,10 @@ use ferrocast_gateway::{
 };
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::shop::{Reflection, Shop, in_process, request};
@@ -110,21 +113,44 @@ async fn serving_ends_when_it_is_told_to_and_lets_requests_end() {
     );
 }
 
-#[tokio::test]
-async fn a_connection_that_sends_no_head_is_closed() {
+/// What the server sends until it closes the connections on which these bytes were sent and nothing after them.
+async fn closed_after(sent: &[&[u8]]) -> Vec<Vec<u8>> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let limits = ServeLimits {
+        connections_max: sent.len(),
         header_timeout: Duration::from_millis(20),
         ..ServeLimits::default()
     };
     let router = in_process(GatewayConfig::default()).router();
     tokio::spawn(serve(listener, router, limits, std::future::pending()));
-    let stream = TcpStream::connect(address).await.unwrap();
-    let mut sent = &b"GET / HTTP/1.1\r\nhost:"[..];
-    let (mut reader, mut writer) = stream.into_split();
-    tokio::io::copy(&mut sent, &mut writer).await.unwrap();
-    let mut rest = Vec::new();
-    let _ = tokio::io::AsyncReadExt::read_to_end(&mut reader, &mut rest).await;
-    assert!(!rest.starts_with(b"HTTP/1.1 200"));
+    let mut streams = Vec::new();
+    for bytes in sent {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        streams.push(stream);
+    }
+    let mut answers = Vec::new();
+    for mut stream in streams {
+        let mut answer = Vec::new();
+        let closed = stream.read_to_end(&mut answer);
+        let closed = tokio::time::timeout(Duration::from_secs(60), closed).await;
+        let _ = closed.expect("the connection is closed");
+        answers.push(answer);
+    }
+    answers
+}
+
+#[tokio::test]
+async fn a_connection_that_sends_no_head_is_closed() {
+    // Nothing, a part of a head, and parts of what HTTP/2 begins with.
+    let sent: [&[u8]; 4] = [
+        b"",
+        b"GET / HTTP/1.1\r\nhost:",
+        b"P",
+        b"PRI * HTTP/2.0\r\n\r\nSM",
+    ];
+    for answer in closed_after(&sent).await {
+        assert!(!answer.starts_with(b"HTTP/1.1 200"));
+    }
 }

@@ -8,9 +8,20 @@ pub struct HistoryRow {
     pub key: Vec<Cell>,
     pub time: i64,
     pub created: Option<i64>,
+    /// The number of its file.
+    pub file: usize,
     /// The features that it did not give.
     pub missing: Vec<usize>,
     pub values: Vec<Cell>,
+}
+
+impl HistoryRow {
+    /// What the newest row has the greatest of. A file without a time of writing counts as written as a whole, after those
+    /// before it.
+    fn age(&self) -> (i64, Option<i64>, usize) {
+        let file = if self.created.is_some() { 0 } else { self.file };
+        (self.time, self.created, file)
+    }
 }
 
 /// A row of the spine, as one view sees it.
@@ -43,7 +54,8 @@ impl View {
     fn value(&self, spine: &SpineRow, known: &[&HistoryRow], feature: usize) -> Cell {
         let mut best: Option<&HistoryRow> = None;
         for row in known.iter().filter(|row| !row.missing.contains(&feature)) {
-            let is_newer = |best: &HistoryRow| (row.time, row.created) >= (best.time, best.created);
+            // Of equally new rows the first, as a load takes it.
+            let is_newer = |best: &HistoryRow| row.age() > best.age();
             if best.is_none_or(is_newer) {
                 best = Some(row);
             }

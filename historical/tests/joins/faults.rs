@@ -208,6 +208,19 @@ fn columns_that_are_missing_come_all_at_once() {
 }
 
 #[test]
+fn of_many_faults_the_first_are_told() {
+    let folder = folder();
+    let names: Vec<String> = (0..600).map(|number| format!("feature_{number}")).collect();
+    let features: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "double")).collect();
+    let view = view(&folder, &[("k", "string")], &features);
+    let (kind, message) = folder.fault(&folder.plan(&[view], MEMORY));
+    assert_eq!(kind, "invalid_argument");
+    assert!(message.contains("\"feature_19\""), "{message}");
+    assert!(message.ends_with("; and 580 more"), "{message}");
+    assert_eq!(message.matches("it is missing").count(), 20);
+}
+
+#[test]
 fn columns_that_are_there_twice() {
     let folder = folder();
     let k = || strings(&[Some("a"), Some("b")]);
@@ -285,9 +298,14 @@ fn faults_of_the_plan() {
 fn files_that_are_not_there_or_no_files() {
     let folder = folder();
     fs::write(folder.path("text.parquet"), "no Parquet").unwrap();
-    let history = "/views/0/history/0/paths/0";
+    let history = "/views/0/history/0/files/0/path";
     let cases = [
-        ("/spine/path", "gone.parquet", "not_found", "gone.parquet"),
+        (
+            "/spine/file/path",
+            "gone.parquet",
+            "not_found",
+            "gone.parquet",
+        ),
         (history, "gone.parquet", "not_found", "gone.parquet"),
         (
             history,
@@ -309,6 +327,36 @@ fn files_that_are_not_there_or_no_files() {
         let mut plan = plan(&folder);
         *plan.pointer_mut(place).unwrap() = json!(folder.path(name));
         assert_fault(&folder, &plan, kind, &[part]);
+    }
+}
+
+#[test]
+fn a_file_is_named_as_the_plan_shows_it() {
+    let places = [
+        ("/spine/file", "spine.parquet"),
+        ("/views/0/history/0/files/0", "history.parquet"),
+    ];
+    for (place, name) in places {
+        let folder = folder();
+        let mut plan = plan(&folder);
+        let faults = [
+            (folder.path("gone.parquet"), "it.csv: there is no such file"),
+            (folder.path("work"), "it.csv is no regular file"),
+            (
+                folder.path(name),
+                "it.csv, row 2, column \"event_timestamp\"",
+            ),
+        ];
+        write(
+            &folder,
+            name,
+            &[("event_timestamp", times(&[Some(1), None]))],
+        );
+        for (path, start) in faults {
+            *plan.pointer_mut(place).unwrap() = json!({"path": path, "shown": "it.csv"});
+            let (_, message) = folder.fault(&plan);
+            assert!(message.starts_with(start), "{message}");
+        }
     }
 }
 

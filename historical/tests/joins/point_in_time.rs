@@ -22,6 +22,9 @@ const KEYS: [&[(&str, &str)]; 3] = [
     &[("card", "bytes")],
 ];
 
+/// Whether each file of a view has a column for the time of writing.
+const FILES: [bool; 4] = [true, true, false, false];
+
 /// How the rows of a test are made.
 struct Shape {
     spine_rows: usize,
@@ -86,12 +89,12 @@ fn make_view(
     keys: &[(&str, &str)],
     case: &mut Case,
 ) {
-    // The first view has no row that is partial; each has files with a time of writing and one without.
+    // The first view has no row that is partial; each has files with a time of writing and some without.
     let has_partial = index > 0;
     let mut rows = Vec::new();
     let mut sources = Vec::new();
-    for (file, has_created) in [true, true, false].into_iter().enumerate() {
-        let own: Vec<HistoryRow> = (0..shape.history_rows / 3)
+    for (file, has_created) in FILES.into_iter().enumerate() {
+        let own: Vec<HistoryRow> = (0..shape.history_rows / FILES.len())
             .map(|_| HistoryRow {
                 key: keys
                     .iter()
@@ -99,6 +102,7 @@ fn make_view(
                     .collect(),
                 time: random.time(shape.times),
                 created: has_created.then(|| random.time(4)),
+                file,
                 missing: match has_partial && random.one_in(3) {
                     true => (0..case.types.len()).filter(|_| random.one_in(2)).collect(),
                     false => Vec::new(),
@@ -128,7 +132,7 @@ fn make_view(
         });
         rows.extend(own);
         sources.push(json!({
-            "paths": [folder.path(&name)],
+            "files": [{"path": folder.path(&name)}],
             "timestamp_field": "at",
             "created_timestamp_field": has_created.then_some("created"),
         }));

@@ -62,7 +62,7 @@ impl Folder {
     /// A plan that reads `spine.parquet` and writes `train.parquet`.
     pub fn plan(&self, views: &[Value], memory: usize) -> Value {
         json!({
-            "spine": {"path": self.path("spine.parquet"), "timestamp_field": "event_timestamp"},
+            "spine": {"file": {"path": self.path("spine.parquet")}, "timestamp_field": "event_timestamp"},
             "views": views,
             "out": {"path": self.path("train.parquet")},
             "memory_bytes_max": memory,
@@ -173,7 +173,7 @@ pub fn view(folder: &Folder, keys: &[(&str, &str)], features: &[(&str, &str)]) -
         "ttl_micros": null,
         "features": features,
         "history": [{
-            "paths": [folder.path("history.parquet")],
+            "files": [{"path": folder.path("history.parquet")}],
             "timestamp_field": "event_timestamp",
             "created_timestamp_field": null,
         }],

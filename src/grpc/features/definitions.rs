@@ -2,8 +2,8 @@
 
 use crate::{
     catalog::{
-        Action, ApplyOptions, Change, Definitions, FeatureService, FeatureView, Field, Origin,
-        Source, apply_definitions,
+        Action, ApplyOptions, Change, Definitions, FeatureService, FeatureView, Field,
+        apply_definitions,
     },
     error::{Error, Result},
     features::{MaterializationRecord, ViewStatistics, watermark},
@@ -95,20 +95,16 @@ fn wire_view(view: &FeatureView) -> pb::FeatureView {
         join_keys: view.join_keys.iter().map(wire_field).collect(),
         features: view.features.iter().map(wire_field).collect(),
         ttl: view.ttl.and_then(wire_duration),
-        source: view.source.as_ref().map(origin).unwrap_or_default(),
+        source: view
+            .source
+            .as_ref()
+            .map_or_else(String::new, |source| source.text().to_owned()),
         history: view.history,
         table: view
             .table
             .as_ref()
             .map_or_else(String::new, |table| table.name.clone()),
         ..pb::FeatureView::default()
-    }
-}
-
-fn origin(source: &Source) -> String {
-    match &source.origin {
-        Origin::Path(path) => path.clone(),
-        Origin::Query(query) => query.clone(),
     }
 }
 

@@ -9,11 +9,10 @@ use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Status};
 use tracing::Instrument;
 
-use super::stream::InFlight;
 use crate::{
     error::{Error, Result},
     features::{FeatureSelection, SPINE_TIMESTAMP_FIELD, TrainingSetRequest},
-    grpc::{FeatureApi, pb, to_status},
+    grpc::{FeatureApi, InFlight, pb, to_status},
 };
 
 /// Parts of an answer that may wait for a slow caller; the join waits with them.
@@ -65,15 +64,19 @@ impl FeatureApi {
         let (failure, failed) = mpsc::channel(1);
         let work = async move {
             let closed = sink.clone();
+            let stop = stopping.clone();
             let joined = tokio::select! {
-                joined = training_sets.stream(&asked, spine, sink) => joined,
+                joined = training_sets.stream(&asked, spine, sink, stop) => joined,
                 // The caller has gone away: the join ends with this task.
                 () = closed.closed() => Ok(()),
-                () = stopping.cancelled() => Err(Error::unavailable(
-                    "the server stops; ask another one for the training set",
-                )),
             };
             if let Err(fault) = joined {
+                let fault = if stopping.is_cancelled() {
+                    Error::unavailable("the server stops; ask another one for the training set")
+                        .with_source(fault)
+                } else {
+                    fault
+                };
                 // Nobody listens where the caller is gone.
                 let _ = failure.send(Err(to_status(&fault))).await;
             }

@@ -15,7 +15,6 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::{Request, Status};
 use tracing::Instrument;
 
-use super::stream::InFlight;
 use crate::{
     error::{Error, ErrorKind, Result},
     features::{
@@ -23,7 +22,7 @@ use crate::{
         views_to_load,
     },
     grpc::{
-        FeatureApi,
+        FeatureApi, InFlight,
         convert::{wire_counts, wire_timestamp},
         pb, to_status,
     },

@@ -14,4 +14,3 @@ pub(super) use historical::TrainingSetStream;
 pub use materialize::Loads;
 pub(in crate::grpc) use materialize::ProgressStream;
 pub use statistics::Scans;
-pub use stream::{InFlight, StreamBounds};

@@ -6,11 +6,11 @@ use prost_types::Struct;
 
 use super::answer;
 use crate::{
-    catalog::{Catalog, FeatureRef},
+    catalog::Catalog,
     error::{Error, Result},
     features::{
-        EntityKey, FeatureSelection, Freshness, KeyColumn, Timestamp, check_values, column_keys,
-        entity_keys, read_features,
+        AskedFeatures, EntityKey, FeatureSelection, Freshness, KeyColumn, Timestamp, check_values,
+        column_keys, entity_keys, read_features,
     },
     grpc::{
         FeatureApi,
@@ -52,7 +52,9 @@ impl FeatureApi {
             }
             column_keys(&selection, columns)?
         };
-        let columns = read_features(self.store.as_ref(), &selection, &keys, freshness).await?;
+        let store = self.store.as_ref();
+        let bytes_max = self.limits.answer_bytes_max;
+        let columns = read_features(store, &selection, &keys, freshness, bytes_max).await?;
         let mut response = pb::GetOnlineFeaturesResponse {
             feature_service: asked.service,
             ..pb::GetOnlineFeaturesResponse::default()
@@ -73,27 +75,17 @@ impl FeatureApi {
         catalog: &Catalog,
         features: &[String],
         feature_service: &str,
-    ) -> Result<Asked> {
+    ) -> Result<AskedFeatures> {
         let max = self.limits.features_max;
-        if feature_service.is_empty() {
+        let by_name = feature_service.is_empty();
+        if by_name {
             check_count("features", features.len(), max)?;
-            let names = features.iter().enumerate();
-            let references = names.map(|(index, name)| feature_reference(index, name));
-            return Ok(Asked {
-                references: references.collect::<Result<_>>()?,
-                service: String::new(),
-            });
         }
-        if !features.is_empty() {
-            let fault = "comes instead of features, not beside them";
-            return Err(Error::invalid("featureService", fault));
+        let asked = AskedFeatures::resolve(catalog, features, feature_service)?;
+        if !by_name {
+            check_count("featureService", asked.references.len(), max)?;
         }
-        let service = catalog.service(feature_service)?;
-        check_count("featureService", service.features.len(), max)?;
-        Ok(Asked {
-            references: service.features.clone(),
-            service: format!("{}@{}", service.name, service.version),
-        })
+        Ok(asked)
     }
 
     fn keys_of_objects(
@@ -147,21 +139,6 @@ impl FeatureApi {
         let columns = selection.references.len();
         check_values(field, rows, columns, self.limits.values_max)
     }
-}
-
-/// The features that are asked for, and the service that names them.
-pub(super) struct Asked {
-    pub(super) references: Vec<FeatureRef>,
-    service: String,
-}
-
-fn feature_reference(index: usize, name: &str) -> Result<FeatureRef> {
-    FeatureRef::parse(name).ok_or_else(|| {
-        Error::invalid(
-            format!("features[{index}]"),
-            format!("\"{name}\" is not of the form view:feature"),
-        )
-    })
 }
 
 fn answer_format(number: i32) -> Result<AnswerFormat> {

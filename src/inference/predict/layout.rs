@@ -19,6 +19,8 @@ use crate::{
 pub(super) struct LaidOut {
     pub(super) batch: Batch,
     pub(super) violations: Vec<InputViolation>,
+    /// Where each value is counted, once the rows are scored.
+    pub(super) slots: Vec<usize>,
 }
 
 /// A batch that is being filled. Remembers the first value that a policy refuses, and every one that has the wrong type.
@@ -36,6 +38,7 @@ impl<'a> Filler<'a> {
             laid_out: LaidOut {
                 batch: version.layout.empty_batch(rows),
                 violations: Vec::new(),
+                slots: Vec::new(),
             },
             faults: request_faults(),
             refused: None,
@@ -72,6 +75,12 @@ impl<'a> Filler<'a> {
                 is_defaulted: matches!(admitted, Admitted::Value(given) if !std::ptr::eq(given, value)),
             });
         }
+        let given = match admitted {
+            Admitted::Value(value) => value,
+            Admitted::Missing => &Value::Null,
+        };
+        let slot = version.drift.slot(input, given);
+        self.laid_out.slots.extend(slot);
         match admitted {
             Admitted::Value(value) => {
                 version

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use self::layout::{lay_out_columns, lay_out_dense, lay_out_rows, leave_out_old};
 pub use self::{shadow::Shadows, subject::Subject};
 use super::{
-    Model, ModelRegistry, Policy, ReadyVersion,
+    Explanation, Ledger, Model, ModelRegistry, Policy, ReadyVersion,
     scored::{Place, Predictions, Role, ScoredBatch},
 };
 use crate::{
@@ -45,8 +45,12 @@ pub struct Predictor {
     pub models: Arc<ModelRegistry>,
     /// Values a request: rows or entities times inputs.
     pub values_max: usize,
+    /// Bytes of the features that one request reads.
+    pub answer_bytes_max: usize,
     /// Who scores beside the answers.
     pub shadows: Shadows,
+    /// Where all that is scored is recorded.
+    pub ledger: Ledger,
 }
 
 impl Predictor {
@@ -76,13 +80,48 @@ impl Predictor {
             self.score(&model, version, subject, positions, Role::Answer)
         });
         let parts = future::try_join_all(parts).await?;
+        let parts: Vec<Arc<ScoredBatch>> = parts.into_iter().map(Arc::new).collect();
+        for part in &parts {
+            self.ledger.record(part);
+        }
         for shadow in route.shadows {
             self.shadows.start(self, &model, shadow, subject);
         }
-        Ok(Predictions {
-            parts: parts.into_iter().map(Arc::new).collect(),
-            places,
-        })
+        Ok(Predictions { parts, places })
+    }
+
+    /// Explains the score of the first row, by the version that scores it.
+    ///
+    /// # Errors
+    /// As `predict`; `FailedPrecondition` for a version that came without what explanations need.
+    pub async fn explain(
+        &self,
+        target: Target<'_>,
+        subject: &Subject,
+    ) -> Result<(Arc<ScoredBatch>, Vec<Explanation>)> {
+        let model = self.models.model(target.model)?;
+        let route = model.route(target.version)?;
+        let columns = route.stable.inputs.len();
+        let split = route.split(1, |row| subject.bucket(&model.name, columns, row));
+        let Some((version, positions)) = split.into_iter().next() else {
+            return Err(Error::internal("a row that no version scores"));
+        };
+        let scored = self
+            .score(&model, version, subject, positions, Role::Answer)
+            .await?;
+        let explained = scored.version.workers.explain(Arc::clone(&scored.batch));
+        let explained = explained.await?;
+        match explained.iter().find(|explanation| !explanation.adds_up()) {
+            None => {
+                let scored = Arc::new(scored);
+                self.ledger.record(&scored);
+                Ok((scored, explained))
+            }
+            Some(wrong) => Err(Error::internal(format!(
+                "the contributions do not add up to the raw score {}",
+                wrong.raw_score
+            ))),
+        }
     }
 
     /// Scores some of the rows with one version.
@@ -115,6 +154,7 @@ impl Predictor {
             .counters
             .add_predictions(batch.rows, role == Role::Shadow);
         version.counters.add_violations(&laid_out.violations);
+        version.drift.count(&laid_out.slots);
         Ok(ScoredBatch {
             role,
             ids: (0..batch.rows).map(|_| Uuid::now_v7()).collect(),
@@ -144,7 +184,8 @@ impl Predictor {
         let selection = FeatureSelection::resolve(&catalog, references)?;
         let keys = entity_keys_at(&selection, entities, positions)?;
         let freshness = Freshness { now, max_age: None };
-        let mut columns = read_features(self.store.as_ref(), &selection, &keys, freshness).await?;
+        let (store, bytes_max) = (self.store.as_ref(), self.answer_bytes_max);
+        let mut columns = read_features(store, &selection, &keys, freshness, bytes_max).await?;
         if model.entity_not_found == Policy::Reject {
             refuse_unknown_entities(&columns, entities, positions)?;
         }

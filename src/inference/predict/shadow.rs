@@ -41,9 +41,12 @@ impl Shadows {
             let scored = predictor
                 .score(&model, version, &subject, positions, Role::Shadow)
                 .await;
-            if let Err(fault) = scored {
-                counters.add_shadow_dropped(subject.len());
-                tracing::debug!(model = model.name, %fault, "a shadow could not score");
+            match scored {
+                Ok(scored) => predictor.ledger.record(&Arc::new(scored)),
+                Err(fault) => {
+                    counters.add_shadow_dropped(subject.len());
+                    tracing::debug!(model = model.name, %fault, "a shadow could not score");
+                }
             }
         });
     }

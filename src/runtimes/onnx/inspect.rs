@@ -211,7 +211,7 @@ fn check_opsets(model: &ModelProto, faults: &mut Vec<String>) {
             )),
             // Exporters import domains that no node uses.
             None if uses(model, domain) => faults.push(format!(
-                "it uses operators of {shown}, which are not allowed"
+                "it uses operators of {shown}, a runtime's own, which are not allowed; export without options that ask for them"
             )),
             None => {}
         }
@@ -256,7 +256,8 @@ fn check_node(node: &NodeProto, faults: &mut Vec<String>) {
     let domain = canonical(&node.domain);
     if domain == "ai.onnx.ml" && node.op_type == "ZipMap" {
         faults.push(
-            "it answers with a list of maps (ZipMap); export with options={\"zipmap\": False}"
+            "it answers with a list of maps (ZipMap); export with options={\"zipmap\": False} (skl2onnx), zipmap=False \
+             (onnxmltools), or without that node (CatBoost: models/README.md says how)"
                 .to_owned(),
         );
         return;
@@ -264,17 +265,20 @@ fn check_node(node: &NodeProto, faults: &mut Vec<String>) {
     let is_known = OPERATORS
         .iter()
         .any(|(known, names)| *known == domain && names.contains(&node.op_type.as_str()));
+    let shown: String = node.op_type.chars().take(60).collect();
     if !is_known {
-        let shown: String = node.op_type.chars().take(60).collect();
         faults.push(format!(
-            "the operator {shown} (node \"{}\") is not allowed",
-            node.name.chars().take(60).collect::<String>()
+            "the operator {shown} (node \"{}\"{}) is not allowed; only trees, linear models and what prepares their inputs \
+             are: export the model so, and do the rest in training or in a feature",
+            node.name.chars().take(60).collect::<String>(),
+            of_domain(domain)
         ));
     }
     for attribute in &node.attribute {
         if attribute.g.is_some() || !attribute.graphs.is_empty() {
             faults.push(format!(
-                "the node \"{}\" holds a graph of its own, which is not allowed",
+                "the node \"{}\" ({shown}) holds a graph of its own (If, Loop, Scan), which is not allowed; export a model \
+                 without loops and branches",
                 node.name.chars().take(60).collect::<String>()
             ));
         }
@@ -289,6 +293,13 @@ fn check_node(node: &NodeProto, faults: &mut Vec<String>) {
         {
             faults.push(EXTERNAL_DATA.to_owned());
         }
+    }
+}
+
+fn of_domain(domain: &str) -> String {
+    match domain {
+        "" => String::new(),
+        domain => format!(", of {}", domain.chars().take(60).collect::<String>()),
     }
 }
 

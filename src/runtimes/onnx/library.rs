@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use ort::environment::Environment;
+use ort::{environment::Environment, logging::LogLevel};
 
 use crate::error::{Error, Result};
 
@@ -62,6 +62,8 @@ pub(super) fn open(configured: Option<&Path>) -> Result<Environment> {
         .with_telemetry(false)
         .build()
         .map_err(|fault| cannot_open(fault.to_string()))?;
+    // Its warnings are about what exporters write, and come with every call.
+    environment.set_log_level(LogLevel::Error);
     *opened = Some((path, environment.clone()));
     Ok(environment)
 }

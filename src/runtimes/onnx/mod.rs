@@ -1,9 +1,10 @@
 //! ONNX models through ONNX Runtime (`ort`): one session a worker, tuned for trees on a server.
 
+mod explain;
 mod inspect;
 mod library;
 
-use std::{ops::Range, path::Path};
+use std::{ops::Range, path::Path, sync::Arc};
 
 use ort::{
     environment::Environment,
@@ -14,9 +15,13 @@ use ort::{
     value::{Outlet, Tensor as OrtTensor, TensorElementType, TensorRef, ValueType},
 };
 
+use self::explain::Explainer;
 use crate::{
     error::{Error, Result},
-    inference::{Batch, Output, Runtime, RuntimeLoader, Signature, Tensor, TensorData, TensorType},
+    inference::{
+        AnswerShape, Batch, Explanation, ModelFiles, Output, Runtime, RuntimeLoader, Signature,
+        Tensor, TensorData, TensorType,
+    },
 };
 
 /// Larger calls gain nothing per row for trees, and hold more memory.
@@ -48,23 +53,28 @@ impl RuntimeLoader for OnnxLoader {
 
     fn load(
         &self,
-        model: &[u8],
+        files: ModelFiles<'_>,
         signature: &Signature,
         count: usize,
     ) -> Result<Vec<Box<dyn Runtime>>> {
-        inspect::inspect(model, self.nodes_max)?;
+        inspect::inspect(files.model, self.nodes_max)?;
+        let explainer = match (files.explain, &signature.explain) {
+            (Some(text), Some(by)) => Some(Arc::new(Explainer::new(text, by, signature)?)),
+            (Some(_) | None, _) => None,
+        };
         let mut runtimes: Vec<Box<dyn Runtime>> = Vec::with_capacity(count);
         for _ in 0..count {
-            let session = start_session(&self.environment, model)?;
+            let session = start_session(&self.environment, files.model)?;
             check_fit(&session, signature)?;
             let needed = OutputSelector::no_default().with(&signature.output);
             let options = RunOptions::new().map_err(|fault| failed(&fault))?;
             runtimes.push(Box::new(OnnxRuntime {
-                session,
                 options: options.with_outputs(needed),
+                explained: explained(&session, signature, explainer.clone())?,
                 tensors: signature.tensors.clone(),
                 output: signature.output.clone(),
-                columns: signature.columns(),
+                shape: signature.answer_shape(),
+                session,
             }));
         }
         Ok(runtimes)
@@ -104,15 +114,7 @@ fn check_fit(session: &Session, signature: &Signature) -> Result<()> {
                 tensor.name,
                 names(session.inputs())
             )),
-            Some(outlet) => {
-                let columns = i64::try_from(tensor.columns).unwrap_or(i64::MAX);
-                check_outlet(
-                    outlet,
-                    &[element_type(tensor.tensor_type)],
-                    columns,
-                    &mut faults,
-                );
-            }
+            Some(outlet) => check_input(outlet, tensor, &mut faults),
         }
     }
     for outlet in session.inputs() {
@@ -123,21 +125,14 @@ fn check_fit(session: &Session, signature: &Signature) -> Result<()> {
             ));
         }
     }
-    match session
-        .outputs()
-        .iter()
-        .find(|o| o.name() == signature.output)
-    {
+    let outputs = session.outputs();
+    match outputs.iter().find(|o| o.name() == signature.output) {
         None => faults.push(format!(
             "the graph has no output \"{}\"; it has: {}",
             signature.output,
-            names(session.outputs())
+            names(outputs)
         )),
-        Some(outlet) => {
-            let classes = i64::try_from(signature.columns()).unwrap_or(i64::MAX);
-            let floats = [TensorElementType::Float32, TensorElementType::Float64];
-            check_outlet(outlet, &floats, classes, &mut faults);
-        }
+        Some(outlet) => check_output(outlet, signature.answer_shape(), &mut faults),
     }
     if faults.is_empty() {
         Ok(())
@@ -151,34 +146,73 @@ fn names(outlets: &[Outlet]) -> String {
     names.join(", ")
 }
 
-/// Holds one input or output against [rows, columns] of one of the types. A dimension of -1 is open.
-fn check_outlet(
-    outlet: &Outlet,
-    types: &[TensorElementType],
-    columns: i64,
-    faults: &mut Vec<String>,
-) {
-    let ValueType::Tensor { ty, shape, .. } = outlet.dtype() else {
-        faults.push(format!("\"{}\" of the graph is no tensor", outlet.name()));
+/// Holds an input against [rows, columns] of the signature's type. A dimension of -1 is open.
+fn check_input(outlet: &Outlet, tensor: &Tensor, faults: &mut Vec<String>) {
+    let wanted = [element_type(tensor.tensor_type)];
+    let Some(shape) = tensor_shape(outlet, &wanted, faults) else {
         return;
     };
-    if !types.contains(ty) {
-        faults.push(format!(
-            "\"{}\" is a tensor of {ty:?} in the graph, and of {types:?} in the signature",
-            outlet.name()
-        ));
+    let columns = i64::try_from(tensor.columns).unwrap_or(i64::MAX);
+    let fits = matches!(shape, [-1, found] if *found == -1 || *found == columns);
+    if !fits {
+        faults.push(not_the_shape(outlet, shape, &format!("[rows, {columns}]")));
     }
-    let fits = match shape.iter().as_slice() {
-        [rows, found] => *rows == -1 && (*found == -1 || *found == columns),
+}
+
+/// Holds the output against what the signature promises. Exporters of regressors write [rows] and answer [rows, 1].
+fn check_output(outlet: &Outlet, answer: AnswerShape, faults: &mut Vec<String>) {
+    let wanted = [TensorElementType::Float32, TensorElementType::Float64];
+    let Some(shape) = tensor_shape(outlet, &wanted, faults) else {
+        return;
+    };
+    let fits = match shape {
+        [-1] => answer.takes(1),
+        [-1, -1] => true,
+        [-1, columns] => usize::try_from(*columns).is_ok_and(|columns| answer.takes(columns)),
         _ => false,
     };
     if !fits {
+        let wanted = format!("[rows, {}]", answer.columns);
+        faults.push(not_the_shape(outlet, shape, &wanted));
+    }
+}
+
+/// The shape of a tensor of one of the types; none, and a fault, for anything else.
+fn tensor_shape<'a>(
+    outlet: &'a Outlet,
+    wanted: &[TensorElementType],
+    faults: &mut Vec<String>,
+) -> Option<&'a [i64]> {
+    let ValueType::Tensor { ty, shape, .. } = outlet.dtype() else {
+        faults.push(format!("\"{}\" of the graph is no tensor", outlet.name()));
+        return None;
+    };
+    if !wanted.contains(ty) {
+        let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
         faults.push(format!(
-            "\"{}\" has the shape {:?} in the graph, and [rows, {columns}] in the signature",
+            "\"{}\" of the graph is a tensor of {ty}, and the signature needs one of {}",
             outlet.name(),
-            shape.iter().as_slice()
+            wanted.join(" or ")
         ));
     }
+    Some(shape)
+}
+
+fn not_the_shape(outlet: &Outlet, shape: &[i64], wanted: &str) -> String {
+    let open = |size: &i64| match size {
+        -1 => "?".to_owned(),
+        size => size.to_string(),
+    };
+    let found: Vec<String> = shape.iter().map(open).collect();
+    let hint = match shape {
+        [rows, ..] if *rows != -1 => "; export with an open first dimension (None)",
+        _ => "",
+    };
+    format!(
+        "\"{}\" has the shape [{}] in the graph, and {wanted} in the signature{hint}",
+        outlet.name(),
+        found.join(", ")
+    )
 }
 
 fn element_type(tensor_type: TensorType) -> TensorElementType {
@@ -198,7 +232,53 @@ struct OnnxRuntime {
     output: String,
     /// Asks for the one output that is needed.
     options: RunOptions<HasSelectedOutputs>,
-    columns: usize,
+    shape: AnswerShape,
+    explained: Option<Explained>,
+}
+
+/// What explains a session's scores, and where the matrix that it takes comes from.
+struct Explained {
+    explainer: Arc<Explainer>,
+    matrix: Matrix,
+}
+
+enum Matrix {
+    /// The tensor at a position of the batch.
+    Given(usize),
+    /// An output of the graph.
+    Computed(String, RunOptions<HasSelectedOutputs>),
+}
+
+/// Finds the matrix that the trees take among the graph's inputs and outputs.
+fn explained(
+    session: &Session,
+    signature: &Signature,
+    explainer: Option<Arc<Explainer>>,
+) -> Result<Option<Explained>> {
+    let (Some(explainer), Some(by)) = (explainer, &signature.explain) else {
+        return Ok(None);
+    };
+    let given = signature
+        .tensors
+        .iter()
+        .position(|tensor| tensor.name == by.matrix && tensor.tensor_type == TensorType::Float);
+    let is_output = session.outputs().iter().any(|o| o.name() == by.matrix);
+    let matrix = match given {
+        Some(tensor) => Matrix::Given(tensor),
+        None if is_output => {
+            let options = RunOptions::new().map_err(|fault| failed(&fault))?;
+            let needed = OutputSelector::no_default().with(&by.matrix);
+            Matrix::Computed(by.matrix.clone(), options.with_outputs(needed))
+        }
+        None => {
+            return Err(Error::failed_precondition(format!(
+                "explain.matrix: the graph has no output, and no input of floats, \"{}\"; it has the outputs {}",
+                by.matrix,
+                names(session.outputs())
+            )));
+        }
+    };
+    Ok(Some(Explained { explainer, matrix }))
 }
 
 impl Runtime for OnnxRuntime {
@@ -212,25 +292,65 @@ impl Runtime for OnnxRuntime {
             }
         }
         let output = answered.ok_or_else(|| Error::internal("a batch without rows"))?;
-        if output.len() != rows.len() * self.columns {
-            return Err(Error::internal(format!(
-                "ONNX Runtime answered {} numbers for {} rows of {}",
-                output.len(),
-                rows.len(),
-                self.columns
-            )));
-        }
-        Ok(output)
+        self.shape.complete(output, rows.len())
+    }
+
+    fn explain(&mut self, batch: &Batch) -> Result<Vec<Explanation>> {
+        let Some(explained) = &self.explained else {
+            return Err(crate::inference::cannot_explain());
+        };
+        let explainer = Arc::clone(&explained.explainer);
+        let matrix = self.matrix(batch)?;
+        explainer.explain(&matrix)
     }
 }
 
+/// Some rows of a batch, as the graph's inputs.
+fn inputs<'a>(
+    tensors: &'a [Tensor],
+    batch: &'a Batch,
+    rows: &Range<usize>,
+) -> Result<Vec<(&'a str, SessionInputValue<'a>)>> {
+    let pairs = tensors.iter().zip(&batch.tensors);
+    pairs
+        .map(|(tensor, data)| {
+            let value = input_value(data, rows, tensor.columns).map_err(|fault| failed(&fault))?;
+            Ok((tensor.name.as_str(), value))
+        })
+        .collect()
+}
+
 impl OnnxRuntime {
-    fn run_part(&mut self, batch: &Batch, rows: Range<usize>) -> Result<Output> {
-        let mut inputs: Vec<(&str, SessionInputValue<'_>)> = Vec::with_capacity(self.tensors.len());
-        for (tensor, data) in self.tensors.iter().zip(&batch.tensors) {
-            let value = input_value(data, &rows, tensor.columns).map_err(|fault| failed(&fault))?;
-            inputs.push((&tensor.name, value));
+    /// The matrix that the trees take, of the first row.
+    fn matrix(&mut self, batch: &Batch) -> Result<Vec<f32>> {
+        let row = 0..1;
+        match self.explained.as_ref().map(|explained| &explained.matrix) {
+            Some(Matrix::Given(at)) => match (batch.tensors.get(*at), self.tensors.get(*at)) {
+                (Some(TensorData::Float(data)), Some(tensor)) => {
+                    Ok(part(data, 0..tensor.columns).to_vec())
+                }
+                (Some(_) | None, _) => Err(Error::internal("the batch has no such matrix")),
+            },
+            Some(Matrix::Computed(name, options)) => {
+                let inputs = inputs(&self.tensors, batch, &row)?;
+                let outputs = self
+                    .session
+                    .run_with_options(inputs, options)
+                    .map_err(|fault| failed(&fault))?;
+                let output = outputs
+                    .get(name)
+                    .ok_or_else(|| Error::internal("ONNX Runtime gave no matrix"))?;
+                let (_, values) = output
+                    .try_extract_tensor::<f32>()
+                    .map_err(|fault| failed(&fault))?;
+                Ok(values.to_vec())
+            }
+            None => Ok(Vec::new()),
         }
+    }
+
+    fn run_part(&mut self, batch: &Batch, rows: Range<usize>) -> Result<Output> {
+        let inputs = inputs(&self.tensors, batch, &rows)?;
         let outputs = self
             .session
             .run_with_options(inputs, &self.options)

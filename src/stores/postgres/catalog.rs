@@ -6,7 +6,12 @@ use deadpool_postgres::Transaction;
 use serde::de::DeserializeOwned;
 use tokio_postgres::IsolationLevel;
 
-use super::{existing, fault::Fault, pool::Database, tables};
+use super::{
+    existing,
+    fault::{Fault, too_many_tables},
+    pool::Database,
+    tables,
+};
 use crate::{
     catalog::{Action, Catalog, Entity, FeatureService, FeatureView, Plan, ViewChange},
     error::{Error, Result},
@@ -19,7 +24,7 @@ const APPLY_LOCK: i64 = 0x6665_7272_6f63_6174;
 const READ_REVISION: &str = "SELECT revision FROM ferrocast_catalog";
 
 /// A change of a table waits for its readers, and new readers wait for it: it has to give up soon.
-const TABLE_LOCK_WAIT_MS: u64 = 3_000;
+pub(super) const TABLE_LOCK_WAIT_MS: u64 = 3_000;
 
 /// Reads the catalog at one moment.
 pub(super) async fn load(database: &Database) -> Result<Catalog> {
@@ -120,7 +125,12 @@ pub(super) async fn apply(database: &Database, plan: &Plan) -> Result<Catalog> {
     });
     let done = database.bounded_as_load(work).await;
     let done = lease.settle(done);
-    done.map_err(|fault| fault.at(database.target()))
+    done.map_err(|fault| {
+        if fault.is_of_many_locks() {
+            return too_many_tables(database.target()).with_source(fault.at(database.target()));
+        }
+        fault.at(database.target())
+    })
 }
 
 async fn apply_in(transaction: &Transaction<'_>, plan: &Plan) -> Result<Catalog, Fault> {
@@ -188,6 +198,7 @@ async fn write_entities_and_services(
 
 /// Looks at somebody else's tables before anything is changed, so that all that is wrong with them is told at once.
 async fn check_existing_tables(transaction: &Transaction<'_>, plan: &Plan) -> Result<(), Fault> {
+    let client = transaction.client();
     let mut faults = Vec::new();
     for change in &plan.views {
         let Some(table) = &change.view.table else {
@@ -196,9 +207,14 @@ async fn check_existing_tables(transaction: &Transaction<'_>, plan: &Plan) -> Re
         if change.action == Action::Drop {
             continue;
         }
-        match existing::look_at(transaction.client(), &change.view, table).await {
+        client.batch_execute("SAVEPOINT look").await?;
+        match existing::look_at(client, &change.view, table).await {
             Ok(_) => {}
-            Err(Fault::Own(error)) => faults.push(error.message().to_owned()),
+            Err(Fault::Own(error)) => {
+                faults.push(error.message().to_owned());
+                // What the server refused to look at has undone the transaction so far.
+                client.batch_execute("ROLLBACK TO SAVEPOINT look").await?;
+            }
             Err(fault) => return Err(fault),
         }
     }

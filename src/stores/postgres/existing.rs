@@ -3,36 +3,32 @@
 //! A table is looked at when a view on it is applied, and by each server before it first reads it; it is read as it was
 //! found until a statement says that it has changed.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
-};
+use std::sync::Arc;
 
 use tokio_postgres::Client;
 
 use super::{
     columns::Found,
-    fault::Fault,
+    fault::{self, Fault},
     pool::Database,
     rows,
     sql::{key_aliases, key_carriers, unnest},
 };
 use crate::{
-    catalog::{ExistingTable, FeatureView, ValueType},
+    catalog::{ExistingTable, FeatureView, PerView, ValueType},
     error::{Error, Result},
     features::{EntityKey, RowSink, Scan, StoredRow},
-    stores::table::quoted,
+    stores::table::{existing_columns, quoted},
 };
 
 /// The SQL of the views on existing tables, as their tables were found.
 #[derive(Default)]
 pub(super) struct ExistingTables {
-    by_name: RwLock<HashMap<String, Arc<TableSql>>>,
+    found: PerView<Arc<TableSql>>,
 }
 
 /// The SQL that reads a view's table.
 pub(super) struct TableSql {
-    view: FeatureView,
     /// For `rows::read`.
     read: String,
     /// Every entity's newest row, key first; the parameter is the oldest event timestamp, or null.
@@ -49,7 +45,7 @@ impl ExistingTables {
         view: &FeatureView,
         table: &ExistingTable,
     ) -> Result<Arc<TableSql>> {
-        match self.known(view) {
+        match self.found.get(view) {
             Some(known) => Ok(known),
             None => self.look_again(database, view, table).await,
         }
@@ -66,7 +62,7 @@ impl ExistingTables {
         let found = database.bounded(looked).await;
         let found = lease.settle(found);
         let sql = Arc::new(found.map_err(|fault| fault.at(database.target()))?);
-        self.keep(Arc::clone(&sql));
+        self.found.set(view, Arc::clone(&sql));
         Ok(sql)
     }
 
@@ -100,26 +96,17 @@ impl ExistingTables {
     ) -> Result<Vec<Option<StoredRow>>> {
         let sql = self.sql(database, view, table).await?;
         match rows::read(database, view, &sql.read, keys).await {
-            Err(fault) if fault.is_of_schema() => {
+            Err(fault) if fault.is_of_schema() || fault.is_of_values() => {
                 // Looked at again, a table that does not fit any more is told with all that is wrong.
-                let sql = self.look_again(database, view, table).await?;
-                let read = rows::read(database, view, &sql.read, keys).await;
+                let again = self.look_again(database, view, table).await?;
+                if fault.is_of_values() && again.read == sql.read {
+                    return Err(fault.at_table(database.target(), table));
+                }
+                let read = rows::read(database, view, &again.read, keys).await;
                 read.map_err(|fault| fault.at_table(database.target(), table))
             }
             read => read.map_err(|fault| fault.at_table(database.target(), table)),
         }
-    }
-
-    fn known(&self, view: &FeatureView) -> Option<Arc<TableSql>> {
-        let known = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
-        let sql = known.get(&view.name)?;
-        (sql.view == *view).then(|| Arc::clone(sql))
-    }
-
-    fn keep(&self, sql: Arc<TableSql>) {
-        let name = sql.view.name.clone();
-        let mut known = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
-        known.insert(name, sql);
     }
 }
 
@@ -149,7 +136,11 @@ pub(super) async fn look_at(
     };
     let row = client
         .query_one("SELECT to_regclass($1) IS NOT NULL", &[&text])
-        .await?;
+        .await
+        .map_err(|error| match fault::refused_name(&error) {
+            Some(said) => Fault::Own(at_fault(&format!("{what} cannot be looked up: {said}"))),
+            None => Fault::Driver(error),
+        })?;
     if !row.try_get::<_, bool>(0)? {
         return Err(at_fault(&format!("{what} does not exist")).into());
     }
@@ -163,7 +154,28 @@ pub(super) async fn look_at(
     if !found.faults.is_empty() {
         return Err(at_fault(&found.faults.join("; ")).into());
     }
+    if !may_read(client, view, table, &text).await? {
+        return Err(at_fault(&format!(
+            "the login has no right to SELECT from {}, or not all the columns that the view reads",
+            found.what
+        ))
+        .into());
+    }
     Ok(parts.sql(view, &text))
+}
+
+/// Whether the login may read the columns of a table that is there and has them.
+async fn may_read(
+    client: &Client,
+    view: &FeatureView,
+    table: &ExistingTable,
+    text: &str,
+) -> Result<bool, Fault> {
+    let columns: Vec<&str> = existing_columns(view, table).collect();
+    let sql = "SELECT has_table_privilege(found, 'SELECT') OR (SELECT bool_and(has_column_privilege(found, name, 'SELECT')) \
+               FROM unnest($2::text[]) AS wanted(name)) FROM (SELECT to_regclass($1)::oid) AS looked_up(found)";
+    let row = client.query_one(sql, &[&text, &columns]).await?;
+    Ok(row.try_get(0)?)
 }
 
 /// The pieces of SQL that both statements are made of.
@@ -258,7 +270,6 @@ impl Parts {
             )
         };
         TableSql {
-            view: view.clone(),
             read,
             scan: scan_all(
                 &format!("DISTINCT ON ({keys})"),

@@ -8,6 +8,8 @@ use super::url::Target;
 use crate::{
     catalog::{ExistingTable, FeatureView},
     error::{Error, ErrorKind},
+    features::EntityKey,
+    stores::table::definition_changed,
 };
 
 /// How long something may take, and the setting that says so.
@@ -53,6 +55,15 @@ impl Fault {
         })
     }
 
+    /// Whether the server cannot keep as many locks as this takes.
+    pub(super) fn is_of_many_locks(&self) -> bool {
+        let Fault::Driver(error) = self else {
+            return false;
+        };
+        let hint = error.as_db_error().and_then(DbError::hint);
+        hint.is_some_and(|hint| hint.contains(LOCKS_SETTING))
+    }
+
     /// Whether a row of the same key is there already.
     pub(super) fn is_of_duplicate(&self) -> bool {
         matches!(self, Fault::Driver(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION))
@@ -83,6 +94,11 @@ impl Fault {
         }
     }
 
+    /// Whether a value did not fit, be it that its column has got another type.
+    pub(super) fn is_of_values(&self) -> bool {
+        matches!(self, Fault::Own(error) if error.kind() == ErrorKind::FailedPrecondition)
+    }
+
     /// The same, but that what is said of the schema becomes what it means for a view.
     pub(super) fn of(self, view: &FeatureView) -> Fault {
         if !self.is_of_schema() {
@@ -93,6 +109,14 @@ impl Fault {
             Fault::Driver(cause) => error.with_source(cause),
             Fault::Timeout(_) | Fault::Own(_) => error,
         })
+    }
+
+    /// What is said of a stored row, with the entity whose row it is.
+    pub(super) fn of_entity(self, key: &EntityKey) -> Fault {
+        match self {
+            Fault::Own(error) => Fault::Own(error.within(&format!("entity {key}"))),
+            other @ (Fault::Driver(_) | Fault::Timeout(_)) => other,
+        }
     }
 
     /// The error for the caller of work on one view, whose name goes before what the server says of the values.
@@ -145,6 +169,12 @@ impl Fault {
     }
 }
 
+/// Where the server finds that a row is larger than a page; other limits have the same code.
+const PUTS_ROWS: &str = "RelationGetBufferForTuple";
+
+/// The setting by which the server's hint says that no more locks can be kept; lack of memory has the same code.
+const LOCKS_SETTING: &str = "max_locks_per_transaction";
+
 /// The server's own words say that it ends this connection or takes none.
 fn is_going_away(code: &SqlState) -> bool {
     *code == SqlState::ADMIN_SHUTDOWN
@@ -168,12 +198,32 @@ fn is_about_schema(code: &SqlState) -> bool {
         || *code == SqlState::INVALID_COLUMN_REFERENCE
 }
 
-/// A server goes on with the catalog that it has read until it reads it anew, which is not long.
-fn definition_changed(view: &FeatureView) -> Error {
+/// What the server says of a name that it cannot read as a table's, or not for this login.
+pub(super) fn refused_name(error: &tokio_postgres::Error) -> Option<&str> {
+    let db = error.as_db_error()?;
+    let class = db.code().code().get(..2);
+    matches!(class, Some("0A" | "22" | "42")).then(|| db.message())
+}
+
+/// Whether a migration waited too long for a table's lock.
+pub(super) fn is_of_lock(error: &refinery::Error) -> bool {
+    let cause = error.source();
+    let cause = cause.and_then(|cause| cause.downcast_ref::<tokio_postgres::Error>());
+    cause.and_then(tokio_postgres::Error::code) == Some(&SqlState::LOCK_NOT_AVAILABLE)
+}
+
+/// A table that others read or write for longer than a change of it may wait.
+pub(super) fn table_in_use(target: &Target) -> Error {
+    Error::unavailable(format!(
+        "a table is in use in PostgreSQL at {target}, so that it cannot be changed now; try again"
+    ))
+}
+
+/// More tables in one plan than the server can lock.
+pub(super) fn too_many_tables(target: &Target) -> Error {
     Error::failed_precondition(format!(
-        "the definition of the feature view \"{}\" has changed since this server read it; try again in a moment, it reads \
-         the definitions anew by itself. Where that does not help, the table of the view is not as it was applied",
-        view.name
+        "PostgreSQL at {target} cannot lock as many tables in one transaction as the definitions change; apply them in \
+         parts, or raise {LOCKS_SETTING} there"
     ))
 }
 
@@ -191,9 +241,7 @@ fn describe_answer(target: &Target, db: &DbError) -> Error {
         ));
     }
     if *code == SqlState::LOCK_NOT_AVAILABLE {
-        return Error::unavailable(format!(
-            "a table is in use in {server}, so that it cannot be changed now; try again"
-        ));
+        return table_in_use(target);
     }
     if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
         return Error::unavailable(format!(
@@ -206,9 +254,14 @@ fn describe_answer(target: &Target, db: &DbError) -> Error {
         ));
     }
     if is_about_values(code) {
+        let advice = if db.routine() == Some(PUTS_ROWS) {
+            "; a row has to fit into one page: divide the features among several views"
+        } else {
+            ""
+        };
         return Error::new(
             ErrorKind::InvalidArgument,
-            format!("{server} cannot store this: {said}"),
+            format!("{server} cannot store this: {said}{advice}"),
         );
     }
     match code.code().get(..2) {

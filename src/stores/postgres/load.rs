@@ -6,6 +6,7 @@ use tokio_postgres::{IsolationLevel, Row};
 
 use super::{
     fault::Fault,
+    history::{self, Incoming},
     pool::Database,
     query_load,
     rows::{cell, contention_wait, read_row},
@@ -15,19 +16,15 @@ use super::{
     write::{merge_into, replace},
 };
 use crate::{
-    catalog::{FeatureView, ValueType},
+    catalog::FeatureView,
     error::Result,
     features::{
         EntityKey, LoadInput, Materialization, MaterializationRecord, Timestamp, Value,
         WriteCounts, WriteRow,
     },
     stores::{
-        feature_times::{FEATURE_TIMES, GENERATION},
         statements::Statements,
-        table::{
-            column_names, history_name, key_names, quoted, quoted_list, signed, table_name,
-            value_names,
-        },
+        table::{column_names, key_names, quoted, quoted_list, signed, table_name, value_names},
     },
 };
 
@@ -98,24 +95,10 @@ fn newest_staged(view: &FeatureView, staged: &Staged) -> String {
     )
 }
 
-/// The join keys by bytes, as Rust sorts text, whatever the database's collation.
+/// The join keys in the order of `Combined`.
 fn ordered_keys(view: &FeatureView) -> String {
-    let keys: Vec<String> = view
-        .join_keys
-        .iter()
-        .map(|key| match key.value_type {
-            ValueType::String => format!("{} COLLATE \"C\"", quoted(&key.name)),
-            ValueType::Bool
-            | ValueType::Int32
-            | ValueType::Int64
-            | ValueType::Float
-            | ValueType::Double
-            | ValueType::Bytes
-            | ValueType::Timestamp
-            | ValueType::List(_) => quoted(&key.name),
-        })
-        .collect();
-    keys.join(", ")
+    let keys: Vec<String> = key_names(view).map(quoted).collect();
+    sql::by_bytes(view, &keys).join(", ")
 }
 
 /// Writes the rows that take effect as they are, and locks the others; returns how many took effect.
@@ -229,39 +212,18 @@ fn merged_row(view: &FeatureView, row: &Row) -> Result<Option<WriteRow>, Fault> 
     Ok(is_changed.then_some(WriteRow { key, row: stored }))
 }
 
-/// The SQL that adds the staged rows to the history, late ones too, but not those that are exactly there. Those that are
-/// there as they were before features were added are added anew with them.
+/// The SQL that adds the staged rows to the history.
 fn remember(view: &FeatureView, staged: &Staged) -> Vec<String> {
-    let columns = stage::columns(view);
-    let history = quoted(&history_name(view));
-    let same_row = format!(
-        "{} AND kept.event_timestamp = staged.event_timestamp AND kept.created_at = staged.created_at \
-         AND kept.{FEATURE_TIMES} IS NULL",
-        sql::same_keys(view, "kept", "staged")
-    );
-    let (distinct, order) = if staged.is_in_order {
-        (String::new(), String::new())
-    } else {
-        let identity = format!("{}, event_timestamp, created_at", ordered_keys(view));
-        (
-            format!("DISTINCT ON ({identity})"),
-            format!("ORDER BY {identity}, staged.ctid"),
-        )
+    let column = |name: &str| format!("staged.{}", quoted(name));
+    let identity = key_names(view).chain(["event_timestamp", "created_at"]);
+    let incoming = Incoming {
+        relation: format!("{STAGE} AS staged"),
+        identity: identity.map(column).collect(),
+        values: view.features.iter().map(|f| column(&f.name)).collect(),
+        feature_times: None,
+        order: (!staged.is_in_order).then(|| "staged.ctid".to_owned()),
     };
-    let mut steps = Vec::new();
-    if sql::newest_addition(view) > 0 {
-        steps.push(format!(
-            "DELETE FROM {history} AS kept USING {STAGE} AS staged WHERE kept.{GENERATION} < {} AND {same_row}",
-            sql::newest_addition(view)
-        ));
-    }
-    steps.push(format!(
-        "INSERT INTO {history} ({}) SELECT {distinct} {columns}, NULL::jsonb, {} FROM {STAGE} AS staged \
-         WHERE NOT EXISTS (SELECT FROM {history} AS kept WHERE {same_row}) {order}",
-        quoted_list(column_names(view)),
-        view.generation,
-    ));
-    steps
+    history::remember(view, &incoming)
 }
 
 async fn write_note(

@@ -9,9 +9,12 @@ mod columns;
 mod delete;
 mod existing;
 mod fault;
+mod history;
 mod jobs;
 mod lease;
+mod ledger;
 mod load;
+mod partitions;
 mod pool;
 mod query_load;
 mod releases;
@@ -25,13 +28,16 @@ mod url;
 mod values;
 mod write;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
+use uuid::Uuid;
 
 use self::{
+    catalog::TABLE_LOCK_WAIT_MS,
     existing::ExistingTables,
     fault::Fault,
+    ledger::LedgerState,
     pool::{Database, LoneClient},
 };
 use super::{
@@ -45,9 +51,12 @@ use crate::{
     error::Result,
     features::{
         EntityKey, LoadInput, Materialization, MaterializationRecord, OnlineStore, RowSink, Scan,
-        StoredRow, WriteCounts, WriteRow,
+        StoredRow, Timestamp, WriteCounts, WriteRow,
     },
-    inference::{Release, ReleaseEvent, ReleaseStore},
+    inference::{
+        LedgerEntry, LedgerPage, LedgerSpan, LedgerStore, RecordedVersion, Release, ReleaseEvent,
+        ReleaseStore,
+    },
 };
 
 /// Held while migrations run; any number that nobody else takes ("ferrocas").
@@ -58,6 +67,7 @@ pub struct PostgresStore {
     database: Database,
     statements: StatementCache,
     existing: ExistingTables,
+    ledger: LedgerState,
 }
 
 /// Checks what a URL says, without connecting.
@@ -76,6 +86,7 @@ impl PostgresStore {
             database: Database::new(options)?,
             statements: StatementCache::new(sql::build_statements),
             existing: ExistingTables::default(),
+            ledger: LedgerState::default(),
         };
         store.ping().await?;
         Ok(store)
@@ -86,11 +97,10 @@ impl PostgresStore {
     /// # Errors
     /// `FailedPrecondition` where the database is newer than this binary or a migration fails; nothing has changed then.
     pub async fn migrate(&self) -> Result<Vec<String>> {
-        let bound = self.database.options().load_timeout;
         let mut lone = self.database.lone_client().await?;
         let done = self
             .database
-            .bounded_as_load(migrate(&mut lone, bound))
+            .bounded_as_load(migrate(&mut lone, &self.database))
             .await;
         if !matches!(done, Err(Fault::Timeout(_))) {
             lone.settle();
@@ -129,7 +139,8 @@ async fn applied_versions(
 }
 
 /// The lock belongs to the session, which ends with the connection whatever happens.
-async fn migrate(lone: &mut LoneClient, bound: Duration) -> Result<Vec<String>, Fault> {
+async fn migrate(lone: &mut LoneClient, database: &Database) -> Result<Vec<String>, Fault> {
+    let bound = database.options().load_timeout;
     let client = &mut lone.client;
     client
         .batch_execute(&format!("SET statement_timeout = {}", bound.as_millis()))
@@ -137,10 +148,18 @@ async fn migrate(lone: &mut LoneClient, bound: Duration) -> Result<Vec<String>, 
     client
         .execute("SELECT pg_advisory_lock($1)", &[&MIGRATE_LOCK])
         .await?;
+    // Only from here on: the turn of another process may take as long as a migration does.
+    client
+        .batch_execute(&format!("SET lock_timeout = {TABLE_LOCK_WAIT_MS}"))
+        .await?;
     let runner = migrations::for_postgres();
     migrations::check_not_newer(&runner, &applied_versions(client).await?)?;
     let report = runner.run_async(client).await;
-    let names = migrations::applied_names(&report.map_err(migrations::fault)?);
+    let report = report.map_err(|error| match fault::is_of_lock(&error) {
+        true => fault::table_in_use(database.target()).with_source(error),
+        false => migrations::fault(error),
+    })?;
+    let names = migrations::applied_names(&report);
     client
         .execute("SELECT pg_advisory_unlock($1)", &[&MIGRATE_LOCK])
         .await?;
@@ -250,5 +269,28 @@ impl ReleaseStore for PostgresStore {
 
     async fn release_events(&self, model: &str, limit: usize) -> Result<Vec<ReleaseEvent>> {
         releases::events(&self.database, model, limit).await
+    }
+}
+
+#[async_trait]
+impl LedgerStore for PostgresStore {
+    async fn append_predictions(&self, entries: &Arc<[LedgerEntry]>) -> Result<()> {
+        ledger::append(&self.database, &self.ledger, entries).await
+    }
+
+    async fn prediction(&self, id: Uuid) -> Result<Option<LedgerEntry>> {
+        ledger::one(&self.database, &self.ledger, id).await
+    }
+
+    async fn predictions(&self, span: &LedgerSpan, limit: usize) -> Result<LedgerPage> {
+        ledger::page(&self.database, &self.ledger, span, limit).await
+    }
+
+    async fn recorded_versions(&self, model: &str) -> Result<Vec<Arc<RecordedVersion>>> {
+        ledger::versions(&self.database, &self.ledger, model).await
+    }
+
+    async fn drop_predictions(&self, before: Timestamp) -> Result<bool> {
+        partitions::drop_before(&self.database, before).await
     }
 }

@@ -8,7 +8,7 @@ use deadpool_postgres::{
     Connect, Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime,
     TimeoutType,
 };
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::timeout};
 use tokio_postgres::config::SslMode as DriverSslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -85,11 +85,14 @@ impl Database {
             .recycle_timeout(Some(CHECK_TIMEOUT))
             .pre_recycle(Hook::async_fn(|client, metrics| {
                 Box::pin(async move {
-                    if metrics.last_used() > IDLE_UNCHECKED_MAX {
-                        let checked = client.simple_query("").await;
-                        checked.map_err(HookError::Backend)?;
+                    if metrics.last_used() <= IDLE_UNCHECKED_MAX {
+                        return Ok(());
                     }
-                    Ok(())
+                    // The pool's bound on recycling does not hold for its hooks.
+                    match timeout(CHECK_TIMEOUT, client.simple_query("")).await {
+                        Ok(checked) => checked.map(|_| ()).map_err(HookError::Backend),
+                        Err(_) => Err(HookError::message("no answer")),
+                    }
                 })
             }))
             .runtime(Runtime::Tokio1)
@@ -116,7 +119,14 @@ impl Database {
 
     /// A connection of the pool, for one piece of work.
     pub(super) async fn lease(&self) -> Result<Lease> {
-        let taken = self.pool.get().await;
+        // Of many connections that hang each one is found out by itself; somebody is waiting for the first that does not.
+        let options = &self.options;
+        let bound = options
+            .acquire_timeout
+            .saturating_add(CHECK_TIMEOUT)
+            .saturating_add(self.connect_timeout);
+        let taken = timeout(bound, self.pool.get()).await;
+        let taken = taken.map_err(|_| self.no_connection(bound))?;
         let client = taken.map_err(|error| self.pool_fault(error))?;
         Ok(Lease::new(client, self.connector.tls.clone()))
     }
@@ -127,8 +137,7 @@ impl Database {
             limit: self.connect_timeout,
             setting: "database.connect_ms_max",
         };
-        let connected =
-            tokio::time::timeout(bound.limit, self.connector.connect(&self.target.config)).await;
+        let connected = timeout(bound.limit, self.connector.connect(&self.target.config)).await;
         let (client, task) = connected
             .map_err(|_| Fault::Timeout(bound).at(&self.target))?
             .map_err(|error| Fault::Driver(error).at(&self.target))?;
@@ -164,6 +173,14 @@ impl Database {
         bounded_by(bound, work).await
     }
 
+    fn no_connection(&self, within: Duration) -> Error {
+        Error::unavailable(format!(
+            "no connection to PostgreSQL at {} within {} ms",
+            self.target,
+            within.as_millis()
+        ))
+    }
+
     fn pool_fault(&self, error: PoolError) -> Error {
         match error {
             PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => {
@@ -178,11 +195,7 @@ impl Database {
                 ),
             ),
             PoolError::Timeout(TimeoutType::Create | TimeoutType::Recycle) => {
-                Error::unavailable(format!(
-                    "no connection to PostgreSQL at {} within {} ms",
-                    self.target,
-                    self.connect_timeout.as_millis()
-                ))
+                self.no_connection(self.connect_timeout)
             }
             other @ (PoolError::Closed
             | PoolError::NoRuntimeSpecified
@@ -197,7 +210,7 @@ async fn bounded_by<T, E: Into<Fault>>(
     bound: Bound,
     work: impl Future<Output = Result<T, E>>,
 ) -> Result<T, Fault> {
-    match tokio::time::timeout(bound.limit, work).await {
+    match timeout(bound.limit, work).await {
         Ok(done) => done.map_err(Into::into),
         Err(_) => Err(Fault::Timeout(bound)),
     }

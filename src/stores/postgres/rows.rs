@@ -16,7 +16,7 @@ use crate::{
     features::{EntityKey, RowTime, StoredRow, Timestamp, Value, WriteRow},
     stores::{
         feature_times,
-        table::{is_storable, table_name, unfit_cell},
+        table::{CREATED_AT, EVENT_TIMESTAMP, is_storable, unfit_cell},
     },
 };
 
@@ -62,8 +62,11 @@ async fn read_storable(
             Ok(rows) => {
                 return rows
                     .iter()
-                    .map(|row| read_row(row, 0, view))
-                    .map(|read| read.map(|found| found.map(|(row, _)| row)))
+                    .zip(keys)
+                    .map(|(row, key)| {
+                        let found = read_row(row, 0, view).map_err(|fault| fault.of_entity(key))?;
+                        Ok(found.map(|(row, _)| row))
+                    })
                     .collect();
             }
             Err(fault) => {
@@ -101,12 +104,12 @@ pub(super) fn read_row(
         Ok(_) => Ok(None),
         Err(fault) => Err(fault),
     };
-    let Some(event_timestamp) = time(first, "event_timestamp")? else {
+    let Some(event_timestamp) = time(first, EVENT_TIMESTAMP)? else {
         return Ok(None);
     };
     let own = RowTime {
         event_timestamp,
-        created_at: time(first + 1, "created_at")?.unwrap_or(Timestamp::EPOCH),
+        created_at: time(first + 1, CREATED_AT)?.unwrap_or(Timestamp::EPOCH),
     };
     let mut values = Vec::with_capacity(view.features.len());
     for (index, field) in view.features.iter().enumerate() {
@@ -132,10 +135,7 @@ pub(super) fn cell(
     name: &str,
     value_type: ValueType,
 ) -> Result<Value, Fault> {
-    let unfit = || match &view.table {
-        Some(table) => unfit_cell(&table.name, table.column(name), value_type),
-        None => unfit_cell(&table_name(view), name, value_type),
-    };
+    let unfit = || unfit_cell(view, name, value_type);
     match row.try_get(index) {
         Ok(Cell(value)) if value.fits(value_type) => Ok(value),
         Ok(Cell(_)) => Err(unfit().into()),

@@ -25,6 +25,7 @@ pub(super) async fn scan(
     since: Option<Timestamp>,
     sink: RowSink,
 ) -> Result<(), Fault> {
+    let bound_ms = database.options().load_timeout.as_millis();
     let mut lease = database.lease().await?;
     let client = lease.client()?;
     let work = Box::pin(async {
@@ -34,6 +35,9 @@ pub(super) async fn scan(
             .read_only(true)
             .start()
             .await?;
+        // The connection's own bound is that of a request.
+        let bound = format!("SET LOCAL statement_timeout = {bound_ms}");
+        transaction.batch_execute(&bound).await?;
         send_rows(&transaction, view, sql, since, &sink).await?;
         transaction.rollback().await?;
         Ok::<_, Fault>(())
@@ -72,11 +76,8 @@ fn write_row(row: &Row, view: &FeatureView) -> Result<Option<WriteRow>, Fault> {
     for (index, key) in view.join_keys.iter().enumerate() {
         values.push(cell(row, index, view, &key.name, key.value_type)?);
     }
-    let Some((stored, _)) = read_row(row, view.join_keys.len(), view)? else {
-        return Ok(None);
-    };
-    Ok(Some(WriteRow {
-        key: EntityKey::new(values)?,
-        row: stored,
-    }))
+    let key = EntityKey::new(values)?;
+    let found = read_row(row, view.join_keys.len(), view);
+    let found = found.map_err(|fault| fault.of_entity(&key))?;
+    Ok(found.map(|(row, _)| WriteRow { key, row }))
 }

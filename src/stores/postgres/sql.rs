@@ -2,32 +2,34 @@
 //!
 //! Knows no connection; `rows`, `write`, `load` and `scan` run it.
 
-use super::values::sql_type;
+use super::{
+    history::{self, Incoming},
+    values::sql_type,
+};
 use crate::{
     catalog::{FeatureView, ValueType},
     stores::{
         feature_times::{FEATURE_TIMES, GENERATION},
         statements::Statements,
         table::{
-            column_names, column_types, history_name, key_names, quoted, quoted_list, row_names,
-            table_name, value_names,
+            column_names, column_types, key_names, quoted, quoted_list, row_names, table_name,
+            value_names,
         },
     },
 };
 
 /// The SQL of a view that every request runs.
 pub(super) fn build_statements(view: &FeatureView) -> Statements {
-    let mut history = Vec::new();
-    if view.history {
-        history.extend(supersede(view));
-        history.push(remember(view));
-    }
     Statements {
         view: view.clone(),
         read: read(view),
         write: write(view),
+        merge: rows_to_merge(view),
         replace: replace(view),
-        history,
+        history: match view.history {
+            true => remember(view),
+            false => Vec::new(),
+        },
     }
 }
 
@@ -158,23 +160,16 @@ fn write(view: &FeatureView) -> String {
     )
 }
 
-/// What follows `INSERT INTO … AS stored …`: a whole row replaces one that is not newer, and not of a newer definition.
-/// All rows that are there already are locked, whatever becomes of them.
+/// What follows `INSERT INTO … AS stored …`: a whole row replaces one that is older, and not of a newer definition. All
+/// rows that are there already are locked, whatever becomes of them.
 pub(super) fn upsert_tail(view: &FeatureView) -> String {
     let sets: Vec<String> = row_names(view)
         .map(|name| format!("{0} = excluded.{0}", quoted(name)))
         .collect();
-    let (new, old) = (
-        "(excluded.event_timestamp, excluded.created_at)",
-        "(stored.event_timestamp, stored.created_at)",
-    );
-    let is_newer = match newest_addition(view) {
-        0 => format!("{new} > {old}"),
-        added => format!("({new} > {old} OR ({new} = {old} AND stored.{GENERATION} < {added}))"),
-    };
     format!(
         "ON CONFLICT ({}) DO UPDATE SET {} WHERE excluded.{FEATURE_TIMES} IS NULL \
-         AND stored.{GENERATION} <= {} AND {is_newer}",
+         AND stored.{GENERATION} <= {} \
+         AND (excluded.event_timestamp, excluded.created_at) > (stored.event_timestamp, stored.created_at)",
         quoted_list(key_names(view)),
         sets.join(", "),
         view.generation
@@ -202,7 +197,7 @@ pub(super) fn needs_merge(view: &FeatureView) -> String {
 /// Of rows that were just upserted: the position of each that did not take effect as a whole and has to be merged, and
 /// what is stored. The upsert has locked them. The parameters are those of the keys, and whether to tell of a row that
 /// cannot bring anything either.
-pub(super) fn rows_to_merge(view: &FeatureView) -> String {
+fn rows_to_merge(view: &FeatureView) -> String {
     let mut carriers = key_carriers(view);
     carriers.push("boolean");
     format!(
@@ -235,52 +230,39 @@ fn replace(view: &FeatureView) -> String {
     )
 }
 
-/// Adds rows to the history that are not exactly there.
-fn remember(view: &FeatureView) -> String {
+/// The SQL that adds written rows to the history.
+fn remember(view: &FeatureView) -> Vec<String> {
     let asked = Asked::new(view);
-    let identity: Vec<&str> = asked
-        .cells
-        .iter()
-        .take(view.join_keys.len() + 2)
-        .chain(asked.cells.iter().rev().skip(1).take(1))
-        .map(String::as_str)
-        .collect();
-    let identity = identity.join(", ");
-    let history = quoted(&history_name(view));
-    format!(
-        "INSERT INTO {history} ({}) SELECT DISTINCT ON ({identity}) {} FROM {} WITH ORDINALITY AS asked({}, n) \
-         WHERE NOT EXISTS (SELECT FROM {history} AS kept WHERE {}) ORDER BY {identity}, asked.n",
-        quoted_list(column_names(view)),
-        asked.cells.join(", "),
-        asked.unnest,
-        asked.aliases,
-        same_row(view),
-    )
+    let mut cells = asked.cells.into_iter();
+    let identity = cells.by_ref().take(view.join_keys.len() + 2).collect();
+    let values = cells.by_ref().take(view.features.len()).collect();
+    let incoming = Incoming {
+        relation: format!(
+            "{} WITH ORDINALITY AS asked({}, n)",
+            asked.unnest, asked.aliases
+        ),
+        identity,
+        values,
+        feature_times: cells.next(),
+        order: Some("asked.n".to_owned()),
+    };
+    history::remember(view, &incoming)
 }
 
-/// Takes rows out of the history that are there as they were before features were added; they are added anew with them.
-fn supersede(view: &FeatureView) -> Option<String> {
-    let added = Some(newest_addition(view)).filter(|added| *added > 0)?;
-    let asked = Asked::new(view);
-    Some(format!(
-        "DELETE FROM {} AS kept USING {} AS asked({}) WHERE kept.{GENERATION} < {added} AND {}",
-        quoted(&history_name(view)),
-        asked.unnest,
-        asked.aliases,
-        same_row(view)
-    ))
-}
-
-/// That `kept` is the row of `asked`, by its key, its times and those of its features.
-fn same_row(view: &FeatureView) -> String {
-    let key_count = view.join_keys.len();
-    format!(
-        "{} AND kept.event_timestamp = asked.c{key_count} AND kept.created_at = asked.c{} \
-         AND kept.{FEATURE_TIMES} IS NOT DISTINCT FROM asked.c{}::jsonb",
-        same_entity(view, "kept", "asked.c"),
-        key_count + 1,
-        key_count + 2 + view.features.len()
-    )
+/// Expressions of which the first are the join keys', so that they sort by bytes, as Rust sorts text, whatever the
+/// database's collation.
+pub(super) fn by_bytes(view: &FeatureView, cells: &[String]) -> Vec<String> {
+    let is_text = |index: usize| {
+        let key = view.join_keys.get(index);
+        key.is_some_and(|key| key.value_type == ValueType::String)
+    };
+    let cells = cells.iter().enumerate();
+    cells
+        .map(|(index, cell)| match is_text(index) {
+            true => format!("{cell} COLLATE \"C\""),
+            false => cell.clone(),
+        })
+        .collect()
 }
 
 /// Deletes entities from one of a view's tables; the parameters are those of the keys.

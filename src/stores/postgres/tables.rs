@@ -6,6 +6,7 @@ use tokio_postgres::error::SqlState;
 use super::{fault::Fault, values::sql_type};
 use crate::{
     catalog::{FeatureView, Field, TableChange, ViewChange},
+    error::Error,
     stores::{
         feature_times::{FEATURE_TIMES, GENERATION},
         table::{
@@ -113,9 +114,21 @@ async fn alter(
     for field in added {
         let sql = format!("ALTER TABLE {name} ADD COLUMN {}", column(field));
         let done = transaction.batch_execute(&sql).await;
-        done.map_err(|error| taken(error, &format!("a column {table}.{}", field.name)))?;
+        done.map_err(|error| unfit_column(error, view, &format!("{table}.{}", field.name)))?;
     }
     Ok(())
+}
+
+fn unfit_column(error: tokio_postgres::Error, view: &FeatureView, column: &str) -> Fault {
+    if error.code() != Some(&SqlState::TOO_MANY_COLUMNS) {
+        return taken(error, &format!("a column {column}"));
+    }
+    let sentence = format!(
+        "the column {column} cannot be added: a table of PostgreSQL has 1600 columns in its life at the most, and those \
+         that were dropped or got another type count; drop the feature view \"{}\", define it anew and load it again",
+        view.name
+    );
+    Fault::Own(Error::failed_precondition(sentence).with_source(error))
 }
 
 fn taken(error: tokio_postgres::Error, what: &str) -> Fault {

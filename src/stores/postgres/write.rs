@@ -13,7 +13,6 @@ use super::{
     rows::{
         ATTEMPTS_MAX, Columns, Times, asked, contention_wait, parameters, read_row, transposed,
     },
-    sql,
 };
 use crate::{
     catalog::FeatureView,
@@ -21,7 +20,7 @@ use crate::{
     features::{StoredRow, WriteCounts, WriteRow},
     stores::{
         statements::Statements,
-        table::{Combined, combined, generation_conflict},
+        table::{Combined, combined, definition_changed},
     },
 };
 
@@ -156,7 +155,7 @@ impl Batch<'_> {
         let keys = transposed(self.entities.iter().map(|e| e.write.key.values().iter()));
         let mut values = parameters(&keys);
         values.push(&is_told);
-        let statement = client.prepare_cached(&sql::rows_to_merge(view)).await?;
+        let statement = client.prepare_cached(&self.statements.merge).await?;
         let found = client.query(&statement, &values).await?;
 
         let total: u64 = self.entities.iter().map(|entity| entity.in_effect).sum();
@@ -200,7 +199,7 @@ pub(super) fn merge_into(
     row: &StoredRow,
 ) -> Result<bool, Fault> {
     if generation > view.generation {
-        return Err(generation_conflict(view).into());
+        return Err(definition_changed(view).into());
     }
     Ok(stored.merge(row))
 }

@@ -46,6 +46,11 @@ impl Keys {
         self.spread("filling")
     }
 
+    /// The key of the loads whose rows a view's database has and Redis perhaps not.
+    pub(super) fn owing(&self, view: &str) -> String {
+        format!("{}:owing:{view}", self.prefix)
+    }
+
     fn spread(&self, name: &str) -> Vec<String> {
         let tags = spread_tags().into_iter();
         tags.map(|tag| format!("{}:{name}:{{{tag}}}", self.prefix))
@@ -202,6 +207,7 @@ mod tests {
         for other in [
             "p:filled:{12}",
             "p:schema:00",
+            "p:owing:v",
             "q:v:{i1}",
             "p:v",
             "p:a:b:{i1}",

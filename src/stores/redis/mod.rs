@@ -2,7 +2,8 @@
 //! in again from the database, which `stores::tiered` puts behind it.
 //!
 //! One key a view and entity (`key`), one packed row a key (`codec`), whose meaning is told once (`schema`). `guard` writes,
-//! `markers` notices what was lost, `link` has the connections, `owners` knows a cluster's nodes.
+//! `markers` notices what was lost, `owing` what a load did not get done, `link` has the connections, `owners` knows a
+//! cluster's nodes.
 
 mod codec;
 mod fault;
@@ -10,11 +11,17 @@ mod guard;
 mod key;
 mod link;
 mod markers;
+mod owing;
 mod owners;
 mod schema;
 mod sweep;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use redis::{Cmd, Value as Answer};
@@ -110,6 +117,9 @@ pub(super) struct Reading {
     pub(super) found: Vec<Found>,
 }
 
+/// The schemas of one read's rows that are not the view's present one, by their digests.
+type Foreign = HashMap<[u8; 8], (Arc<Schema>, Projection)>;
+
 /// Rows in Redis.
 pub(super) struct RedisStore {
     link: Link,
@@ -177,7 +187,7 @@ impl RedisStore {
             is_filled: true,
             found: Vec::with_capacity(keys.len()),
         };
-        let mut foreign = None;
+        let mut foreign = Foreign::new();
         for (is_part_filled, answers) in answers {
             reading.is_filled &= is_part_filled;
             for answer in answers {
@@ -223,12 +233,12 @@ impl RedisStore {
         }
     }
 
-    /// A row out of its bytes. Rows of another schema mostly come in numbers, so the last one's projection is kept.
+    /// A row out of its bytes.
     async fn understand(
         &self,
         schema: &Arc<Schema>,
         answer: Answer,
-        foreign: &mut Option<(Arc<Schema>, Projection)>,
+        foreign: &mut Foreign,
     ) -> Result<Found> {
         let Answer::BulkString(bytes) = answer else {
             return Ok(Found::Nothing);
@@ -242,15 +252,15 @@ impl RedisStore {
         if id == schema.id {
             return Ok(codec::decode(schema, &bytes).map_or(Found::Unreadable, Found::Row));
         }
-        if !matches!(foreign, Some((known, _)) if known.id == id) {
-            let Some(other) = self.schema(schema, id).await? else {
-                return Ok(Found::Unreadable);
-            };
-            let projection = Projection::new(&other, schema);
-            *foreign = Some((other, projection));
-        }
-        let Some((other, projection)) = foreign else {
-            return Ok(Found::Unreadable);
+        let (other, projection) = match foreign.entry(id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let Some(other) = self.schema(schema, id).await? else {
+                    return Ok(Found::Unreadable);
+                };
+                let projection = Projection::new(&other, schema);
+                place.insert((other, projection))
+            }
         };
         if !other.has_keys_of(schema) {
             return Ok(Found::Nothing);

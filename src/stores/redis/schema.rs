@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    catalog::{FeatureView, Field, ValueType},
+    catalog::{FeatureView, Field, PerView, ValueType},
     error::{Error, Result},
     features::{StoredRow, Value},
 };
@@ -120,35 +120,44 @@ fn digest(text: &str) -> [u8; 8] {
 
 /// Where the features of one schema stand in another.
 pub(super) struct Projection {
-    positions: Vec<Option<usize>>,
-    is_same: bool,
+    /// None where both have the same ones in the same order.
+    positions: Option<Vec<Option<usize>>>,
 }
 
 impl Projection {
     /// From rows of one schema to rows of another.
     pub(super) fn new(from: &Schema, to: &Schema) -> Projection {
-        let position = |column: &Column| from.columns().iter().position(|other| other == column);
+        if from.id == to.id || from.columns() == to.columns() {
+            return Projection { positions: None };
+        }
+        // By name: a view may have a thousand features, and a row is waiting.
+        let columns = from.columns().iter().enumerate();
+        let by_name: HashMap<&str, (usize, &Column)> = columns
+            .map(|(at, column)| (column.name.as_str(), (at, column)))
+            .collect();
+        let position = |column: &Column| {
+            let (at, other) = by_name.get(column.name.as_str())?;
+            (*other == column).then_some(*at)
+        };
         Projection {
-            positions: to.columns().iter().map(position).collect(),
-            is_same: from.columns() == to.columns(),
+            positions: Some(to.columns().iter().map(position).collect()),
         }
     }
 
     /// The row as the other schema has it.
     pub(super) fn apply(&self, row: StoredRow) -> StoredRow {
-        if self.is_same {
+        let Some(positions) = &self.positions else {
             return row;
-        }
-        let positions = || self.positions.iter();
-        let times = positions().map(|at| at.and_then(|at| row.feature_time(at)));
+        };
+        let times = positions.iter();
+        let times = times.map(|at| at.and_then(|at| row.feature_time(at)));
         let feature_times = Some(times.collect());
         let value = |at: &Option<usize>| at.and_then(|at| row.values.get(at)).cloned();
+        let values = positions.iter();
         let mut projected = StoredRow {
             event_timestamp: row.event_timestamp,
             created_at: row.created_at,
-            values: positions()
-                .map(|at| value(at).unwrap_or(Value::Null))
-                .collect(),
+            values: values.map(|at| value(at).unwrap_or(Value::Null)).collect(),
             feature_times,
         };
         projected.simplify();
@@ -159,26 +168,18 @@ impl Projection {
 /// The schemas that this process has met.
 #[derive(Default)]
 pub(super) struct Schemas {
-    of_views: RwLock<HashMap<String, (FeatureView, Arc<Schema>)>>,
+    of_views: PerView<Arc<Schema>>,
     by_id: RwLock<HashMap<[u8; 8], Arc<Schema>>>,
 }
 
 impl Schemas {
     /// The schema of a view; made again where the view has changed.
     pub(super) fn of(&self, view: &FeatureView) -> Result<Arc<Schema>> {
-        let known = self.of_views.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some((of, schema)) = known.get(&view.name)
-            && of == view
-        {
-            return Ok(Arc::clone(schema));
+        if let Some(known) = self.of_views.get(view) {
+            return Ok(known);
         }
-        drop(known);
         let fresh = Arc::new(Schema::of(view)?);
-        let mut known = self
-            .of_views
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        known.insert(view.name.clone(), (view.clone(), Arc::clone(&fresh)));
+        self.of_views.set(view, Arc::clone(&fresh));
         Ok(fresh)
     }
 

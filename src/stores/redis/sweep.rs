@@ -9,8 +9,10 @@ use crate::error::Result;
 const SCAN_KEYS: usize = 1_000;
 
 impl RedisStore {
-    /// Takes away all rows of some views; returns how many there were.
+    /// Takes away all rows of some views, and what is noted of their loads; returns how many rows there were.
     pub(in crate::stores) async fn remove_views(&self, views: &[&str]) -> Result<u64> {
+        let notes = views.iter().map(|view| self.keys.owing(view).into_bytes());
+        self.unlink(notes.collect()).await?;
         self.sweep(|key| {
             self.keys
                 .view_of(key)

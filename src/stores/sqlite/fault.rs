@@ -4,7 +4,15 @@ use std::{path::Path, time::Duration};
 
 use rusqlite::ErrorCode;
 
-use crate::error::{Error, ErrorKind};
+use crate::{
+    catalog::{ExistingTable, FeatureView},
+    error::{Error, ErrorKind},
+    features::EntityKey,
+    stores::{
+        feature_times::{FEATURE_TIMES, GENERATION},
+        table::definition_changed,
+    },
+};
 
 /// An error on its way out of a closure that runs on a connection.
 pub(super) enum Fault {
@@ -38,16 +46,48 @@ impl From<Error> for Fault {
 }
 
 impl Fault {
-    /// A refusal of values, with the name of the view whose they are.
-    pub(super) fn of_view(self, view: &str) -> Fault {
+    /// What is said of values and of tables, with what it means for a view.
+    pub(super) fn of_view(self, view: &FeatureView) -> Fault {
+        if let Some(table) = &view.table {
+            return self.of_table(view, table);
+        }
         match self {
             Fault::Sql(error) if is_about_values(&error) => {
-                let sentence =
-                    format!("feature view \"{view}\": the SQLite file cannot store this: {error}");
+                let sentence = format!(
+                    "feature view \"{}\": the SQLite file cannot store this: {error}",
+                    view.name
+                );
                 let refused = Error::new(ErrorKind::InvalidArgument, sentence);
                 Fault::Own(refused.with_source(error))
             }
+            Fault::Sql(error) if is_about_definition(&error) => {
+                Fault::Own(definition_changed(view).with_source(error))
+            }
             other @ (Fault::Sql(_) | Fault::Late | Fault::Own(_)) => other,
+        }
+    }
+
+    /// What is wrong with somebody else's table or SQL view; neither a migration nor another request helps.
+    fn of_table(self, view: &FeatureView, table: &ExistingTable) -> Fault {
+        match self {
+            Fault::Sql(error) if is_refusal(&error) || is_about_values(&error) => {
+                let sentence = format!(
+                    "the feature view \"{}\" reads the table {}: {}",
+                    view.name,
+                    table.name,
+                    said(&error)
+                );
+                Fault::Own(Error::failed_precondition(sentence).with_source(error))
+            }
+            other @ (Fault::Sql(_) | Fault::Late | Fault::Own(_)) => other,
+        }
+    }
+
+    /// What is said of a stored row, with the entity whose row it is.
+    pub(super) fn of_entity(self, key: &EntityKey) -> Fault {
+        match self {
+            Fault::Own(error) => Fault::Own(error.within(&format!("entity {key}"))),
+            other @ (Fault::Sql(_) | Fault::Late) => other,
         }
     }
 
@@ -86,6 +126,42 @@ fn is_about_values(error: &rusqlite::Error) -> bool {
         error.sqlite_error_code(),
         Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch)
     )
+}
+
+/// Whether SQLite refuses a statement, or ends it for what it says, as opposed to what ails the file.
+pub(super) fn is_refusal(error: &rusqlite::Error) -> bool {
+    matches!(error, rusqlite::Error::SqlInputError { .. })
+        || error.sqlite_error_code() == Some(ErrorCode::Unknown)
+}
+
+/// SQLite's own words, without the statement that they are about.
+pub(super) fn said(error: &rusqlite::Error) -> String {
+    words_of(error).map_or_else(|| error.to_string(), str::to_owned)
+}
+
+fn words_of(error: &rusqlite::Error) -> Option<&str> {
+    let (rusqlite::Error::SqliteFailure(_, Some(said))
+    | rusqlite::Error::SqlInputError { msg: said, .. }) = error
+    else {
+        return None;
+    };
+    Some(said)
+}
+
+/// What SQLite says of a table or column that is not there; it has no code for that.
+fn lack(error: &rusqlite::Error) -> Option<&str> {
+    let said = words_of(error)?;
+    let words = ["no such table", "no such column", "has no column named"];
+    words
+        .iter()
+        .any(|words| said.contains(words))
+        .then_some(said)
+}
+
+/// A table or column that a view has no longer; one of ours comes with a migration.
+fn is_about_definition(error: &rusqlite::Error) -> bool {
+    let is_ours = |said: &str| said.contains(FEATURE_TIMES) || said.contains(GENERATION);
+    lack(error).is_some_and(|said| !is_ours(said))
 }
 
 fn late(path: &Path, bound: Bound) -> Error {
@@ -132,7 +208,7 @@ fn describe(path: &Path, error: rusqlite::Error) -> Error {
             ErrorKind::Unavailable,
             format!("reading or writing the SQLite file {file} failed"),
         ),
-        _ if text.contains("no such table") || text.contains("no such column") => (
+        _ if lack(&error).is_some() => (
             ErrorKind::FailedPrecondition,
             format!(
                 "the SQLite file {file} lacks a table or column ({text}); run `ferrocast migrate` and apply the definitions"

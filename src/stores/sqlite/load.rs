@@ -7,22 +7,24 @@ use tokio::{
     runtime::Handle,
     time::{Instant, timeout_at},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     fault::Fault,
-    pool::unwatch,
+    pool::{begin_write, unwatch},
     query,
     rows::{Merger, bind_row, count, read_write_row},
-    sql::insert,
+    sql::{insert, upsert_tail},
 };
 use crate::{
     catalog::FeatureView,
+    error::Error,
     features::{LoadInput, Materialization, RowBatches, Timestamp, WriteCounts, WriteRow},
     stores::{
         statements::Statements,
         table::{
             check_rows, check_whole, column_names, history_name, key_names, quoted, quoted_list,
-            signed, source_gone, table_name, upsert_tail,
+            signed, source_gone, table_name,
         },
     },
 };
@@ -43,23 +45,24 @@ struct Staged {
     newest: Option<Timestamp>,
 }
 
-/// Loads rows, or those of the source's query.
+/// Loads rows, or those of the source's query; nothing where the caller is gone before the end.
 pub(super) fn load(
     connection: &mut Connection,
     statements: &Statements,
     input: LoadInput,
     note: &Materialization,
     limit: Duration,
+    gone: &CancellationToken,
 ) -> Result<WriteCounts, Fault> {
     let give_up_at = Instant::now().checked_add(limit);
     let staged = stage(connection, &statements.view, input, give_up_at);
-    let merged = staged.and_then(|staged| merge(connection, statements, &staged, note));
+    let merged = staged.and_then(|staged| merge(connection, statements, &staged, note, gone));
     // Whatever ended the load, it leaves nothing behind.
     unwatch(connection)?;
     connection.execute_batch(&format!(
         "DROP TABLE IF EXISTS {STAGE}; DROP TABLE IF EXISTS {STAGE_HISTORY}"
     ))?;
-    merged.map_err(|fault| fault.of_view(&statements.view.name))
+    merged.map_err(|fault| fault.of_view(&statements.view))
 }
 
 fn stage(
@@ -136,10 +139,11 @@ fn merge(
     statements: &Statements,
     staged: &Staged,
     note: &Materialization,
+    gone: &CancellationToken,
 ) -> Result<WriteCounts, Fault> {
     let view = &statements.view;
     let columns = quoted_list(column_names(view));
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let transaction = begin_write(connection)?;
     if view.history {
         add_history(&transaction, view)?;
     }
@@ -158,6 +162,10 @@ fn merge(
         late: staged.row_count - written,
     };
     write_note(&transaction, note, counts, staged.newest)?;
+    // A small load may be done before SQLite has looked once whether it is to stop.
+    if gone.is_cancelled() {
+        return Err(Error::unavailable("nobody waits for this load; nothing was written").into());
+    }
     transaction.commit()?;
     Ok(counts)
 }

@@ -1,11 +1,12 @@
 //! The embedded default: one SQLite file, nothing to install.
 //!
-//! One connection writes, several read, each on a thread that may block. A commit is acknowledged when it is on the disk.
+//! One connection writes (one more the ledger, one more loads), several read, each on a thread that may block. A commit is acknowledged when it is on the disk.
 //! How values are kept is told in `values`.
 
 mod catalog;
 mod fault;
 mod jobs;
+mod ledger;
 mod load;
 mod pool;
 mod query;
@@ -20,6 +21,8 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use self::{
     fault::Fault,
@@ -27,6 +30,7 @@ use self::{
 };
 use super::{
     DatabaseOptions,
+    ledger::VersionCache,
     migrations::{self, HISTORY_TABLE},
     statements::StatementCache,
     table::{check_keys, check_rows, no_history},
@@ -36,9 +40,12 @@ use crate::{
     error::{Error, Result},
     features::{
         EntityKey, LoadInput, Materialization, MaterializationRecord, OnlineStore, RowSink, Scan,
-        StoredRow, WriteCounts, WriteRow,
+        StoredRow, Timestamp, WriteCounts, WriteRow,
     },
-    inference::{Release, ReleaseEvent, ReleaseStore},
+    inference::{
+        LedgerEntry, LedgerPage, LedgerSpan, LedgerStore, RecordedVersion, Release, ReleaseEvent,
+        ReleaseStore,
+    },
 };
 
 /// Loads go one after the other; this is how long one waits for those before it.
@@ -53,8 +60,11 @@ pub struct SqliteStore {
     readers: Pool,
     scanners: Pool,
     loader: Pool,
+    /// Writes the ledger: whoever writes features does not queue behind it for a connection.
+    recorder: Pool,
     load_timeout: Duration,
     statements: StatementCache,
+    versions: Arc<VersionCache>,
 }
 
 impl SqliteStore {
@@ -73,8 +83,10 @@ impl SqliteStore {
             readers: pool(options.pool_size.max(1), true, options.acquire_timeout),
             scanners: pool(SCANNERS, true, options.acquire_timeout),
             loader: pool(1, false, LOAD_WAIT_MAX),
+            recorder: pool(1, false, options.acquire_timeout),
             load_timeout: options.load_timeout,
             statements: StatementCache::new(sql::build_statements),
+            versions: Arc::default(),
         };
         store.writer.run(Work::Statement, probe).await?;
         Ok(store)
@@ -190,10 +202,10 @@ impl OnlineStore for SqliteStore {
         let statements = self.statements.of(view);
         let note = note.clone();
         let limit = self.load_timeout;
-        let loaded = self.loader.run(Work::Load, move |connection| {
-            load::load(connection, &statements, input, &note, limit)
-        });
-        loaded.await
+        let load = move |connection: &mut Connection, gone: &CancellationToken| {
+            load::load(connection, &statements, input, &note, limit, gone)
+        };
+        self.loader.run_for_caller(Work::Load, load).await
     }
 
     async fn materializations(&self, view: &str) -> Result<Vec<MaterializationRecord>> {
@@ -223,10 +235,11 @@ impl OnlineStore for SqliteStore {
         }
         let view = view.clone();
         let limit = self.load_timeout;
-        let done = self.scanners.run(Work::Load, move |connection| {
-            scan::scan(connection, &view, scan, &sink, limit)
-        });
-        done.await
+        let scan = move |connection: &mut Connection, _: &CancellationToken| {
+            let done = scan::scan(connection, &view, scan, &sink, limit);
+            done.map_err(|fault| fault.of_view(&view))
+        };
+        self.scanners.run_for_caller(Work::Load, scan).await
     }
 
     async fn ping(&self) -> Result<()> {
@@ -280,5 +293,44 @@ impl ReleaseStore for SqliteStore {
             releases::events(connection, &model, limit)
         });
         found.await
+    }
+}
+
+#[async_trait]
+impl LedgerStore for SqliteStore {
+    async fn append_predictions(&self, entries: &Arc<[LedgerEntry]>) -> Result<()> {
+        let entries = Arc::clone(entries);
+        let appended = self.recorder.run(Work::Statement, move |connection| {
+            ledger::append(connection, &entries)
+        });
+        appended.await
+    }
+
+    async fn prediction(&self, id: Uuid) -> Result<Option<LedgerEntry>> {
+        let versions = Arc::clone(&self.versions);
+        let found = self.readers.run(Work::Statement, move |connection| {
+            ledger::one(connection, &versions, id)
+        });
+        found.await
+    }
+
+    async fn predictions(&self, span: &LedgerSpan, limit: usize) -> Result<LedgerPage> {
+        let (versions, span) = (Arc::clone(&self.versions), span.clone());
+        let found = self.readers.run(Work::Statement, move |connection| {
+            ledger::page(connection, &versions, &span, limit)
+        });
+        found.await
+    }
+
+    async fn recorded_versions(&self, model: &str) -> Result<Vec<Arc<RecordedVersion>>> {
+        let (versions, model) = (Arc::clone(&self.versions), model.to_owned());
+        let found = self.readers.run(Work::Statement, move |connection| {
+            ledger::versions(connection, &versions, &model)
+        });
+        found.await
+    }
+
+    async fn drop_predictions(&self, before: Timestamp) -> Result<bool> {
+        ledger::drop_before(&self.recorder, before).await
     }
 }

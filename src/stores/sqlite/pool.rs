@@ -6,8 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior, config::DbConfig};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, config::DbConfig};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use super::fault::{Bound, Fault};
 use crate::{
@@ -78,6 +79,28 @@ impl Pool {
         kind: Work,
         work: impl FnOnce(&mut Connection) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T> {
+        self.run_until(CancellationToken::new(), kind, work).await
+    }
+
+    /// The same for long work, which ends with its caller; the token says that the caller is gone.
+    pub(super) async fn run_for_caller<T: Send + 'static>(
+        &self,
+        kind: Work,
+        work: impl FnOnce(&mut Connection, &CancellationToken) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T> {
+        let gone = CancellationToken::new();
+        let _guard = gone.clone().drop_guard();
+        let of_work = gone.clone();
+        self.run_until(gone, kind, move |connection| work(connection, &of_work))
+            .await
+    }
+
+    async fn run_until<T: Send + 'static>(
+        &self,
+        gone: CancellationToken,
+        kind: Work,
+        work: impl FnOnce(&mut Connection) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T> {
         let permits = Arc::clone(&self.permits);
         let permit = tokio::time::timeout(self.acquire_timeout, permits.acquire_owned())
             .await
@@ -85,7 +108,7 @@ impl Pool {
             .map_err(|closed| Error::internal("a closed pool").with_source(closed))?;
         let shared = Arc::clone(&self.shared);
         let task = tokio::task::spawn_blocking(move || {
-            let done = shared.run(shared.bound(kind), work);
+            let done = shared.run(gone, shared.bound(kind), work);
             drop(permit);
             done
         });
@@ -103,6 +126,23 @@ impl Pool {
             ),
         )
     }
+}
+
+/// Begins a write on the tables as they are, whoever has changed them.
+///
+/// SQLite prepares a statement by the schema that the connection has read, and compares that with the file only when a
+/// statement runs. Of a key that another connection has changed it would say for ever that ON CONFLICT matches none.
+pub(super) fn begin_write(connection: &mut Connection) -> Result<Transaction<'_>, Fault> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    notice_schema(&transaction)?;
+    Ok(transaction)
+}
+
+/// Makes a connection read the schema anew where it has changed.
+pub(super) fn notice_schema(connection: &Connection) -> Result<(), Fault> {
+    let mut any = connection.prepare_cached("SELECT 1 FROM sqlite_master LIMIT 1")?;
+    any.exists([])?;
+    Ok(())
 }
 
 /// Takes the bound away again: for cleaning up after work that it ended, and for whoever is next.
@@ -126,6 +166,7 @@ impl Shared {
 
     fn run<T>(
         &self,
+        gone: CancellationToken,
         bound: Bound,
         work: impl FnOnce(&mut Connection) -> Result<T, Fault>,
     ) -> Result<T> {
@@ -136,7 +177,7 @@ impl Shared {
         };
         // A panic in here drops the connection, with whatever state it was in.
         let done = self
-            .watch(&mut connection, bound.limit)
+            .watch(&mut connection, gone, bound.limit)
             .and_then(|()| work(&mut connection));
         let unwatched = unwatch(&mut connection);
         if connection.is_autocommit() && unwatched.is_ok() {
@@ -145,12 +186,18 @@ impl Shared {
         done.map_err(|fault| fault.at(&self.path, bound))
     }
 
-    /// Stops whatever SQLite does once the bound has passed, the wait for a locked file included.
-    fn watch(&self, connection: &mut Connection, limit: Duration) -> Result<(), Fault> {
+    /// Stops whatever SQLite does once the caller is gone or the bound has passed, the wait for a locked file included.
+    fn watch(
+        &self,
+        connection: &mut Connection,
+        gone: CancellationToken,
+        limit: Duration,
+    ) -> Result<(), Fault> {
         connection.busy_timeout(self.busy_timeout.min(limit))?;
         // A bound beyond the clock's end is none.
         let give_up_at = Instant::now().checked_add(limit);
-        let is_over = move || give_up_at.is_some_and(|end| Instant::now() >= end);
+        let is_over =
+            move || gone.is_cancelled() || give_up_at.is_some_and(|end| Instant::now() >= end);
         Ok(connection.progress_handler(CLOCK_OPERATIONS, Some(is_over))?)
     }
 

@@ -2,7 +2,7 @@
 
 use rusqlite::{Row, Transaction};
 
-use super::{fault::Fault, values::to_value};
+use super::{fault::Fault, pool::notice_schema, values::to_value};
 use crate::{
     catalog::{FeatureView, Field, Origin, Source, ValueType},
     error::{Error, Result},
@@ -22,6 +22,7 @@ pub(super) fn read(
     mut sink: impl FnMut(Vec<WriteRow>) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
     let (source, query) = query_of(view)?;
+    notice_schema(transaction)?;
     let of_query = |fault: Fault| fault.of_query(&view.name);
     // Within brackets there can be a query and nothing else. A comment at its end ends with the line.
     let query = query.trim_end().trim_end_matches(';');

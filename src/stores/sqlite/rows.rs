@@ -8,6 +8,7 @@ use rusqlite::{
 
 use super::{
     fault::Fault,
+    pool::begin_write,
     values::{Bound, read_cell, read_time},
 };
 use crate::{
@@ -17,8 +18,8 @@ use crate::{
         feature_times::{self, FEATURE_TIMES, GENERATION},
         statements::Statements,
         table::{
-            Combined, combined, generation_conflict, history_name, key_names, quoted, table_name,
-            unfit_cell,
+            CREATED_AT, Combined, EVENT_TIMESTAMP, combined, definition_changed, history_name,
+            key_names, quoted, table_name, unfit_cell,
         },
     },
 };
@@ -30,6 +31,15 @@ pub(super) fn read(
     keys: &[EntityKey],
 ) -> Result<Vec<Option<StoredRow>>, Fault> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
+    let found = read_in(&transaction, statements, keys);
+    found.map_err(|fault| fault.of_view(&statements.view))
+}
+
+fn read_in(
+    transaction: &Transaction<'_>,
+    statements: &Statements,
+    keys: &[EntityKey],
+) -> Result<Vec<Option<StoredRow>>, Fault> {
     let mut select = transaction.prepare_cached(&statements.read)?;
     let mut found = Vec::with_capacity(keys.len());
     for key in keys {
@@ -48,7 +58,8 @@ fn find(
     let bound = params_from_iter(key.values().iter().map(Bound));
     let mut rows = select.query(bound)?;
     let row = rows.next()?;
-    row.map(|row| read_row(row, 0, view)).transpose()
+    let read = |row| read_row(row, 0, view).map_err(|fault| fault.of_entity(key));
+    row.map(read).transpose()
 }
 
 /// Reads a key and a row from columns in the order of `column_names`, of which `first` is the first.
@@ -59,20 +70,12 @@ pub(super) fn read_write_row(
 ) -> Result<WriteRow, Fault> {
     let mut key = Vec::with_capacity(view.join_keys.len());
     for (index, field) in view.join_keys.iter().enumerate() {
-        key.push(read_cell(row, first + index, &relation_name(view), field)?);
+        key.push(read_cell(row, first + index, view, field)?);
     }
-    let (stored, _) = read_row(row, first + key.len(), view)?;
-    Ok(WriteRow {
-        key: EntityKey::new(key)?,
-        row: stored,
-    })
-}
-
-fn relation_name(view: &FeatureView) -> String {
-    match &view.table {
-        None => table_name(view),
-        Some(table) => table.name.clone(),
-    }
+    let key = EntityKey::new(key)?;
+    let stored = read_row(row, first + view.join_keys.len(), view);
+    let (stored, _) = stored.map_err(|fault| fault.of_entity(&key))?;
+    Ok(WriteRow { key, row: stored })
 }
 
 /// Reads a row from columns in the order of `row_names`, of which `first` is the first, and its generation.
@@ -81,18 +84,17 @@ pub(super) fn read_row(
     first: usize,
     view: &FeatureView,
 ) -> Result<(StoredRow, u32), Fault> {
-    let table = relation_name(view);
     let mut values = Vec::with_capacity(view.features.len());
     for (index, field) in view.features.iter().enumerate() {
-        values.push(read_cell(row, first + 2 + index, &table, field)?);
+        values.push(read_cell(row, first + 2 + index, view, field)?);
     }
     let times_at = first + 2 + values.len();
-    let generation = generation(row, times_at + 1, &table, view)?;
+    let generation = generation(row, times_at + 1, view)?;
     let times = row.get_ref(times_at)?.as_str_or_null();
-    let times = times.map_err(|_| unfit_cell(&table, FEATURE_TIMES, ValueType::String))?;
+    let times = times.map_err(|_| unfit_cell(view, FEATURE_TIMES, ValueType::String))?;
     let mut stored = StoredRow {
-        event_timestamp: read_time(row, first, &table, "event_timestamp")?,
-        created_at: read_time(row, first + 1, &table, "created_at")?,
+        event_timestamp: read_time(row, first, view, EVENT_TIMESTAMP)?,
+        created_at: read_time(row, first + 1, view, CREATED_AT)?,
         values,
         feature_times: None,
     };
@@ -101,8 +103,8 @@ pub(super) fn read_row(
 }
 
 /// Rows that came by plain SQL name no generation: they are of the view as it is.
-fn generation(row: &Row<'_>, index: usize, table: &str, view: &FeatureView) -> Result<u32, Fault> {
-    let unfit = |_| unfit_cell(table, GENERATION, ValueType::Int64);
+fn generation(row: &Row<'_>, index: usize, view: &FeatureView) -> Result<u32, Fault> {
+    let unfit = |_| unfit_cell(view, GENERATION, ValueType::Int64);
     let stored: Option<u32> = row.get(index).map_err(unfit)?;
     Ok(stored.unwrap_or(view.generation))
 }
@@ -138,9 +140,9 @@ pub(super) fn write(
     rows: Vec<WriteRow>,
 ) -> Result<WriteCounts, Fault> {
     let row_count = count(rows.len());
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let transaction = begin_write(connection)?;
     let written = write_in(&transaction, statements, rows)
-        .map_err(|fault| fault.of_view(&statements.view.name))?;
+        .map_err(|fault| fault.of_view(&statements.view))?;
     transaction.commit()?;
     Ok(WriteCounts {
         written,
@@ -191,7 +193,7 @@ impl<'a> Merger<'a> {
     ) -> Result<Merger<'a>, Fault> {
         Ok(Merger {
             view: &statements.view,
-            select: transaction.prepare_cached(&statements.read)?,
+            select: transaction.prepare_cached(&statements.merge)?,
             replace: transaction.prepare_cached(&statements.replace)?,
         })
     }
@@ -200,7 +202,7 @@ impl<'a> Merger<'a> {
     pub(super) fn merge(&mut self, mut write: WriteRow) -> Result<bool, Fault> {
         if let Some((mut stored, generation)) = find(&mut self.select, self.view, &write.key)? {
             if generation > self.view.generation {
-                return Err(generation_conflict(self.view).into());
+                return Err(definition_changed(self.view).into());
             }
             if !stored.merge(&write.row) {
                 return Ok(false);
@@ -219,12 +221,17 @@ pub(super) fn delete(
     views: &[Arc<FeatureView>],
     key: &EntityKey,
 ) -> Result<u64, Fault> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let transaction = begin_write(connection)?;
     let mut known = 0;
     for view in views {
-        let mut deleted = delete_from(&transaction, view, &table_name(view), key)?;
-        if view.history {
-            deleted += delete_from(&transaction, view, &history_name(view), key)?;
+        let tables = [
+            Some(table_name(view)),
+            view.history.then(|| history_name(view)),
+        ];
+        let mut deleted = 0;
+        for table in tables.into_iter().flatten() {
+            let of_table = delete_from(&transaction, view, &table, key);
+            deleted += of_table.map_err(|fault| fault.of_view(view))?;
         }
         known += u64::from(deleted > 0);
     }

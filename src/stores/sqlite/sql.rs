@@ -4,13 +4,16 @@ use crate::{
     catalog::{ExistingTable, FeatureView, Field},
     features::{Scan, Timestamp},
     stores::{
+        feature_times::GENERATION,
         statements::Statements,
         table::{
-            column_names, history_name, key_names, quoted, quoted_list, replace_tail, row_names,
-            table_name, upsert_tail,
+            column_names, history_name, key_names, quoted, quoted_list, row_names, table_name,
         },
     },
 };
+
+/// The only schema of a SQLite file.
+const MAIN: &str = "main";
 
 /// The SQL of a view.
 pub(super) fn build_statements(view: &FeatureView) -> Statements {
@@ -26,6 +29,7 @@ pub(super) fn build_statements(view: &FeatureView) -> Statements {
         view: view.clone(),
         read: read(view),
         write: format!("{} {}", insert(view, &table), upsert_tail(view)),
+        merge: read(view),
         replace: format!("{} {}", insert(view, &table), replace_tail(view)),
         history,
     }
@@ -38,6 +42,30 @@ pub(super) fn insert(view: &FeatureView, table: &str) -> String {
     format!(
         "INSERT INTO {table} AS stored ({columns}) VALUES ({})",
         vec!["?"; count].join(", ")
+    )
+}
+
+/// What follows `INSERT INTO … AS stored …`: a whole row takes effect at once where it is newer than everything that is
+/// stored. What is left over has to be read and merged.
+///
+/// A row of a newer generation stays: it says something about features that the writer does not know.
+pub(super) fn upsert_tail(view: &FeatureView) -> String {
+    let newer = "(excluded.event_timestamp, excluded.created_at) > (stored.event_timestamp, stored.created_at)";
+    format!(
+        "{} WHERE {newer} AND coalesce(stored.{GENERATION}, 0) <= excluded.{GENERATION}",
+        replace_tail(view)
+    )
+}
+
+/// The same for a row that takes the place of what is stored, whatever that is.
+fn replace_tail(view: &FeatureView) -> String {
+    let sets: Vec<String> = row_names(view)
+        .map(|name| format!("{0} = excluded.{0}", quoted(name)))
+        .collect();
+    format!(
+        "ON CONFLICT ({}) DO UPDATE SET {}",
+        quoted_list(key_names(view)),
+        sets.join(", ")
     )
 }
 
@@ -143,9 +171,13 @@ fn existing_name(table: &ExistingTable) -> String {
     format!("{}.{}", quoted(schema), quoted(name))
 }
 
-/// The schema and the name of somebody else's table.
+/// The schema and the name of somebody else's table. A file has one schema only; any other word before a dot is a part of
+/// the name.
 pub(super) fn existing_parts(table: &ExistingTable) -> (&str, &str) {
-    table.name.split_once('.').unwrap_or(("main", &table.name))
+    match table.name.split_once('.') {
+        Some((schema, name)) if schema.eq_ignore_ascii_case(MAIN) => (MAIN, name),
+        Some(_) | None => (MAIN, &table.name),
+    }
 }
 
 /// Adds a row to the history, in the order of `column_names`, unless the very same one is there.

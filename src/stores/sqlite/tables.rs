@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, Transaction};
 
 use super::{
-    fault::Fault,
+    fault::{Fault, is_refusal, said},
     sql::existing_parts,
     values::{column_definition, time_definition},
 };
@@ -13,8 +13,8 @@ use crate::{
     stores::{
         feature_times::{FEATURE_TIMES, GENERATION},
         table::{
-            column_names, history_index_name, history_name, key_names, name_differs_in_case,
-            name_taken, quoted, quoted_list, table_name, table_unlike_view,
+            column_names, existing_columns, history_index_name, history_name, key_names,
+            name_differs_in_case, name_taken, quoted, quoted_list, table_name, table_unlike_view,
         },
     },
 };
@@ -141,25 +141,40 @@ fn alter(
             let column = |name: &str| format!("{table}.{name}");
             return Err(in_the_way("column", &column(&field.name), &column(&found)).into());
         }
-        transaction.execute_batch(&format!(
-            "ALTER TABLE {} ADD COLUMN {}",
-            quoted(table),
-            column_definition(field)
-        ))?;
+        add_column(transaction, table, field)?;
     }
     Ok(())
+}
+
+/// SQLite has names of its own for a row's number, as `rowid`; a table can be made with a column of such a name, but not
+/// get one later.
+fn add_column(transaction: &Transaction<'_>, table: &str, field: &Field) -> Result<(), Fault> {
+    let sql = format!(
+        "ALTER TABLE {} ADD COLUMN {}",
+        quoted(table),
+        column_definition(field)
+    );
+    let done = transaction.execute_batch(&sql);
+    done.map_err(|error| unchanged(error, table, &field.name, "added"))
 }
 
 /// An index, trigger or view of the operator's may hold on to a column.
 fn drop_column(transaction: &Transaction<'_>, table: &str, name: &str) -> Result<(), Fault> {
     let sql = format!("ALTER TABLE {} DROP COLUMN {}", quoted(table), quoted(name));
-    transaction.execute_batch(&sql).map_err(|error| {
-        let Some(rusqlite::ErrorCode::Unknown) = error.sqlite_error_code() else {
-            return Fault::Sql(error);
-        };
-        let sentence = format!("the column {table}.{name} cannot be dropped: {error}");
-        Fault::Own(Error::failed_precondition(sentence).with_source(error))
-    })
+    let done = transaction.execute_batch(&sql);
+    done.map_err(|error| unchanged(error, table, name, "dropped"))
+}
+
+/// What SQLite says of the change of a column, as opposed to what ails the file.
+fn unchanged(error: rusqlite::Error, table: &str, name: &str, change: &str) -> Fault {
+    if !is_refusal(&error) {
+        return Fault::Sql(error);
+    }
+    let sentence = format!(
+        "the column {table}.{name} cannot be {change}: {}",
+        said(&error)
+    );
+    Fault::Own(Error::failed_precondition(sentence).with_source(error))
 }
 
 /// The column of a name, as the table spells it.
@@ -204,12 +219,7 @@ fn check_existing(
     if found.is_empty() {
         return Err(table_unlike_view(view, &table.name, &[]).into());
     }
-    let fields = view.join_keys.iter().chain(&view.features);
-    let wanted = fields
-        .map(|field| table.column(&field.name))
-        .chain([table.timestamp_field.as_str()])
-        .chain(table.created_timestamp_field.as_deref());
-    let missing: Vec<&str> = wanted
+    let missing: Vec<&str> = existing_columns(view, table)
         .filter(|name| !found.iter().any(|own| own.eq_ignore_ascii_case(name)))
         .collect();
     if missing.is_empty() {

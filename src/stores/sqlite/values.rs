@@ -20,7 +20,7 @@ use rusqlite::{
 
 use super::fault::Fault;
 use crate::{
-    catalog::{Field, ValueType},
+    catalog::{FeatureView, Field, ValueType},
     features::{ListValue, Timestamp, Value},
     stores::table::{quoted, unfit_cell},
 };
@@ -98,11 +98,11 @@ pub(super) fn time_definition(name: &str) -> String {
 pub(super) fn read_cell(
     row: &Row<'_>,
     index: usize,
-    table: &str,
+    view: &FeatureView,
     field: &Field,
 ) -> Result<Value, Fault> {
     let value = to_value(row.get_ref(index)?, field.value_type);
-    value.ok_or_else(|| Fault::Own(unfit_cell(table, &field.name, field.value_type)))
+    value.ok_or_else(|| Fault::Own(unfit_cell(view, &field.name, field.value_type)))
 }
 
 /// What SQLite holds as a value of a type; none where it is none of that type.
@@ -145,13 +145,13 @@ pub(super) fn to_value(stored: ValueRef<'_>, value_type: ValueType) -> Option<Va
 pub(super) fn read_time(
     row: &Row<'_>,
     index: usize,
-    table: &str,
+    view: &FeatureView,
     name: &str,
 ) -> Result<Timestamp, Fault> {
     let stored = row.get_ref(index)?;
     integer(stored)
         .and_then(Timestamp::from_micros)
-        .ok_or_else(|| Fault::Own(unfit_cell(table, name, ValueType::Timestamp)))
+        .ok_or_else(|| Fault::Own(unfit_cell(view, name, ValueType::Timestamp)))
 }
 
 fn integer(stored: ValueRef<'_>) -> Option<i64> {

@@ -11,9 +11,11 @@ import pandas as pd
 
 from ferrocast_training.contract import Contract
 from ferrocast_training.dataset import Dataset
+from ferrocast_training.explain import explain_rows, explained_by, trees_of
 from ferrocast_training.golden import build_golden, plain_rows, spread
 from ferrocast_training.graph import OUTPUT, convert, verify
 from ferrocast_training.pipeline import Trained
+from ferrocast_training.profile import profiles
 from ferrocast_training.settings import UseCase
 from ferrocast_training.tensors import (
     CATEGORICAL_TENSOR,
@@ -40,16 +42,20 @@ def export(
     contract: Contract,
     dataset: Dataset,
     golden_features: pd.DataFrame,
+    training_features: pd.DataFrame,
     trained: Trained,
     metrics: dict[str, Any],
 ) -> Exported:
     """Convert, check every golden row and expected score, and only then write.
 
-    `golden_features` [rows, inputs] are the rows that golden samples are drawn from: ones not trained on.
+    `golden_features` [rows, inputs] are the rows that golden samples are drawn from: ones not trained on; the
+    profiles of the inputs are of `training_features` [rows, inputs].
     """
     settings = use_case.export
     content = convert(trained, contract, use_case.model)
+    trees = trees_of(trained)
     golden = json.loads(_json(build_golden(golden_features, trained, contract, settings)))
+    golden["explained"] = explain_rows(golden["rows"], contract, trained)
     expected = expected_scores(use_case, dataset, trained, contract)
     worst = max(
         _verify_golden(content, golden, contract, settings.tolerance),
@@ -59,9 +65,14 @@ def export(
     folder = contract.folder / use_case.version
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx").write_bytes(content)
+    (folder / "trees.json").write_bytes(trees)
     _write(folder / "golden.json", _json(golden, a_row_a_line=True))
     _write(folder / "metrics.json", _json(metrics))
-    _write(folder / "signature.json", _json(signature(use_case, contract, trained, content, metrics)))
+    described = signature(use_case, contract, trained, content, metrics)
+    profile = profiles(training_features, contract)
+    described["explain"] = explained_by(trees, contract, trained)
+    described["inputs"] = [entry | {"profile": profile[entry["name"]]} for entry in described["inputs"]]
+    _write(folder / "signature.json", _json(described))
     _write(
         contract.folder / "data" / "expected_scores.csv", expected.to_csv(index=False, lineterminator="\n")
     )

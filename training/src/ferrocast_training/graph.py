@@ -17,11 +17,15 @@ from ferrocast_training.pipeline import Trained
 from ferrocast_training.tensors import CATEGORICAL_TENSOR, NUMERIC_TENSOR, tensors
 
 OUTPUT = "probabilities"
+MATRIX = "tree_columns"
 OPSETS = {"": 17, "ai.onnx.ml": 3}
 
 
 def convert(trained: Trained, contract: Contract, name: str) -> bytes:
-    """Return the bytes of a graph from raw columns to probabilities [rows, 2]."""
+    """Return the bytes of a graph from raw columns to probabilities [rows, 2].
+
+    A second output is the matrix [rows, columns] that the trees take: what explains a score starts there.
+    """
     update_registered_converter(
         XGBClassifier,
         "XGBoostXGBClassifier",
@@ -42,6 +46,7 @@ def convert(trained: Trained, contract: Contract, name: str) -> bytes:
         options={id(trained.trees): {"zipmap": False}},
     )
     keep_only(model.graph, OUTPUT)
+    show_matrix(model.graph, trained.trees.n_features_in_)
     # The converter lists them in the order of a set, which is another one in each process.
     opsets = sorted(model.opset_import, key=lambda opset: opset.domain)
     model.ClearField("opset_import")
@@ -66,6 +71,16 @@ def keep_only(graph: onnx.GraphProto, output: str) -> None:
     for field, values in kept.items():
         graph.ClearField(field)
         getattr(graph, field).extend(values)
+
+
+def show_matrix(graph: onnx.GraphProto, columns: int) -> None:
+    """Make the input of the trees an output of `graph`, called MATRIX."""
+    trees = next(node for node in graph.node if node.op_type == "TreeEnsembleClassifier")
+    inner = trees.input[0]
+    for node in graph.node:
+        node.input[:] = [MATRIX if name == inner else name for name in node.input]
+        node.output[:] = [MATRIX if name == inner else name for name in node.output]
+    graph.output.append(onnx.helper.make_tensor_value_info(MATRIX, onnx.TensorProto.FLOAT, [None, columns]))
 
 
 def run(content: bytes, frame: pd.DataFrame, contract: Contract) -> NDArray[np.float64]:

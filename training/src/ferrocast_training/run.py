@@ -55,7 +55,8 @@ def run_use_case(settings: Path, models: Path, *, fetch: bool = True, say: Say =
         f"evaluate  test ROC-AUC {metrics['test']['roc_auc']:.4f}, log-loss {metrics['test']['log_loss']:.4f}"
     )
 
-    exported = export(use_case, contract, dataset, dataset.features.iloc[parts.test], trained, metrics)
+    tested, learned = dataset.features.iloc[parts.test], dataset.features.iloc[parts.train]
+    exported = export(use_case, contract, dataset, tested, learned, trained, metrics)
     say(f"export    {exported.golden_rows} golden rows, largest difference {exported.worst_difference:.1e}")
     say(f"done      {exported.folder} in {time.perf_counter() - started:.1f} s, sha256 {exported.sha256}")
     return exported

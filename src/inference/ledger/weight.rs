@@ -1,0 +1,93 @@
+//! How much memory scored rows keep while they wait for the ledger: about, and never less than they do by much.
+
+use std::mem::size_of;
+
+use crate::{
+    features::{FeatureColumn, FeatureValue, RawRow, RawValue, Value},
+    inference::{Batch, Output, ScoredBatch, Subject, TensorData, policy::InputViolation},
+};
+
+/// Of a batch as such: its parts, the place in the queue, what the allocator adds.
+const OVERHEAD_BYTES: usize = 512;
+
+/// The memory of scored rows, bytes.
+pub(super) fn bytes_of(scored: &ScoredBatch) -> usize {
+    let columns = scored.features.iter().flatten().map(column_bytes);
+    OVERHEAD_BYTES
+        + size_of::<ScoredBatch>()
+        + scored.ids.len() * size_of::<uuid::Uuid>()
+        // The second time in the queue itself.
+        + scored.positions.len() * 2 * size_of::<usize>()
+        + scored.violations.len() * size_of::<InputViolation>()
+        + batch_bytes(&scored.batch)
+        + output_bytes(&scored.output)
+        + columns.sum::<usize>()
+        + subject_bytes(&scored.subject)
+}
+
+fn batch_bytes(batch: &Batch) -> usize {
+    let tensors = batch.tensors.iter().map(|tensor| match tensor {
+        TensorData::Float(data) => size_of_val(data.as_slice()),
+        TensorData::Double(data) => size_of_val(data.as_slice()),
+        TensorData::Int64(data) => size_of_val(data.as_slice()),
+        TensorData::Bool(data) => size_of_val(data.as_slice()),
+        TensorData::String(data) => {
+            size_of_val(data.as_slice()) + data.iter().map(String::capacity).sum::<usize>()
+        }
+    });
+    tensors.sum()
+}
+
+fn output_bytes(output: &Output) -> usize {
+    match output {
+        Output::Float(values) => size_of_val(values.as_slice()),
+        Output::Double(values) => size_of_val(values.as_slice()),
+    }
+}
+
+fn column_bytes(column: &FeatureColumn) -> usize {
+    let texts = column.values.iter().map(|feature| match &feature.value {
+        Value::String(text) => text.capacity(),
+        Value::Bytes(bytes) => bytes.capacity(),
+        // Inputs are no lists.
+        Value::Null
+        | Value::Bool(_)
+        | Value::Int32(_)
+        | Value::Int64(_)
+        | Value::Float(_)
+        | Value::Double(_)
+        | Value::Timestamp(_)
+        | Value::List(_) => 0,
+    });
+    size_of::<FeatureColumn>()
+        + column.values.len() * size_of::<FeatureValue>()
+        + texts.sum::<usize>()
+}
+
+/// All of a request's rows, also where this version scored some of them: the request is kept whole.
+fn subject_bytes(subject: &Subject) -> usize {
+    match subject {
+        Subject::Dense { values, .. } => size_of_val(values.as_ref()),
+        Subject::Rows(rows) | Subject::Entities(rows) => rows.iter().map(row_bytes).sum(),
+    }
+}
+
+fn row_bytes(row: &RawRow) -> usize {
+    let fields = row.fields.iter();
+    size_of::<RawRow>()
+        + fields
+            .map(|(name, value)| {
+                size_of::<(String, RawValue)>() + name.capacity() + value_bytes(value)
+            })
+            .sum::<usize>()
+}
+
+fn value_bytes(value: &RawValue) -> usize {
+    match value {
+        RawValue::Null | RawValue::Bool(_) | RawValue::Number(_) | RawValue::Object => 0,
+        RawValue::Text(text) => text.capacity(),
+        RawValue::List(values) => {
+            values.len() * size_of::<RawValue>() + values.iter().map(value_bytes).sum::<usize>()
+        }
+    }
+}
