@@ -209,6 +209,7 @@ async fn the_contract_in_json() {
     };
     assert_eq!(ids(list("").await), [newest["jobId"].clone(), json!(id)]);
     assert_eq!(ids(list("?model=nope").await), [""; 0]);
+    assert_eq!(ids(list("?model=%00").await), [""; 0]);
     assert_eq!(ids(list("?state=FAILED").await), [""; 0]);
     let (_, first) = running.get("/v1/predictionJobs?pageSize=1").await;
     let token = first["nextPageToken"].as_str().unwrap();

@@ -168,7 +168,7 @@ impl JobError {
         };
         JobError {
             kind: error.kind(),
-            message: shortened(message),
+            message: storable(message),
         }
     }
 }
@@ -181,11 +181,37 @@ impl PredictionJob {
     }
 }
 
-fn shortened(text: &str) -> String {
+/// A sentence that a database can keep: bounded, and without the one character that Postgres has no text for.
+fn storable(text: &str) -> String {
+    let text = text.replace('\0', "\u{fffd}");
     if text.len() <= ERROR_BYTES_MAX {
-        return text.to_owned();
+        return text;
     }
     let whole = text.char_indices();
     let cut = whole.take_while(|(at, c)| at + c.len_utf8() <= ERROR_BYTES_MAX);
     cut.map(|(_, c)| c).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn what_is_kept_of_an_error_is_bounded_and_tells_no_secret() {
+        let kept = JobError::new(&Error::not_found(format!("a\0{}", "ä".repeat(9_000))));
+        assert!(kept.message.starts_with("a\u{fffd}ä"));
+        assert!(kept.message.len() <= ERROR_BYTES_MAX + '…'.len_utf8());
+        let kept = JobError::new(&Error::internal("the password is hunter2"));
+        assert!(!kept.message.contains("hunter2"));
+        assert_eq!(kept.kind, ErrorKind::Internal);
+    }
+
+    #[test]
+    fn every_state_has_a_name_of_its_own() {
+        for state in JobState::ALL {
+            assert_eq!(JobState::of_name(state.name()), Some(state));
+        }
+        assert_eq!(JobState::of_name("queued"), None);
+    }
 }

@@ -121,6 +121,14 @@ impl Jobs {
     /// # Errors
     /// `Unavailable` where the database is away.
     pub async fn list(&self, filter: &JobFilter) -> Result<Vec<PredictionJob>> {
+        // No model is called so, and Postgres has no text for it.
+        if filter
+            .model
+            .as_ref()
+            .is_some_and(|model| model.contains('\0'))
+        {
+            return Ok(Vec::new());
+        }
         self.store.prediction_jobs(filter).await
     }
 
