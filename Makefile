@@ -9,6 +9,8 @@ ARGS ?=
 FEATURES ?=
 # Tests and lints have everything.
 ALL_FEATURES = --features ferrocast/lightgbm
+# What LightGBM's library is built with.
+WITH_CMAKE = cmake="$$(scripts/lightgbm.sh)" && CMAKE="$$cmake"
 MODEL ?= credit_risk
 UV = scripts/uv.sh
 
@@ -26,7 +28,7 @@ run: build ## Serves models/ on gRPC 50051 and REST 8080, from an embedded store
 	@exec $(BIN) serve $(ARGS)
 
 build: runtime ## Builds the server; with LightGBM: make build FEATURES=lightgbm.
-	@$(if $(FEATURES),CMAKE="$$(scripts/lightgbm.sh)") $(CARGO) build --release --locked -p ferrocast -p ferrocast-gateway \
+	@$(if $(FEATURES),$(WITH_CMAKE)) $(CARGO) build --release --locked -p ferrocast -p ferrocast-gateway \
 	  $(if $(FEATURES),--features ferrocast/$(FEATURES))
 
 historical: ## Builds ferrocast-historical, which makes training sets; takes some minutes more.
@@ -44,14 +46,14 @@ test: test-rust test-python ## Runs all tests; starts and stops the servers that
 test-rust: runtime
 	@scripts/postgres.sh
 	@scripts/redis.sh
-	CMAKE="$$(scripts/lightgbm.sh)" $(CARGO) test --workspace --locked $(ALL_FEATURES)
+	$(WITH_CMAKE) $(CARGO) test --workspace --locked $(ALL_FEATURES)
 
 test-python:
 	cd training && "$$(../$(UV))" run --locked --group exports pytest -q
 
 lint: ## Formatting, clippy, ruff, mypy: all without a warning.
 	$(CARGO) fmt --all --check
-	CMAKE="$$(scripts/lightgbm.sh)" $(CARGO) clippy --workspace --all-targets --locked $(ALL_FEATURES) -- -D warnings
+	$(WITH_CMAKE) $(CARGO) clippy --workspace --all-targets --locked $(ALL_FEATURES) -- -D warnings
 	$(CARGO) clippy --locked -- -D warnings
 	cd training && uv="$$(../$(UV))" && "$$uv" run --locked ruff check . ../loadtest --config pyproject.toml \
 	  && "$$uv" run --locked ruff format --check . ../loadtest --config pyproject.toml \

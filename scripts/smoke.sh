@@ -128,6 +128,13 @@ for _ in $(seq 1 100); do
 done
 has "GET predictionJobs/{job_id}" "$answer" '"state":"SUCCEEDED"' '"done":2' '"score":0.0274'
 has "GET predictionJobs" "$(get /v1/predictionJobs)" "$job"
+id=$(post /v1/models/credit_risk:predictByEntity '{"entities":[{"loan_id":"LC00001"}]}' | sed -E 's/.*"predictionId":"([^"]+)".*/\1/')
+has "GET predictions/{prediction_id}" "$(get "/v1/predictions/$id")" '"loan_id":"LC00001"' '"role":"ANSWER"' '"score":0.0274'
+has "POST predictions:replay" "$(post "/v1/predictions/$id:replay" '{}')" '"sameVersion":true' '"identical":true'
+has "GET ledger" "$(get /v1/ledger)" '"enabled":true' '"droppedAway":"0"' '"droppedRefused":"0"'
+has "ferrocast predictions export" \
+    "$("${CARGO_TARGET_DIR:-target}/release/ferrocast" predictions export --from 2020-01-01 --model credit_risk --out "$work/predictions.parquet")" \
+    "is written"
 has "POST features:get" \
     "$(post /v1/features:get '{"features":["applicant:annual_inc"],"entities":[{"loan_id":"LC00001"}]}')" \
     '{"columns":[{"feature":"applicant:annual_inc","values":[35000],"statuses":["PRESENT"],"eventTimestamps":["2016-01-04T00:00:00Z"],"ageBound":"0s"}]'

@@ -285,7 +285,7 @@ async fn tables_go_with_their_views(fixture: Fixture) {
     // A feature that is gone does not read as something else.
     fixture.apply(&features(&[Y])).await;
     let error = fixture.store.read(&old, &[id(1)]).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error:?}");
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
     fixture
         .execute("SELECT count(y) FROM fv_numbers; SELECT count(y) FROM fh_numbers")
         .await;

@@ -56,6 +56,35 @@ impl Fixture {
         }
     }
 
+    /// Takes away our own tables but for some, those of views left out: a database of an older schema, or of none.
+    pub async fn drop_own_tables_but(&self, kept: &[&str]) {
+        let is_dropped = |name: &String| {
+            let is_own = name.starts_with("ferrocast_") || name.starts_with("refinery_");
+            is_own && !kept.contains(&name.as_str())
+        };
+        let (names, before, after): (Vec<String>, _, _) =
+            if let Some(path) = self.url.strip_prefix("sqlite:") {
+                let connection = rusqlite::Connection::open(path).unwrap();
+                let sql = "SELECT name FROM sqlite_master WHERE type = 'table'";
+                let mut select = connection.prepare(sql).unwrap();
+                let names = select.query_map([], |row| row.get(0)).unwrap();
+                let names = names.map(Result::unwrap).collect();
+                (names, "PRAGMA foreign_keys = off; ", "")
+            } else {
+                let database = self.url.rsplit('/').next().unwrap();
+                let client = Postgres::shared().connect(database).await;
+                let sql = "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'";
+                let rows = client.query(sql, &[]).await.unwrap();
+                (rows.iter().map(|row| row.get(0)).collect(), "", " CASCADE")
+            };
+        let drops = names
+            .iter()
+            .filter(|name| is_dropped(name))
+            .map(|name| format!("DROP TABLE IF EXISTS {name}{after}; "));
+        self.execute(&format!("{before}{}", drops.collect::<String>()))
+            .await;
+    }
+
     /// A point in time as the database's SQL writes it.
     pub fn sql_time(&self, timestamp: Timestamp) -> String {
         if self.is_sqlite() {
@@ -143,6 +172,21 @@ impl Fixture {
         };
         in_order(self.scan(view, scan).await.unwrap())
     }
+}
+
+/// The names of our migrations from a version on, by their files.
+pub fn migrations_from(version: usize) -> Vec<String> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/postgres");
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        name.strip_suffix(".sql").unwrap().to_owned()
+    });
+    let mut names: Vec<(usize, String)> = names
+        .map(|name| (name[1..].split('_').next().unwrap().parse().unwrap(), name))
+        .collect();
+    names.sort();
+    let names = names.into_iter().filter(|(number, _)| *number >= version);
+    names.map(|(_, name)| name).collect()
 }
 
 /// Rows in the order of their times and of all else.

@@ -367,7 +367,9 @@ async fn days_that_are_too_old_go_and_the_others_stay(fixture: Fixture) {
     append(&fixture.store, &old).await;
     append(&fixture.store, &kept).await;
     assert_eq!(all(&fixture.store, everything(), 1_000).await.len(), 2_503);
-    assert!(fixture.store.drop_predictions(at(midnight)).await.unwrap());
+    // A day goes as a whole: that of this afternoon has not ended.
+    let afternoon = at(NOON + 1);
+    assert!(fixture.store.drop_predictions(afternoon).await.unwrap());
     assert_eq!(all(&fixture.store, everything(), 1_000).await, kept);
     assert!(!fixture.store.drop_predictions(at(midnight)).await.unwrap());
     // One that comes late is kept again until the next look.

@@ -59,7 +59,10 @@ fn column_bytes(column: &FeatureColumn) -> usize {
         | Value::Timestamp(_)
         | Value::List(_) => 0,
     });
+    let name = &column.reference;
     size_of::<FeatureColumn>()
+        + name.view.capacity()
+        + name.feature.capacity()
         + column.values.len() * size_of::<FeatureValue>()
         + texts.sum::<usize>()
 }

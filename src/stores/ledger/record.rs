@@ -344,3 +344,96 @@ impl<'a> Rest<'a> {
         Some(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::{sync::Arc, time::Duration};
+
+    use super::*;
+    use crate::inference::{RecordedInput, Role};
+
+    fn entry() -> LedgerEntry {
+        let types = [
+            TensorType::Float,
+            TensorType::Double,
+            TensorType::Int64,
+            TensorType::Bool,
+            TensorType::String,
+        ];
+        let inputs = types.iter().map(|tensor_type| RecordedInput {
+            name: format!("{tensor_type:?}"),
+            tensor_type: *tensor_type,
+            feature: String::new(),
+        });
+        let version = RecordedVersion {
+            key: uuid::Uuid::nil(),
+            model: "m".into(),
+            version: "1".into(),
+            digest: "00".into(),
+            inputs: inputs.collect(),
+            classes: vec!["a".into(), "b".into()],
+        };
+        let values = [
+            Value::Float(0.1),
+            Value::Null,
+            Value::Int64(-300),
+            Value::Bool(true),
+            Value::String("text".into()),
+        ];
+        let values = values.into_iter().map(|value| RecordedValue {
+            value,
+            status: Some(FeatureStatus::OutsideTtl),
+            event_timestamp: Some(Timestamp::EPOCH),
+        });
+        LedgerEntry {
+            id: uuid::Uuid::now_v7(),
+            at: Timestamp::now(),
+            version: Arc::new(version),
+            role: Role::Answer,
+            entity: Vec::new(),
+            values: values.collect(),
+            violations: vec![RecordedViolation {
+                input: 4,
+                kind: ViolationKind::UnknownCategory,
+                is_defaulted: true,
+            }],
+            outputs: Output::Double(vec![0.25, 0.75]),
+            score: 0.75,
+            label: Some(1),
+            latency: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn bytes_that_broke_off_or_were_changed_are_refused_or_read_and_never_more() {
+        let entry = entry();
+        let bytes = encode(&entry).unwrap();
+        let read = |bytes: &[u8]| decode(bytes, &entry.version, entry.at);
+        assert_eq!(read(&bytes).unwrap().values, entry.values);
+        for end in 0..bytes.len() {
+            assert!(read(bytes.get(..end).unwrap()).is_err(), "{end}");
+        }
+        assert!(read(&[bytes.clone(), vec![0]].concat()).is_err());
+        for place in 0..bytes.len() {
+            for byte in 0..=u8::MAX {
+                let mut changed = bytes.clone();
+                *changed.get_mut(place).unwrap() = byte;
+                drop(read(&changed));
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_its_version_is_not_encoded() {
+        let mut other = entry();
+        other.values.swap(0, 4);
+        assert!(encode(&other).is_err());
+        let mut fewer = entry();
+        fewer.values.pop();
+        assert!(encode(&fewer).is_err());
+        let mut half = entry();
+        half.values.first_mut().unwrap().status = None;
+        assert!(encode(&half).is_err());
+    }
+}

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     error::Result,
     features::Timestamp,
-    inference::{LedgerEntry, LedgerPage, LedgerSpan, RecordedVersion, first_id_at},
+    inference::{LedgerEntry, LedgerPage, LedgerSpan, RecordedVersion, day_at, first_id_of_day},
     stores::ledger::{Found, LedgerRow, VersionCache, versions_of},
 };
 
@@ -132,7 +132,7 @@ pub(super) fn versions(
 
 /// Deletes some rows after the other, so that nobody waits for all of them.
 pub(super) async fn drop_before(pool: &Pool, before: Timestamp) -> Result<bool> {
-    let end = first_id_at(before);
+    let end = first_id_of_day(day_at(before));
     let mut is_any = false;
     loop {
         let deleted = pool.run(Work::Statement, move |connection| delete(connection, end));
