@@ -141,19 +141,19 @@ fn strange(found: &str) -> Error {
 #[async_trait]
 impl JobStore for Store {
     async fn submit_job(&self, job: &NewJob, bounds: &JobBounds) -> Result<PredictionJob> {
-        self.jobs().submit_job(job, bounds).await
+        self.record().submit_job(job, bounds).await
     }
 
     async fn prediction_job(&self, id: Uuid) -> Result<Option<PredictionJob>> {
-        self.jobs().prediction_job(id).await
+        self.record().prediction_job(id).await
     }
 
     async fn prediction_jobs(&self, filter: &JobFilter) -> Result<Vec<PredictionJob>> {
-        self.jobs().prediction_jobs(filter).await
+        self.record().prediction_jobs(filter).await
     }
 
     async fn claim_job(&self, request: &ClaimRequest) -> Result<Option<ClaimedJob>> {
-        self.jobs().claim_job(request).await
+        self.record().claim_job(request).await
     }
 
     async fn fail_lost_jobs(
@@ -162,20 +162,20 @@ impl JobStore for Store {
         error: &JobError,
         retention: Duration,
     ) -> Result<Vec<PredictionJob>> {
-        let jobs = self.jobs();
-        jobs.fail_lost_jobs(attempts_max, error, retention).await
+        let record = self.record();
+        record.fail_lost_jobs(attempts_max, error, retention).await
     }
 
     async fn renew_job(&self, hold: &Hold, lease: Duration) -> Result<bool> {
-        self.jobs().renew_job(hold, lease).await
+        self.record().renew_job(hold, lease).await
     }
 
     async fn job_input(&self, id: Uuid) -> Result<Vec<Vec<u8>>> {
-        self.jobs().job_input(id).await
+        self.record().job_input(id).await
     }
 
     async fn pin_job(&self, hold: &Hold, version: &PinnedVersion) -> Result<bool> {
-        self.jobs().pin_job(hold, version).await
+        self.record().pin_job(hold, version).await
     }
 
     async fn append_result(
@@ -184,27 +184,27 @@ impl JobStore for Store {
         chunk: &ChunkResult,
         lease: Duration,
     ) -> Result<bool> {
-        self.jobs().append_result(hold, chunk, lease).await
+        self.record().append_result(hold, chunk, lease).await
     }
 
     async fn end_job(&self, hold: &Hold, end: &JobEnd, retention: Duration) -> Result<bool> {
-        self.jobs().end_job(hold, end, retention).await
+        self.record().end_job(hold, end, retention).await
     }
 
     async fn retry_job(&self, hold: &Hold, wait: Duration, error: &JobError) -> Result<bool> {
-        self.jobs().retry_job(hold, wait, error).await
+        self.record().retry_job(hold, wait, error).await
     }
 
     async fn give_back_job(&self, hold: &Hold) -> Result<bool> {
-        self.jobs().give_back_job(hold).await
+        self.record().give_back_job(hold).await
     }
 
     async fn cancel_job(&self, id: Uuid, retention: Duration) -> Result<Option<PredictionJob>> {
-        self.jobs().cancel_job(id, retention).await
+        self.record().cancel_job(id, retention).await
     }
 
     async fn job_results(&self, id: Uuid, chunks: Range<u32>) -> Result<Vec<Vec<u8>>> {
-        self.jobs().job_results(id, chunks).await
+        self.record().job_results(id, chunks).await
     }
 
     async fn expire_jobs(
@@ -213,6 +213,6 @@ impl JobStore for Store {
         error: &JobError,
         retention: Duration,
     ) -> Result<Expired> {
-        self.jobs().expire_jobs(limit, error, retention).await
+        self.record().expire_jobs(limit, error, retention).await
     }
 }

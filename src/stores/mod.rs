@@ -74,8 +74,8 @@ impl DatabaseOptions {
     }
 }
 
-/// What is kept in a database and never in Redis: what is released of models, and what they predicted.
-trait Record: ReleaseStore + LedgerStore {}
+/// What is kept in a database and never in Redis: what is released of models, what they predicted, and what they have yet to.
+trait Record: ReleaseStore + LedgerStore + JobStore {}
 
 impl Record for SqliteStore {}
 impl Record for PostgresStore {}
@@ -213,15 +213,6 @@ impl Store {
             Store::Sqlite(store) => store.as_ref(),
             Store::Postgres(store) => store.as_ref(),
             Store::Tiered(store) => store.record().record(),
-        }
-    }
-
-    /// Prediction jobs are kept by the record, too.
-    fn jobs(&self) -> &dyn JobStore {
-        match self {
-            Store::Sqlite(store) => store.as_ref(),
-            Store::Postgres(store) => store.as_ref(),
-            Store::Tiered(store) => store.record().jobs(),
         }
     }
 

@@ -21,7 +21,9 @@ mod gate;
 #[path = "../support/guard.rs"]
 mod guard;
 mod history;
+mod job_bounds;
 mod jobs;
+mod jobs_support;
 mod ledger;
 mod ledger_partitions;
 mod loads;

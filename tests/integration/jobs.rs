@@ -168,7 +168,23 @@ async fn the_contract_in_json() {
     assert_eq!(page["job"]["wantedVersion"], "champion");
     assert_eq!(page["job"]["requestId"], "mine");
     assert_eq!(page["predictions"].as_array().unwrap().len(), 1);
-    assert!(page["predictions"][0]["probabilities"]["bad"].is_number());
+    let prediction = &page["predictions"][0];
+    assert!(prediction["probabilities"]["bad"].is_number());
+    // The ledger has it a moment later.
+    let recorded = format!(
+        "/v1/predictions/{}",
+        prediction["predictionId"].as_str().unwrap()
+    );
+    let mut found = running.get(&recorded).await;
+    while found.0 == 404 {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        found = running.get(&recorded).await;
+    }
+    assert_eq!(
+        (found.0, &found.1["score"]),
+        (200, &prediction["score"]),
+        "{found:?}"
+    );
     let token = page["nextPageToken"].as_str().unwrap();
     let (_, rest) = running.get(&format!("{path}?pageToken={token}")).await;
     assert_eq!(rest["predictions"].as_array().unwrap().len(), 1);

@@ -221,6 +221,8 @@ impl Jobs {
             {
                 return Ok(Outcome::Lost);
             }
+            // What was scored in vain was never predicted.
+            self.predictor.ledger.record(&scored);
             attempt.tries.store(1, Ordering::Relaxed);
             done = end;
         }

@@ -54,7 +54,7 @@ impl Predictor {
     }
 
     /// Scores some rows of a subject with one version, with no canary and no shadow beside it. Messages name rows by their
-    /// place in the whole.
+    /// place in the whole. The ledger learns of it from the caller, once he keeps it.
     ///
     /// # Errors
     /// As `predict`, but for what is wrong with model or version.

@@ -1,3 +1,0 @@
-//! What is behind PredictionService, but for the answers at once.
-
-mod jobs;
