@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use serde::Deserialize;
 
-use super::{Signature, batch::number};
+use super::{Signature, layout::number};
 use crate::features::Value;
 
 /// Bins of one input, the one for what is in no other among them.

@@ -11,6 +11,7 @@ mod drift;
 mod explain;
 mod golden;
 mod jobs;
+mod layout;
 mod ledger;
 mod lifecycle;
 mod output;
@@ -22,10 +23,11 @@ mod repository;
 mod runtime;
 mod scored;
 mod signature;
+mod signature_checks;
 mod stamp;
 mod workers;
 
-pub use batch::{Batch, Layout, TensorData};
+pub use batch::{Batch, TensorData};
 pub use counters::VersionCounters;
 pub use definition::{InputPolicy, ModelDefinition, Policy};
 pub use drift::{Drift, DriftReport, Profile};
@@ -35,6 +37,7 @@ pub use jobs::{
     JobOptions, JobPage, JobPrediction, JobState, JobStore, Jobs, NewJob, PinnedVersion,
     PredictionJob, Submission, sweep, work,
 };
+pub use layout::Layout;
 pub use ledger::{
     Ledger, LedgerEntry, LedgerOptions, LedgerPage, LedgerSpan, LedgerStatus, LedgerStore,
     RecordedInput, RecordedValue, RecordedVersion, RecordedViolation, Replay, SAMPLE_WHOLE, day_at,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::batch::number;
+use super::layout::number;
 use crate::{catalog::FeatureRef, features::Value};
 
 /// What to do with a missing value.

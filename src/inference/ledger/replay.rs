@@ -10,7 +10,7 @@ use crate::{
     error::{Error, Result},
     features::{Value, is_exact_whole, widen},
     inference::{
-        Batch, ModelRegistry, Output, ReadyVersion, TensorType, batch::number,
+        Batch, ModelRegistry, Output, ReadyVersion, TensorType, layout::number,
         signature::Interpreted,
     },
 };

@@ -10,7 +10,7 @@ use crate::{
     },
     inference::{
         Batch, ReadyVersion,
-        batch::dense_value,
+        layout::dense_value,
         policy::{Admitted, InputViolation},
     },
 };
