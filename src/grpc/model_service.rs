@@ -229,6 +229,13 @@ fn wire_model(model: &Model) -> pb::Model {
         reason: model.reason.clone().unwrap_or_default(),
         traffic: Some(wire_traffic(&model.traffic)),
         release_revision: model.release_revision,
+        fallback: model.fallback.as_ref().map(|fallback| pb::Fallback {
+            model: fallback.model.clone().unwrap_or_default(),
+            score: fallback.score,
+            label: fallback.label.clone().unwrap_or_default(),
+            by_model: model.fallbacks.by_model(),
+            by_constant: model.fallbacks.by_constant(),
+        }),
     }
 }
 

@@ -16,8 +16,8 @@ use super::{
 use crate::{
     error::{Error, Result},
     inference::{
-        Explanation, Jobs, Predictions, Predictor, Replay, ScoredBatch, Signature, Subject, Target,
-        Task,
+        Answerer, Explanation, Jobs, Predictions, Predictor, Replay, ScoredBatch, Signature,
+        Subject, Target, Task,
     },
 };
 
@@ -251,17 +251,40 @@ fn wire_predictions(
 ) -> Result<pb::PredictResponse> {
     let predictions = scored
         .rows()
-        .map(|(part, row)| wire_prediction(part, row, with_features));
-    // The default version's part is the last one.
-    let version = scored
-        .parts
-        .last()
-        .map(|part| &part.version.signature.version);
+        .map(|(answerer, reason)| wire_answer(answerer, reason, with_features));
+    // The default version's part is the last one of the model itself.
+    let mut signatures = scored.parts.iter().map(|part| &part.version.signature);
+    let version = signatures
+        .rfind(|signature| signature.model == model)
+        .map(|signature| &signature.version);
     Ok(pb::PredictResponse {
         model: model.to_owned(),
         predictions: predictions.collect::<Result<_>>()?,
         version: version.cloned().unwrap_or_default(),
     })
+}
+
+fn wire_answer(
+    answerer: Answerer<'_>,
+    reason: Option<&str>,
+    with_features: bool,
+) -> Result<pb::Prediction> {
+    let mut wire = match answerer {
+        Answerer::Version(part, row) => wire_prediction(part, row, with_features)?,
+        Answerer::Constant(constant) => pb::Prediction {
+            score: constant.score,
+            label: constant.label.clone(),
+            ..pb::Prediction::default()
+        },
+    };
+    wire.fallback = reason.map(|reason| pb::UsedFallback {
+        model: match answerer {
+            Answerer::Version(part, _) => part.version.signature.model.clone(),
+            Answerer::Constant(_) => String::new(),
+        },
+        reason: reason.to_owned(),
+    });
+    Ok(wire)
 }
 
 fn wire_prediction(part: &ScoredBatch, row: usize, with_features: bool) -> Result<pb::Prediction> {
@@ -312,9 +335,15 @@ fn wire_explanation(
     let (explanation, sign) = explanation_of(signature, &class, explained)?;
     let inputs = signature.inputs.iter().zip(&explanation.contributions);
     let mut contributions: Vec<pb::Contribution> = inputs
-        .map(|(input, contribution)| pb::Contribution {
+        .enumerate()
+        .map(|(position, (input, contribution))| pb::Contribution {
             input: input.name.clone(),
             contribution: sign * contribution,
+            value: scored
+                .version
+                .layout
+                .get(&scored.batch, 0, position)
+                .map(wire_value),
         })
         .collect();
     contributions.sort_by(|one, other| {

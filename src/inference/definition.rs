@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::{
-    Traffic,
+    Fallback, Traffic,
     policy::{BoundInput, InvalidPolicy, MissingPolicy},
 };
 use crate::{
@@ -79,6 +79,9 @@ pub struct ModelDefinition {
     /// How the requests that name no version are shared out, as long as nobody says otherwise at run time.
     #[serde(default)]
     pub traffic: Traffic,
+    /// Who answers for rows that the model cannot score.
+    #[serde(default)]
+    pub fallback: Option<Fallback>,
     /// An entity to try the model with, join key to value: shown to people, never read otherwise.
     #[serde(default)]
     pub example: BTreeMap<String, toml::Value>,
@@ -92,7 +95,7 @@ impl ModelDefinition {
     ///
     /// # Errors
     /// `FailedPrecondition` with every fault: TOML that does not parse, features that are not `view:feature`, an input that
-    /// two features feed, an alias that is a number and so could be taken for a version.
+    /// two features feed, a fallback that makes no sense, an alias that is a number and so could be taken for a version.
     pub fn parse(text: &str) -> Outcome<ModelDefinition> {
         let definition: ModelDefinition = toml::from_str(text)
             .map_err(|fault| Error::failed_precondition(fault.to_string().trim().to_owned()))?;
@@ -118,6 +121,11 @@ impl ModelDefinition {
         }
         if let Err(fault) = definition.traffic.check() {
             faults.push(fault.message().to_owned());
+        }
+        if let Some(fallback) = &definition.fallback
+            && let Err(fault) = fallback.check(&definition.name)
+        {
+            faults.push(format!("fallback: {fault}"));
         }
         for alias in definition.aliases.keys() {
             if let Err(fault) = check_alias(alias) {

@@ -9,6 +9,7 @@ mod counters;
 mod definition;
 mod drift;
 mod explain;
+mod fallback;
 mod golden;
 mod jobs;
 mod layout;
@@ -25,6 +26,7 @@ mod scored;
 mod signature;
 mod signature_checks;
 mod stamp;
+mod targets;
 mod workers;
 
 pub use batch::{Batch, TensorData};
@@ -32,6 +34,7 @@ pub use counters::VersionCounters;
 pub use definition::{InputPolicy, ModelDefinition, Policy};
 pub use drift::{Drift, DriftReport, Profile};
 pub use explain::Explanation;
+pub use fallback::{Constant, Fallback, FallbackCounters};
 pub use jobs::{
     ChunkResult, ClaimRequest, ClaimedJob, Expired, Hold, JobBounds, JobEnd, JobError, JobFilter,
     JobOptions, JobPage, JobPrediction, JobState, JobStore, Jobs, NewJob, PinnedVersion,
@@ -54,7 +57,7 @@ pub use release::{
 };
 pub use repository::{Known, LoadOptions, Look, Repository};
 pub use runtime::{ModelFiles, Runtime, RuntimeLoader, cannot_explain};
-pub use scored::{Place, Prediction, Predictions, Role, ScoredBatch};
+pub use scored::{Answerer, Prediction, Predictions, Role, ScoredBatch};
 pub use signature::{
     ExplainedBy, GoldenFile, Input, Interpreted, Signature, Task, Tensor, TensorType,
 };

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use arc_swap::ArcSwap;
 
 use super::{
-    Drift, Layout, Policy, Signature, Traffic, Workers, counters::VersionCounters,
-    policy::BoundInput, stamp::Stamp,
+    Drift, Fallback, FallbackCounters, Layout, Policy, Signature, Traffic, Workers,
+    counters::VersionCounters, policy::BoundInput, stamp::Stamp,
 };
 use crate::error::{Error, Result};
 
@@ -75,6 +75,10 @@ pub struct Model {
     pub default_version: Option<String>,
     /// How the requests that name no version are shared out.
     pub traffic: Traffic,
+    /// Who answers for rows that the model cannot score.
+    pub fallback: Option<Fallback>,
+    /// How often it did.
+    pub fallbacks: Arc<FallbackCounters>,
     /// Counts what was changed at run time.
     pub release_revision: i64,
     /// Oldest first.

@@ -19,6 +19,9 @@ use super::{
     counters::VersionCounters,
     golden::GoldenRows,
     stamp::Stamp,
+    targets::{
+        check_fallback, check_targets, default_version, effective_aliases, keep_what_is_meant,
+    },
 };
 use crate::{
     catalog::Catalog,
@@ -28,7 +31,6 @@ use crate::{
 /// The name of the file that makes a folder a model.
 pub(super) const MODEL_FILE: &str = "model.toml";
 const SIGNATURE_FILE: &str = "signature.json";
-const CHAMPION: &str = "champion";
 
 /// How versions are loaded and run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,6 +128,9 @@ impl Repository {
                 definition.name
             )));
         }
+        let folders = model_folders(&self.path)?;
+        let names: Vec<String> = folders.iter().map(|folder| file_name(folder)).collect();
+        check_fallback(&definition, &names).map_err(|fault| fault.within(&place))?;
         let nothing = Release::default();
         let release = known.releases.get(name).unwrap_or(&nothing);
         let aliases = effective_aliases(&definition, release);
@@ -154,6 +159,8 @@ impl Repository {
             description: definition.description,
             entity_not_found: definition.entity_not_found,
             example: example(&definition.example),
+            fallbacks: previous.map_or_else(Arc::default, |model| Arc::clone(&model.fallbacks)),
+            fallback: definition.fallback,
             traffic: release.traffic.clone().unwrap_or(definition.traffic),
             release_revision: release.revision,
             defined_aliases: definition.aliases,
@@ -382,65 +389,6 @@ fn check_identity(signature: &Signature, model: &str, version: &str) -> Result<(
     Ok(())
 }
 
-/// Every default and alias has to name a version that is there, whether or not it passed its checks.
-fn check_targets(definition: &ModelDefinition, versions: &[ModelVersion]) -> Result<()> {
-    let known = |target: &String| versions.iter().any(|version| version.version == *target);
-    let aliases = definition
-        .aliases
-        .iter()
-        .map(|(alias, target)| (format!("aliases.{alias}"), target));
-    let default = definition
-        .default_version
-        .iter()
-        .map(|target| ("default_version".to_owned(), target));
-    let faults: Vec<String> = aliases
-        .chain(default)
-        .filter(|(_, target)| !known(target))
-        .map(|(place, target)| format!("{place}: there is no version \"{target}\""))
-        .collect();
-    if faults.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::failed_precondition(faults.join("; ")))
-    }
-}
-
-/// What was set at run time goes before what model.toml says.
-fn effective_aliases(definition: &ModelDefinition, release: &Release) -> BTreeMap<String, String> {
-    let mut aliases = definition.aliases.clone();
-    for (alias, version) in &release.aliases {
-        match version {
-            Some(version) => aliases.insert(alias.clone(), version.clone()),
-            None => aliases.remove(alias),
-        };
-    }
-    aliases
-}
-
-/// A version that answers, and that an alias or the default means, goes on where its folder has gone away.
-fn keep_what_is_meant(
-    definition: &ModelDefinition,
-    aliases: &BTreeMap<String, String>,
-    previous: &Model,
-    versions: &mut Vec<ModelVersion>,
-) {
-    for target in aliases.values().chain(&definition.default_version) {
-        let is_there = versions.iter().any(|version| version.version == *target);
-        let Some(kept) = previous.version(target).filter(|_| !is_there) else {
-            continue;
-        };
-        if matches!(kept.state, VersionState::Ready(_)) {
-            versions.push(ModelVersion {
-                problem: Some(
-                    "its folder is gone; an alias or the default still means it".to_owned(),
-                ),
-                ..kept.clone()
-            });
-        }
-    }
-    versions.sort_by_key(|version| version.version.parse::<u64>().unwrap_or_default());
-}
-
 /// A version with its inputs bound anew: definitions may have changed.
 fn rebound(
     ready: &Arc<ReadyVersion>,
@@ -465,26 +413,6 @@ fn rebound(
         })),
         Err(fault) => VersionState::Refused(fault.message().to_owned()),
     }
-}
-
-/// What answers where a request names no version: what model.toml says, else the champion, else the newest that is ready.
-fn default_version(
-    definition: &ModelDefinition,
-    aliases: &BTreeMap<String, String>,
-    versions: &[ModelVersion],
-) -> Option<String> {
-    definition
-        .default_version
-        .as_ref()
-        .or_else(|| aliases.get(CHAMPION))
-        .cloned()
-        .or_else(|| {
-            versions
-                .iter()
-                .rev()
-                .find(|version| matches!(version.state, VersionState::Ready(_)))
-                .map(|version| version.version.clone())
-        })
 }
 
 /// An example entity as JSON; what JSON cannot say is left out.

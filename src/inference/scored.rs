@@ -1,10 +1,12 @@
 //! What came of scoring: one version's rows of a request, with all that the answer, the ledger and drift need of them.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use uuid::Uuid;
 
-use super::{Batch, Output, ReadyVersion, Subject, policy::InputViolation, signature::Interpreted};
+use super::{
+    Batch, Constant, Output, ReadyVersion, Subject, policy::InputViolation, signature::Interpreted,
+};
 use crate::{
     error::{Error, Result},
     features::{FeatureColumn, Timestamp},
@@ -94,29 +96,68 @@ impl ScoredBatch {
     }
 }
 
-/// The scores of one request: a part a version, and where each row of the request is found.
+/// The scores of one request.
 #[derive(Debug)]
 pub struct Predictions {
     /// One a version that scored.
     pub parts: Vec<Arc<ScoredBatch>>,
-    /// One a row or entity of the request, in its order: which part, and which row of it.
-    pub places: Vec<Place>,
+    /// One a row or entity of the request, in its order: which part, and which row of it; none: the constant.
+    places: Vec<Option<Place>>,
+    /// What the model's fallback says of rows that nobody scored.
+    constant: Option<Constant>,
+    /// Why the model did not score rows that its fallback answers for, by their place in the request.
+    reasons: BTreeMap<usize, String>,
 }
 
 /// Where a row of a request was scored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Place {
-    /// The position of the part.
-    pub part: usize,
-    /// The row of the part.
-    pub row: usize,
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    part: usize,
+    row: usize,
+}
+
+/// Who answers for a row.
+#[derive(Debug, Clone, Copy)]
+pub enum Answerer<'a> {
+    /// A version, and which of its rows it is.
+    Version(&'a ScoredBatch, usize),
+    /// The constant of the model's fallback.
+    Constant(&'a Constant),
 }
 
 impl Predictions {
-    /// Each row of the request, in its order.
-    pub fn rows(&self) -> impl Iterator<Item = (&ScoredBatch, usize)> {
-        self.places
-            .iter()
-            .filter_map(|place| Some((self.parts.get(place.part)?.as_ref(), place.row)))
+    /// The scores of so many rows; `constant` answers for those that are in no part.
+    pub(super) fn new(
+        rows: usize,
+        parts: Vec<Arc<ScoredBatch>>,
+        constant: Option<Constant>,
+        reasons: BTreeMap<usize, String>,
+    ) -> Predictions {
+        let mut places = vec![None; rows];
+        for (part, scored) in parts.iter().enumerate() {
+            for (row, position) in scored.positions.iter().enumerate() {
+                if let Some(place) = places.get_mut(*position) {
+                    *place = Some(Place { part, row });
+                }
+            }
+        }
+        Predictions {
+            parts,
+            places,
+            constant,
+            reasons,
+        }
+    }
+
+    /// Each row of the request, in its order: who answers for it and, where that is the fallback, why.
+    pub fn rows(&self) -> impl Iterator<Item = (Answerer<'_>, Option<&str>)> {
+        let places = self.places.iter().enumerate();
+        places.filter_map(|(position, place)| {
+            let answerer = match place {
+                Some(place) => Answerer::Version(self.parts.get(place.part)?, place.row),
+                None => Answerer::Constant(self.constant.as_ref()?),
+            };
+            Some((answerer, self.reasons.get(&position).map(String::as_str)))
+        })
     }
 }

@@ -49,7 +49,7 @@ async fn contributions_are_xgboosts_own_and_lead_to_the_score() {
             .zip(values.unwrap())
             .map(|(name, value)| ((*name).to_owned(), value.clone()))
             .collect();
-        let (status, answer) = running.post(EXPLAIN, json!({ "row": fields })).await;
+        let (status, answer) = running.post(EXPLAIN, json!({ "row": &fields })).await;
         assert_eq!(status, 200, "{answer}");
         let told = contributions(&answer);
         for (name, wanted) in names.iter().zip(wanted.as_array().unwrap()) {
@@ -59,6 +59,21 @@ async fn contributions_are_xgboosts_own_and_lead_to_the_score() {
                 "row {row}, {name}: {} {wanted}",
                 told[*name]
             );
+        }
+        for contribution in answer["contributions"].as_array().unwrap() {
+            let name = contribution["input"].as_str().unwrap();
+            let given = &contribution["value"];
+            match fields[name].as_f64() {
+                // The tensor is one of 32-bit floats.
+                Some(number) => {
+                    let told = given.as_f64().unwrap();
+                    assert!(
+                        (told - number).abs() <= number.abs() * 1e-7,
+                        "{name}: {given}"
+                    );
+                }
+                None => assert_eq!(given, &fields[name], "{name}"),
+            }
         }
         let base = answer["baseValue"].as_f64().unwrap();
         assert!((base - explained["base_value"].as_f64().unwrap()).abs() < 1e-4);

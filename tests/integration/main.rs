@@ -20,6 +20,7 @@ mod documents;
 mod drift;
 mod explain;
 mod exports;
+mod fallback;
 mod features;
 mod historical;
 mod historical_stops;

@@ -1,6 +1,6 @@
 //! Laying out rows for a version, cell by cell, under its inputs' policies; the same for every form that rows come in.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::{
     error::{Error, Result, Violations},
@@ -21,27 +21,46 @@ pub(super) struct LaidOut {
     pub(super) violations: Vec<InputViolation>,
     /// Where each value is counted, once the rows are scored.
     pub(super) slots: Vec<usize>,
+    /// The rows that cannot be scored, each with the first value that a policy refuses.
+    pub(super) refused: BTreeMap<usize, String>,
 }
 
-/// A batch that is being filled. Remembers the first value that a policy refuses, and every one that has the wrong type.
+impl LaidOut {
+    /// So many rows, nothing in them yet.
+    pub(super) fn empty(version: &ReadyVersion, rows: usize) -> LaidOut {
+        LaidOut {
+            batch: version.layout.empty_batch(rows),
+            violations: Vec::new(),
+            slots: Vec::new(),
+            refused: BTreeMap::new(),
+        }
+    }
+
+    /// Itself, where every row can be scored.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` naming the first value that a policy refuses.
+    pub(super) fn whole(mut self) -> Result<LaidOut> {
+        match self.refused.pop_first() {
+            Some((_, refused)) => Err(Error::failed_precondition(refused)),
+            None => Ok(self),
+        }
+    }
+}
+
+/// A batch that is being filled. Remembers every value that has the wrong type.
 struct Filler<'a> {
     version: &'a ReadyVersion,
     laid_out: LaidOut,
     faults: Violations,
-    refused: Option<String>,
 }
 
 impl<'a> Filler<'a> {
     fn new(version: &'a ReadyVersion, rows: usize) -> Filler<'a> {
         Filler {
             version,
-            laid_out: LaidOut {
-                batch: version.layout.empty_batch(rows),
-                violations: Vec::new(),
-                slots: Vec::new(),
-            },
+            laid_out: LaidOut::empty(version, rows),
             faults: request_faults(),
-            refused: None,
         }
     }
 
@@ -63,7 +82,7 @@ impl<'a> Filler<'a> {
         let (admitted, kind) = match bound.admit(value, is_too_old) {
             Ok(admitted) => admitted,
             Err(fault) => {
-                self.refuse(|| refusal(&place(), value, why, &fault));
+                self.refuse(row, || refusal(&place(), value, why, &fault));
                 return Ok(());
             }
         };
@@ -90,25 +109,19 @@ impl<'a> Filler<'a> {
             Admitted::Missing if version.layout.knows_missing(input) => Ok(()),
             Admitted::Missing => {
                 let fault = "its tensor in the model knows no missing value";
-                self.refuse(|| refusal(&place(), &Value::Null, why, fault));
+                self.refuse(row, || refusal(&place(), &Value::Null, why, fault));
                 Ok(())
             }
         }
     }
 
-    fn refuse(&mut self, told: impl Fn() -> String) {
-        if self.refused.is_none() {
-            self.refused = Some(told());
-        }
+    fn refuse(&mut self, row: usize, told: impl Fn() -> String) {
+        self.laid_out.refused.entry(row).or_insert_with(told);
     }
 
     /// What cannot be read goes before what a policy refuses.
     fn finish(self) -> Result<LaidOut> {
-        let laid_out = self.faults.into_result(self.laid_out)?;
-        match self.refused {
-            Some(refused) => Err(Error::failed_precondition(refused)),
-            None => Ok(laid_out),
-        }
+        self.faults.into_result(self.laid_out)
     }
 }
 

@@ -1,7 +1,9 @@
 //! Prediction: the one place where a request for scores branches.
 
+mod fallback;
 mod layout;
 mod part;
+mod prepare;
 mod shadow;
 mod subject;
 
@@ -10,19 +12,16 @@ use std::{sync::Arc, time::Instant};
 use futures_util::future;
 use uuid::Uuid;
 
-use self::layout::{lay_out_columns, lay_out_dense, lay_out_rows, leave_out_old};
+use self::prepare::{Left, Prepared};
 pub use self::{shadow::Shadows, subject::Subject};
 use super::{
-    Explanation, Ledger, Model, ModelRegistry, Policy, ReadyVersion,
-    scored::{Place, Predictions, Role, ScoredBatch},
+    Explanation, Ledger, Model, ModelRegistry, ReadyVersion,
+    scored::{Predictions, Role, ScoredBatch},
 };
 use crate::{
     catalog::CatalogHandle,
-    error::{Error, Result},
-    features::{
-        FeatureColumn, FeatureSelection, FeatureStatus, Freshness, OnlineStore, RawRow, Timestamp,
-        check_values, entity_keys_at, read_features,
-    },
+    error::{Error, ErrorKind, Result},
+    features::{OnlineStore, Timestamp, check_values},
 };
 
 /// Which model, and which version of it: a version, an alias, or empty for the default and the traffic's shares.
@@ -54,7 +53,8 @@ pub struct Predictor {
 }
 
 impl Predictor {
-    /// Scores rows that the request brings, or entities from their stored features.
+    /// Scores rows that the request brings, or entities from their stored features. Where a model has a fallback, that
+    /// answers for what it cannot score.
     ///
     /// # Errors
     /// As `Model::route`; `InvalidArgument` naming row and key; `FailedPrecondition` naming the input whose value a policy
@@ -62,32 +62,32 @@ impl Predictor {
     /// queue is full; `Unavailable` where the store is away.
     pub async fn predict(&self, target: Target<'_>, subject: &Subject) -> Result<Predictions> {
         let model = self.models.model(target.model)?;
-        let route = model.route(target.version)?;
+        let has_fallback = model.fallback.is_some();
+        let route = match model.route(target.version) {
+            Err(error) if has_fallback && error.kind() == ErrorKind::FailedPrecondition => {
+                let left = fallback::refuse_all(0..subject.len(), &error);
+                return self.fall_back(&model, subject, Vec::new(), left).await;
+            }
+            route => route?,
+        };
         let columns = route.stable.inputs.len();
         check_values(subject.field(), subject.len(), columns, self.values_max)?;
         let split = route.split(subject.len(), |row| {
             subject.bucket(&model.name, columns, row)
         });
-        let mut places = vec![Place::default(); subject.len()];
-        for (part, (_, positions)) in split.iter().enumerate() {
-            for (row, position) in positions.iter().enumerate() {
-                if let Some(place) = places.get_mut(*position) {
-                    *place = Place { part, row };
-                }
-            }
-        }
-        let parts = split.into_iter().map(|(version, positions)| {
-            self.score(&model, version, subject, positions, Role::Answer)
+        let scored = split.into_iter().map(|(version, positions)| {
+            self.score_apart(&model, version, subject, positions, has_fallback)
         });
-        let parts = future::try_join_all(parts).await?;
-        let parts: Vec<Arc<ScoredBatch>> = parts.into_iter().map(Arc::new).collect();
-        for part in &parts {
-            self.ledger.record(part);
+        let (mut parts, mut left) = (Vec::new(), Left::new());
+        for (part, also_left) in future::try_join_all(scored).await? {
+            parts.extend(part.map(Arc::new));
+            left.extend(also_left);
         }
+        let predictions = self.fall_back(&model, subject, parts, left).await?;
         for shadow in route.shadows {
             self.shadows.start(self, &model, shadow, subject);
         }
-        Ok(Predictions { parts, places })
+        Ok(predictions)
     }
 
     /// Explains the score of the first row, by the version that scores it.
@@ -124,7 +124,7 @@ impl Predictor {
         }
     }
 
-    /// Scores some of the rows with one version.
+    /// Scores some of the rows with one version, all or none.
     async fn score(
         &self,
         model: &Model,
@@ -133,93 +133,59 @@ impl Predictor {
         positions: Vec<usize>,
         role: Role,
     ) -> Result<ScoredBatch> {
-        let (at, started) = (Timestamp::now(), Instant::now());
-        let (laid_out, features) = match subject {
-            Subject::Rows(rows) => (lay_out_rows(&version, rows, &positions)?, None),
-            Subject::Dense { values, rows } => {
-                subject::check_dense(values, *rows, version.inputs.len())?;
-                (lay_out_dense(&version, values, &positions)?, None)
-            }
-            Subject::Entities(entities) => {
-                let columns = self.read(model, &version, entities, &positions, at).await?;
-                (
-                    lay_out_columns(&version, &columns, &positions)?,
-                    Some(columns),
-                )
-            }
-        };
-        let batch = Arc::new(laid_out.batch);
-        let output = version.workers.run(Arc::clone(&batch)).await?;
-        version
-            .counters
-            .add_predictions(batch.rows, role == Role::Shadow);
-        version.counters.add_violations(&laid_out.violations);
-        version.drift.count(&laid_out.slots);
-        Ok(ScoredBatch {
-            role,
-            ids: (0..batch.rows).map(|_| Uuid::now_v7()).collect(),
-            batch,
-            output,
-            violations: laid_out.violations,
-            features,
-            subject: subject.clone(),
-            positions,
-            at,
-            latency: started.elapsed(),
-            version,
-        })
-    }
-
-    /// Reads the features of some entities, a column an input.
-    async fn read(
-        &self,
-        model: &Model,
-        version: &ReadyVersion,
-        entities: &[RawRow],
-        positions: &[usize],
-        now: Timestamp,
-    ) -> Result<Vec<FeatureColumn>> {
-        let catalog = self.catalog.snapshot();
-        let references = version.inputs.iter().map(|i| i.feature.clone()).collect();
-        let selection = FeatureSelection::resolve(&catalog, references)?;
-        let keys = entity_keys_at(&selection, entities, positions)?;
-        let freshness = Freshness { now, max_age: None };
-        let (store, bytes_max) = (self.store.as_ref(), self.answer_bytes_max);
-        let mut columns = read_features(store, &selection, &keys, freshness, bytes_max).await?;
-        if model.entity_not_found == Policy::Reject {
-            refuse_unknown_entities(&columns, entities, positions)?;
+        let began = Began::now();
+        let prepared = self.prepare(model, &version, subject, positions, began.at);
+        let (prepared, left) = prepared.await?;
+        match left.values().next() {
+            Some(refusal) => Err(refusal.to_error()),
+            None => run(version, subject, prepared, role, began).await,
         }
-        leave_out_old(version, &mut columns, now);
-        Ok(columns)
     }
 }
 
-/// Refuses entities that no view has a row of.
-fn refuse_unknown_entities(
-    columns: &[FeatureColumn],
-    entities: &[RawRow],
-    positions: &[usize],
-) -> Result<()> {
-    for (row, index) in positions.iter().enumerate() {
-        let is_known = columns.iter().any(|column| {
-            column
-                .values
-                .get(row)
-                .is_some_and(|value| value.status != FeatureStatus::NotFound)
-        });
-        if is_known {
-            continue;
+/// When a scoring began.
+#[derive(Clone, Copy)]
+struct Began {
+    at: Timestamp,
+    started: Instant,
+}
+
+impl Began {
+    fn now() -> Began {
+        Began {
+            at: Timestamp::now(),
+            started: Instant::now(),
         }
-        let fields = entities.get(*index).map(|entity| entity.fields.as_slice());
-        let keys: Vec<String> = fields
-            .unwrap_or_default()
-            .iter()
-            .map(|(name, value)| format!("{name} {}", value.shown()))
-            .collect();
-        return Err(Error::not_found(format!(
-            "entities[{index}]: no features are stored of {}, and the model rejects unknown entities",
-            keys.join(", ")
-        )));
     }
-    Ok(())
+}
+
+/// Runs rows that are ready, and counts them.
+async fn run(
+    version: Arc<ReadyVersion>,
+    subject: &Subject,
+    prepared: Prepared,
+    role: Role,
+    began: Began,
+) -> Result<ScoredBatch> {
+    let laid_out = prepared.laid_out;
+    let batch = Arc::new(laid_out.batch);
+    let output = version.workers.run(Arc::clone(&batch)).await?;
+    version
+        .counters
+        .add_predictions(batch.rows, role == Role::Shadow);
+    version.counters.add_violations(&laid_out.violations);
+    version.drift.count(&laid_out.slots);
+    Ok(ScoredBatch {
+        role,
+        ids: (0..batch.rows).map(|_| Uuid::now_v7()).collect(),
+        batch,
+        output,
+        violations: laid_out.violations,
+        features: prepared.features,
+        subject: subject.clone(),
+        positions: prepared.positions,
+        at: began.at,
+        latency: began.started.elapsed(),
+        version,
+    })
 }

@@ -26,13 +26,13 @@ impl Predictor {
         match subject {
             Subject::Rows(rows) => {
                 for part in self.parts(subject, &version) {
-                    lay_out_rows(&version, rows, &part)?;
+                    lay_out_rows(&version, rows, &part)?.whole()?;
                 }
             }
             Subject::Dense { values, rows } => {
                 subject::check_dense(values, *rows, version.inputs.len())?;
                 for part in self.parts(subject, &version) {
-                    lay_out_dense(&version, values, &part)?;
+                    lay_out_dense(&version, values, &part)?.whole()?;
                 }
             }
             Subject::Entities(entities) => {

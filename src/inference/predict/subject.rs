@@ -5,7 +5,10 @@ use std::sync::Arc;
 use crate::{
     error::{Error, Result},
     features::RawRow,
-    inference::release::{bucket_of, bucket_of_numbers},
+    inference::{
+        ReadyVersion,
+        release::{bucket_of, bucket_of_numbers},
+    },
 };
 
 /// Rows or entities to score; cheap to clone.
@@ -43,6 +46,33 @@ impl Subject {
         match self {
             Subject::Entities(entities) => entities.get(row),
             Subject::Rows(_) | Subject::Dense { .. } => None,
+        }
+    }
+
+    /// The same for a version that takes other inputs, as far as rows at some positions are concerned: without the keys that
+    /// it does not know.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` for packed numbers, whose meaning is that of another model's inputs.
+    pub(super) fn taken_by(&self, version: &ReadyVersion, positions: &[usize]) -> Result<Subject> {
+        match self {
+            Subject::Entities(_) => Ok(self.clone()),
+            Subject::Dense { .. } => Err(Error::failed_precondition(
+                "packed numbers mean nothing to another model; send rows",
+            )),
+            Subject::Rows(rows) => {
+                let mut taken = vec![RawRow::default(); rows.len()];
+                for position in positions {
+                    if let (Some(row), Some(own)) = (rows.get(*position), taken.get_mut(*position))
+                    {
+                        let is_known =
+                            |name: &str| version.signature.inputs.iter().any(|i| i.name == name);
+                        let fields = row.fields.iter().filter(|(name, _)| is_known(name));
+                        own.fields = fields.cloned().collect();
+                    }
+                }
+                Ok(Subject::Rows(taken.into()))
+            }
         }
     }
 
