@@ -10,6 +10,7 @@
     clippy::string_slice
 )]
 
+mod as_of;
 mod bad_input;
 mod catalog_watch;
 mod cli;

@@ -1,5 +1,6 @@
 //! Prediction: the one place where a request for scores branches.
 
+mod entity;
 mod fallback;
 mod layout;
 mod part;

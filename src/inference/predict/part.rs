@@ -35,7 +35,7 @@ impl Predictor {
                     lay_out_dense(&version, values, &part)?.whole()?;
                 }
             }
-            Subject::Entities(entities) => {
+            Subject::Entities { rows: entities, .. } => {
                 let features = version.inputs.iter().map(|input| input.feature.clone());
                 let catalog = self.catalog.snapshot();
                 let selection = FeatureSelection::resolve(&catalog, features.collect())?;

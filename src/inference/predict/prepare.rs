@@ -85,7 +85,7 @@ impl Prepared {
                 subject::check_dense(values, *rows, version.inputs.len())?;
                 lay_out_dense(version, values, positions)?
             }
-            (Subject::Entities(_), columns) => {
+            (Subject::Entities { .. }, columns) => {
                 let columns = columns.as_deref().unwrap_or_default();
                 lay_out_columns(version, columns, positions)?
             }
@@ -133,8 +133,13 @@ impl Predictor {
             positions,
         };
         let mut left = Left::new();
-        if let Subject::Entities(entities) = subject {
-            let columns = self.read(version, entities, &prepared.positions, at);
+        if let Subject::Entities {
+            rows: entities,
+            as_of,
+        } = subject
+        {
+            let freshness = as_of.map_or_else(|| Freshness::at(at), Freshness::as_of);
+            let columns = self.read(version, entities, &prepared.positions, freshness);
             prepared.features = Some(columns.await?);
             if model.entity_not_found == Policy::Reject {
                 let unknown = prepared.unknown_entities();
@@ -162,16 +167,15 @@ impl Predictor {
         version: &ReadyVersion,
         entities: &[RawRow],
         positions: &[usize],
-        now: Timestamp,
+        freshness: Freshness,
     ) -> Result<Vec<FeatureColumn>> {
         let catalog = self.catalog.snapshot();
         let references = version.inputs.iter().map(|i| i.feature.clone()).collect();
         let selection = FeatureSelection::resolve(&catalog, references)?;
         let keys = entity_keys_at(&selection, entities, positions)?;
-        let freshness = Freshness { now, max_age: None };
         let (store, bytes_max) = (self.store.as_ref(), self.answer_bytes_max);
         let mut columns = read_features(store, &selection, &keys, freshness, bytes_max).await?;
-        leave_out_old(version, &mut columns, now);
+        leave_out_old(version, &mut columns, freshness.now);
         Ok(columns)
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     error::{Error, Result},
-    features::RawRow,
+    features::{RawRow, Timestamp},
     inference::{
         ReadyVersion,
         release::{bucket_of, bucket_of_numbers},
@@ -24,14 +24,27 @@ pub enum Subject {
         rows: usize,
     },
     /// Entities, join key to value.
-    Entities(Arc<[RawRow]>),
+    Entities {
+        /// The entities.
+        rows: Arc<[RawRow]>,
+        /// The moment whose features are read; none: the newest.
+        as_of: Option<Timestamp>,
+    },
 }
 
 impl Subject {
+    /// Entities with their newest features.
+    pub fn entities(rows: Vec<RawRow>) -> Subject {
+        Subject::Entities {
+            rows: rows.into(),
+            as_of: None,
+        }
+    }
+
     /// How many rows or entities.
     pub fn len(&self) -> usize {
         match self {
-            Subject::Rows(rows) | Subject::Entities(rows) => rows.len(),
+            Subject::Rows(rows) | Subject::Entities { rows, .. } => rows.len(),
             Subject::Dense { rows, .. } => *rows,
         }
     }
@@ -44,7 +57,7 @@ impl Subject {
     /// The entity of a row, as the caller named it; none where rows came with the request.
     pub fn entity(&self, row: usize) -> Option<&RawRow> {
         match self {
-            Subject::Entities(entities) => entities.get(row),
+            Subject::Entities { rows, .. } => rows.get(row),
             Subject::Rows(_) | Subject::Dense { .. } => None,
         }
     }
@@ -56,7 +69,7 @@ impl Subject {
     /// `FailedPrecondition` for packed numbers, whose meaning is that of another model's inputs.
     pub(super) fn taken_by(&self, version: &ReadyVersion, positions: &[usize]) -> Result<Subject> {
         match self {
-            Subject::Entities(_) => Ok(self.clone()),
+            Subject::Entities { .. } => Ok(self.clone()),
             Subject::Dense { .. } => Err(Error::failed_precondition(
                 "packed numbers mean nothing to another model; send rows",
             )),
@@ -81,14 +94,14 @@ impl Subject {
         match self {
             Subject::Rows(_) => "rows",
             Subject::Dense { .. } => "dense.rowCount",
-            Subject::Entities(_) => "entities",
+            Subject::Entities { .. } => "entities",
         }
     }
 
     /// Where a row falls among the shares of the traffic: by its entity, else by all that it is.
     pub(super) fn bucket(&self, model: &str, columns: usize, row: usize) -> u32 {
         match self {
-            Subject::Rows(rows) | Subject::Entities(rows) => {
+            Subject::Rows(rows) | Subject::Entities { rows, .. } => {
                 rows.get(row).map_or(0, |row| bucket_of(model, row))
             }
             Subject::Dense { values, .. } => {
