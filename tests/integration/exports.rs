@@ -12,16 +12,16 @@ use crate::{
     support::{Running, ferrocast, object, sqlite_url, text},
 };
 
-fn exports() -> std::path::PathBuf {
+pub fn exports() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data")
 }
 
-fn read(path: &Path) -> Json {
+pub fn read(path: &Path) -> Json {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
 /// The models of a folder: name, signature and golden rows.
-fn all(folder: &Path) -> Vec<(String, Json, Json)> {
+pub fn all(folder: &Path) -> Vec<(String, Json, Json)> {
     let mut found: Vec<_> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| {
@@ -39,12 +39,12 @@ fn all(folder: &Path) -> Vec<(String, Json, Json)> {
 }
 
 /// Whether this build has the runtime that a model asks for.
-fn is_built(signature: &Json) -> bool {
+pub fn is_built(signature: &Json) -> bool {
     cfg!(feature = "lightgbm") || signature["runtime"] != "lightgbm"
 }
 
 /// A server of the models of a folder, with their definitions applied.
-async fn serving(folder: &Path) -> Running {
+pub async fn serving(folder: &Path) -> Running {
     let dir = tempfile::tempdir().unwrap();
     let url = sqlite_url(dir.path());
     let folder = folder.display().to_string();
@@ -56,7 +56,7 @@ async fn serving(folder: &Path) -> Running {
 }
 
 /// A golden row as an object, missing values as null or left out.
-fn row_of(golden: &Json, row: usize, has_nulls: bool) -> Json {
+pub fn row_of(golden: &Json, row: usize, has_nulls: bool) -> Json {
     let names = golden["inputs"].as_array().unwrap();
     let values = golden["rows"][row].as_array().unwrap();
     let cells = names.iter().zip(values);
