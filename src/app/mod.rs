@@ -7,7 +7,7 @@ mod listener;
 mod server;
 mod watch;
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use tokio::{sync::Semaphore, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -29,8 +29,8 @@ use crate::{
     },
     inference::{
         self, JobBounds, JobOptions, JobStore, Jobs, Known, Ledger, LedgerOptions, Lifecycle,
-        LoadOptions, ModelRegistry, Models, Predictor, ReleaseStore, Repository, RuntimeLoader,
-        SAMPLE_WHOLE, Shadows,
+        LoadOptions, ModelRegistry, Models, Predictor, ReleaseStore, Releases, Repository,
+        RuntimeLoader, SAMPLE_WHOLE, Shadows,
     },
     middleware::{self, Bounds},
     runtimes::{lightgbm, onnx::OnnxLoader},
@@ -138,8 +138,9 @@ pub async fn prepare_schema(store: &Store, database: &DatabaseConfig) -> Result<
 pub fn load_models(config: &Config, catalog: &Catalog) -> Result<Models> {
     repository(config)?.load(&Known {
         catalog,
-        releases: &BTreeMap::new(),
+        releases: &Releases::new(),
         previous: &Models::new(),
+        again: None,
     })
 }
 
@@ -285,7 +286,7 @@ impl App {
     }
 
     /// Follows what other processes apply and release, and the files of the models.
-    pub(crate) fn watches(&self, config: &Config, stop: &CancellationToken) -> [JoinHandle<()>; 2] {
+    pub(crate) fn watches(&self, config: &Config, stop: &CancellationToken) -> [JoinHandle<()>; 3] {
         let catalog = watch::catalog(
             Arc::clone(&self.store),
             Arc::clone(&self.catalog),
@@ -297,7 +298,16 @@ impl App {
             config.models.watch_interval,
             stop.clone(),
         );
-        [tokio::spawn(catalog), tokio::spawn(models)]
+        let releases = watch::releases(
+            Arc::clone(&self.lifecycle),
+            config.models.watch_interval,
+            stop.clone(),
+        );
+        [
+            tokio::spawn(catalog),
+            tokio::spawn(models),
+            tokio::spawn(releases),
+        ]
     }
 
     pub(crate) fn models(&self) -> Arc<Models> {

@@ -3,6 +3,7 @@
 //! Knows the catalog and features; nothing of ort, SQL or the wire. `runtimes` implement `Runtime`, `stores` keep releases,
 //! `grpc` calls `Predictor` and `Lifecycle`, which loads a `Repository` into a `ModelRegistry`.
 
+mod announce;
 mod batch;
 mod binding;
 mod counters;
@@ -27,6 +28,7 @@ mod signature;
 mod signature_checks;
 mod stamp;
 mod targets;
+mod version;
 mod workers;
 
 pub use batch::{Batch, TensorData};
@@ -52,8 +54,8 @@ pub use policy::{BoundInput, InputViolation, InvalidPolicy, MissingPolicy, Viola
 pub use predict::{Predictor, Shadows, Subject, Target};
 pub use registry::{Model, ModelRegistry, ModelVersion, Models, ReadyVersion, Route, VersionState};
 pub use release::{
-    Author, EventKind, Release, ReleaseChange, ReleaseEvent, ReleaseStore, Share, Traffic,
-    WEIGHT_WHOLE, bucket_of,
+    Author, EventKind, Release, ReleaseChange, ReleaseEvent, ReleaseStore, Releases, Share,
+    Traffic, WEIGHT_WHOLE, bucket_of,
 };
 pub use repository::{Known, LoadOptions, Look, Repository};
 pub use runtime::{ModelFiles, Runtime, RuntimeLoader, cannot_explain};

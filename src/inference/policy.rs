@@ -150,7 +150,8 @@ impl BoundInput {
             .map_or(Admitted::Missing, Admitted::Value)
     }
 
-    fn fault(&self, value: &Value) -> Option<ViolationKind> {
+    /// Why a value is none that is allowed; none: it is one.
+    pub(super) fn fault(&self, value: &Value) -> Option<ViolationKind> {
         if let (Value::String(text), false) = (value, self.categories.is_empty()) {
             let is_known = self.categories.iter().any(|known| known == text);
             return (!is_known).then_some(ViolationKind::UnknownCategory);

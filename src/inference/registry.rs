@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use arc_swap::ArcSwap;
 
 use super::{
-    Drift, Fallback, FallbackCounters, Layout, Policy, Signature, Traffic, Workers,
-    counters::VersionCounters, policy::BoundInput, stamp::Stamp,
+    Drift, Fallback, FallbackCounters, Layout, ModelDefinition, Policy, Signature, Traffic,
+    Workers, counters::VersionCounters, policy::BoundInput, stamp::Stamp, version::Tried,
 };
 use crate::error::{Error, Result};
 
@@ -51,8 +51,10 @@ pub struct ModelVersion {
     pub version: String,
     /// Whether it answers.
     pub state: VersionState,
-    /// Why its files as they are now were not taken, where it answers from those before.
+    /// Why its files, or what model.toml says of it, were not taken as they are now, where it answers as before.
     pub problem: Option<String>,
+    /// What was refused last.
+    pub(super) tried: Option<Tried>,
 }
 
 /// A model, with all its versions.
@@ -66,8 +68,8 @@ pub struct Model {
     pub entity_not_found: Policy,
     /// An entity to try the model with, as a JSON object; empty where model.toml gives none.
     pub example: serde_json::Map<String, serde_json::Value>,
-    /// Alias to version, as model.toml says.
-    pub defined_aliases: BTreeMap<String, String>,
+    /// What model.toml said when it was last taken; none: it never was.
+    pub definition: Option<Arc<ModelDefinition>>,
     /// Alias to version: what was set at run time, else what model.toml says.
     pub aliases: BTreeMap<String, String>,
     /// The version that answers where a request names none: what model.toml says, else the champion, ready or not, else
@@ -79,6 +81,8 @@ pub struct Model {
     pub fallback: Option<Fallback>,
     /// How often it did.
     pub fallbacks: Arc<FallbackCounters>,
+    /// Whether its folder is gone, and it goes on only as long as it answers.
+    pub(super) is_gone: bool,
     /// Counts what was changed at run time.
     pub release_revision: i64,
     /// Oldest first.
@@ -116,10 +120,11 @@ impl Model {
         }
         let mut end = 0;
         for share in &self.traffic.canary {
-            if let Ok(version) = self.resolve(&share.version) {
-                end += share.weight;
-                route.canaries.push((end, Arc::clone(version)));
-            }
+            end += share.weight;
+            // The share of one that is not ready is no other canary's.
+            let version = self.resolve(&share.version).unwrap_or(&route.stable);
+            let version = Arc::clone(version);
+            route.canaries.push((end, version));
         }
         let shadows = self.traffic.shadow.iter();
         route.shadows = shadows
@@ -152,7 +157,7 @@ impl Model {
         };
         let found = self.version(number).ok_or_else(|| {
             Error::not_found(format!(
-                "the model \"{}\" has no version or alias \"{wanted}\"",
+                "the model \"{}\" has no version or alias \"{number}\"",
                 self.name
             ))
         })?;
@@ -167,6 +172,12 @@ impl Model {
                 found.version, self.name
             ))),
         }
+    }
+
+    /// Whether any version answers.
+    pub fn is_ready(&self) -> bool {
+        let mut versions = self.versions.iter();
+        versions.any(|version| matches!(version.state, VersionState::Ready(_)))
     }
 
     /// The version that an alias means; any other name is a version itself.

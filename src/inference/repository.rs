@@ -2,7 +2,7 @@
 //! refused with its reason; the others are served.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::Read,
     path::{Path, PathBuf},
@@ -10,18 +10,12 @@ use std::{
     time::Duration,
 };
 
-use sha2::{Digest, Sha256};
-
 use super::{
-    Drift, Layout, Model, ModelDefinition, ModelFiles, ModelVersion, Models, ReadyVersion, Release,
-    RuntimeLoader, Signature, VersionState, Workers,
-    binding::{bind_inputs, check_missing},
-    counters::VersionCounters,
-    golden::GoldenRows,
+    Model, ModelDefinition, ModelVersion, Models, Release, Releases, RuntimeLoader, Signature,
+    VersionState,
     stamp::Stamp,
-    targets::{
-        check_fallback, check_targets, default_version, effective_aliases, keep_what_is_meant,
-    },
+    targets::{check_fallback, check_targets, keep_what_is_meant, released},
+    version::{SIGNATURE_FILE, Trial},
 };
 use crate::{
     catalog::Catalog,
@@ -30,7 +24,6 @@ use crate::{
 
 /// The name of the file that makes a folder a model.
 pub(super) const MODEL_FILE: &str = "model.toml";
-const SIGNATURE_FILE: &str = "signature.json";
 
 /// How versions are loaded and run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +46,7 @@ pub struct Look {
 
 /// Reads and checks the models of a folder.
 pub struct Repository {
-    /// The folder; one that is not there holds no models.
+    /// The folder.
     pub path: PathBuf,
     /// The runtimes that there are.
     pub loaders: Vec<Arc<dyn RuntimeLoader>>,
@@ -66,9 +59,11 @@ pub struct Known<'a> {
     /// What inputs are bound to.
     pub catalog: &'a Catalog,
     /// By model.
-    pub releases: &'a BTreeMap<String, Release>,
+    pub releases: &'a Releases,
     /// What is loaded; versions whose files are as they were stay what they are.
     pub previous: &'a Models,
+    /// The model whose refused versions are checked again, though their files are as they were.
+    pub again: Option<&'a str>,
 }
 
 impl Repository {
@@ -78,26 +73,23 @@ impl Repository {
     /// # Errors
     /// `FailedPrecondition` where the folder itself cannot be read.
     pub fn load(&self, known: &Known<'_>) -> Result<Models> {
-        let mut models = BTreeMap::new();
-        for folder in model_folders(&self.path)? {
-            let name = file_name(&folder);
-            let previous = known.previous.get(&name);
-            let model = match self.load_model(&folder, &name, known) {
-                Ok(model) => model,
-                Err(fault) => Model {
-                    name: name.clone(),
-                    reason: Some(fault.message().to_owned()),
-                    ..previous
-                        .map(|model| Model::clone(model))
-                        .unwrap_or_default()
-                },
-            };
-            models.insert(name, Arc::new(model));
+        let folders = model_folders(&self.path)?;
+        let names: Vec<String> = folders.iter().map(|folder| file_name(folder)).collect();
+        let mut models = Models::new();
+        for (folder, name) in folders.iter().zip(&names) {
+            let model = self.load_model(folder, name, &names, known);
+            models.insert(name.clone(), Arc::new(model));
+        }
+        for (name, previous) in known.previous {
+            if !models.contains_key(name) && previous.is_ready() {
+                models.insert(name.clone(), Arc::new(gone(previous)));
+            }
         }
         Ok(models)
     }
 
-    /// How the files of the repository look: two that are the same need no load in between.
+    /// How the files of the repository look: two that are the same need no load in between. A folder that cannot be read
+    /// looks empty; a load says why.
     ///
     /// # Errors
     /// As `load`.
@@ -107,208 +99,138 @@ impl Repository {
             let mut stamp = Stamp::default();
             stamp.add(folder.join(MODEL_FILE));
             stamps.push((folder.clone(), stamp));
-            for number in version_numbers(&folder)? {
+            for number in version_numbers(&folder).unwrap_or_default() {
                 let folder = folder.join(number.to_string());
-                let stamp =
-                    Stamp::of_folder(&folder).map_err(|fault| cannot_read(&folder, &fault))?;
+                let stamp = Stamp::of_folder(&folder).unwrap_or_default();
                 stamps.push((folder, stamp));
             }
         }
         Ok(Look { stamps })
     }
 
-    fn load_model(&self, folder: &Path, name: &str, known: &Known<'_>) -> Result<Model> {
-        let path = folder.join(MODEL_FILE);
-        let text = self.read_text(&path)?;
-        let place = path.display().to_string();
-        let definition = ModelDefinition::parse(&text).map_err(|fault| fault.within(&place))?;
-        if definition.name != name {
-            return Err(Error::failed_precondition(format!(
-                "{place}: name: \"{}\" is not the folder's \"{name}\"",
-                definition.name
-            )));
-        }
-        let folders = model_folders(&self.path)?;
-        let names: Vec<String> = folders.iter().map(|folder| file_name(folder)).collect();
-        check_fallback(&definition, &names).map_err(|fault| fault.within(&place))?;
+    fn load_model(&self, folder: &Path, name: &str, names: &[String], known: &Known<'_>) -> Model {
+        let previous = known.previous.get(name).map(AsRef::as_ref);
         let nothing = Release::default();
         let release = known.releases.get(name).unwrap_or(&nothing);
-        let aliases = effective_aliases(&definition, release);
-        let previous = known.previous.get(name);
-        let mut versions = Vec::new();
-        for number in version_numbers(folder)? {
-            let version = number.to_string();
-            let before = previous.and_then(|model| model.version(&version));
-            versions.push(if release.unloaded.contains(&version) {
-                ModelVersion {
-                    version,
-                    state: VersionState::Unloaded,
-                    problem: None,
+        let read = self.definition(folder, name, names, previous, release);
+        let last = previous.and_then(|model| model.definition.clone());
+        let (definition, reason) = match (read, last) {
+            (Ok(definition), _) => (Arc::new(definition), None),
+            (Err(fault), Some(last)) => (last, Some(fault.message().to_owned())),
+            (Err(fault), None) => {
+                return Model {
+                    name: name.to_owned(),
+                    reason: Some(fault.message().to_owned()),
+                    ..Model::default()
+                };
+            }
+        };
+        let trial = Trial {
+            definition: &definition,
+            catalog: known.catalog,
+            is_again: known.again == Some(name),
+        };
+        let numbers = version_numbers(folder).unwrap_or_default().into_iter();
+        let mut versions: Vec<ModelVersion> = numbers
+            .map(|number| number.to_string())
+            .map(|version| match release.unloaded.contains(&version) {
+                true => ModelVersion::unloaded(version),
+                false => {
+                    let before = previous.and_then(|model| model.version(&version));
+                    self.load_or_keep(folder, version, before, &trial)
                 }
-            } else {
-                self.load_or_keep(folder, version, before, &definition, known.catalog)
-            });
-        }
+            })
+            .collect();
         if let Some(previous) = previous {
-            keep_what_is_meant(&definition, &aliases, previous, &mut versions);
+            keep_what_is_meant(&definition, release, previous, &mut versions);
         }
-        check_targets(&definition, &versions).map_err(|fault| fault.within(&place))?;
-        Ok(Model {
+        let model = Model {
             name: name.to_owned(),
-            default_version: default_version(&definition, &aliases, &versions),
-            description: definition.description,
+            description: definition.description.clone(),
             entity_not_found: definition.entity_not_found,
             example: example(&definition.example),
             fallbacks: previous.map_or_else(Arc::default, |model| Arc::clone(&model.fallbacks)),
-            fallback: definition.fallback,
-            traffic: release.traffic.clone().unwrap_or(definition.traffic),
-            release_revision: release.revision,
-            defined_aliases: definition.aliases,
-            aliases,
+            fallback: definition.fallback.clone(),
+            definition: Some(definition),
             versions,
-            reason: None,
-        })
+            reason,
+            ..Model::default()
+        };
+        released(&model, release)
     }
 
-    /// Loads a version, or keeps it where its files are as they were. Where they have changed and are refused, what
-    /// answered before goes on.
-    fn load_or_keep(
+    /// Reads a `model.toml`, and holds it against what is there.
+    fn definition(
         &self,
         folder: &Path,
-        version: String,
-        before: Option<&ModelVersion>,
+        name: &str,
+        names: &[String],
+        previous: Option<&Model>,
+        release: &Release,
+    ) -> Result<ModelDefinition> {
+        let path = folder.join(MODEL_FILE);
+        let text = self.read_text(&path)?;
+        let checked = || {
+            let definition = ModelDefinition::parse(&text)?;
+            if definition.name != name {
+                return Err(Error::failed_precondition(format!(
+                    "name: \"{}\" is not the folder's \"{name}\"",
+                    definition.name
+                )));
+            }
+            check_fallback(&definition, names)?;
+            let numbers = version_numbers(folder)?;
+            let mut versions: Vec<String> = numbers.iter().map(u64::to_string).collect();
+            self.check_inputs(&definition, folder, &versions)?;
+            // What answers goes on where its folder is gone.
+            let ready = previous.iter().flat_map(|model| &model.versions);
+            let ready = ready.filter(|version| matches!(version.state, VersionState::Ready(_)));
+            versions.extend(ready.map(|version| version.version.clone()));
+            check_targets(&definition, release, &versions)?;
+            Ok(definition)
+        };
+        checked().map_err(|fault| fault.within(&path.display().to_string()))
+    }
+
+    /// Every input that has a policy has to be one of some version: another one may have no such input.
+    fn check_inputs(
+        &self,
         definition: &ModelDefinition,
-        catalog: &Catalog,
-    ) -> ModelVersion {
-        let before = before.and_then(|before| match &before.state {
-            VersionState::Ready(ready) => Some(ready),
-            VersionState::Refused(_) | VersionState::Unloaded => None,
+        folder: &Path,
+        versions: &[String],
+    ) -> Result<()> {
+        if definition.inputs.is_empty() {
+            return Ok(());
+        }
+        // A version that cannot be read says so itself.
+        let signatures = versions.iter().filter_map(|version| {
+            let text = self.read_text(&folder.join(version).join(SIGNATURE_FILE));
+            Signature::parse(&text.ok()?).ok()
         });
-        let stamp = Stamp::of_folder(&folder.join(&version)).unwrap_or_default();
-        if let Some(ready) = before.filter(|ready| ready.stamp == stamp) {
-            let state = rebound(ready, definition, catalog);
-            return ModelVersion {
-                version,
-                state,
-                problem: None,
-            };
+        let known: BTreeSet<String> = signatures
+            .flat_map(|signature| signature.inputs)
+            .map(|input| input.name)
+            .collect();
+        let unknown = definition
+            .inputs
+            .keys()
+            .filter(|name| !known.contains(*name));
+        let faults: Vec<String> = unknown
+            .map(|name| format!("inputs.{name}: no version of the model has such an input"))
+            .collect();
+        if faults.is_empty() || known.is_empty() {
+            return Ok(());
         }
-        let (state, problem) = match (
-            self.load_version(folder, &version, stamp, definition, catalog),
-            before,
-        ) {
-            (Ok(ready), _) => (VersionState::Ready(Arc::new(ready)), None),
-            (Err(fault), None) => (VersionState::Refused(fault.message().to_owned()), None),
-            (Err(fault), Some(ready)) => (
-                rebound(ready, definition, catalog),
-                Some(fault.message().to_owned()),
-            ),
-        };
-        ModelVersion {
-            version,
-            state,
-            problem,
-        }
+        Err(Error::failed_precondition(faults.join("; ")))
     }
 
-    fn load_version(
-        &self,
-        folder: &Path,
-        version: &str,
-        stamp: Stamp,
-        definition: &ModelDefinition,
-        catalog: &Catalog,
-    ) -> Result<ReadyVersion> {
-        let folder = folder.join(version);
-        let within = |path: &Path, fault: Error| fault.within(&path.display().to_string());
-        let signature_path = folder.join(SIGNATURE_FILE);
-        let signature = Signature::parse(&self.read_text(&signature_path)?)
-            .map_err(|fault| within(&signature_path, fault))?;
-        check_identity(&signature, &definition.name, version)
-            .map_err(|fault| within(&signature_path, fault))?;
-        let inputs = bind_inputs(&signature, definition, catalog)?;
-
-        let model_path = folder.join(&signature.file);
-        let model = self.read_known(&model_path, &signature.sha256)?;
-        let explain = signature.explain.as_ref();
-        let explain = explain.map(|by| self.read_known(&folder.join(&by.file), &by.sha256));
-        let explain = explain.transpose()?;
-        let files = ModelFiles {
-            model: &model,
-            explain: explain.as_deref(),
-        };
-        let mut runtimes = self
-            .loader(&signature.runtime)?
-            .load(files, &signature, self.options.workers)
-            .map_err(|fault| within(&model_path, fault))?;
-
-        let layout = Layout::new(&signature);
-        let golden_path = folder.join(&signature.golden.file);
-        let golden = GoldenRows::parse(&self.read_text(&golden_path)?, &signature)
-            .map_err(|fault| within(&golden_path, fault))?;
-        let proven_missing = golden.missing_inputs();
-        check_missing(&signature, &inputs, &layout, &proven_missing)
-            .map_err(|fault| within(&golden_path, fault))?;
-        // Every runtime runs the golden rows: that is its warm-up, too.
-        for runtime in &mut runtimes {
-            golden
-                .check(runtime.as_mut(), &layout, &signature)
-                .map_err(|fault| within(&golden_path, fault))?;
-        }
-        // The copies share what explains them.
-        let is_explained = signature.explain.is_some() || golden.has_explanations();
-        if let (Some(runtime), true) = (runtimes.first_mut(), is_explained) {
-            golden
-                .check_explained(runtime.as_mut(), &layout, &signature)
-                .map_err(|fault| within(&golden_path, fault))?;
-        }
-        let workers = Workers::start(&definition.name, runtimes, self.options.queue_max)?;
-        Ok(ReadyVersion {
-            golden_rows: golden.count(),
-            proven_missing: proven_missing.into(),
-            counters: Arc::new(VersionCounters::new(signature.inputs.len())),
-            drift: Arc::new(Drift::new(&signature)),
-            signature: Arc::new(signature),
-            layout: Arc::new(layout),
-            inputs,
-            workers: Arc::new(workers),
-            stamp,
-        })
-    }
-
-    fn loader(&self, name: &str) -> Result<&Arc<dyn RuntimeLoader>> {
-        self.loaders
-            .iter()
-            .find(|loader| loader.name() == name)
-            .ok_or_else(|| {
-                let names: Vec<&str> = self.loaders.iter().map(|loader| loader.name()).collect();
-                Error::failed_precondition(format!(
-                    "the signature asks for the runtime \"{name}\"; this server has: {}",
-                    names.join(", ")
-                ))
-            })
-    }
-
-    fn read_text(&self, path: &Path) -> Result<String> {
+    pub(super) fn read_text(&self, path: &Path) -> Result<String> {
         String::from_utf8(self.read(path)?).map_err(|_| {
             Error::failed_precondition(format!("{}: it is not UTF-8 text", path.display()))
         })
     }
 
-    /// Reads a file that has to be the one that the trainer wrote.
-    fn read_known(&self, path: &Path, sha256: &str) -> Result<Vec<u8>> {
-        let bytes = self.read(path)?;
-        let digest = hex::encode(Sha256::digest(&bytes));
-        if digest.eq_ignore_ascii_case(sha256) {
-            return Ok(bytes);
-        }
-        Err(Error::failed_precondition(format!(
-            "{}: its SHA-256 is {digest}, and the signature says {sha256}",
-            path.display()
-        )))
-    }
-
-    fn read(&self, path: &Path) -> Result<Vec<u8>> {
+    pub(super) fn read(&self, path: &Path) -> Result<Vec<u8>> {
         let limit = u64::try_from(self.options.file_bytes_max).unwrap_or(u64::MAX);
         let mut bytes = Vec::new();
         let is_file = fs::metadata(path)
@@ -333,7 +255,19 @@ impl Repository {
     }
 }
 
-fn cannot_read(path: &Path, fault: &std::io::Error) -> Error {
+/// A model whose folder is gone goes on as it was: a folder that is put in its place may not be there for a moment.
+fn gone(previous: &Model) -> Model {
+    Model {
+        reason: Some(
+            "its folder, or the model.toml in it, is gone; UnloadModel, or a restart, takes it out"
+                .to_owned(),
+        ),
+        is_gone: true,
+        ..previous.clone()
+    }
+}
+
+pub(super) fn cannot_read(path: &Path, fault: &std::io::Error) -> Error {
     Error::failed_precondition(format!("{}: cannot be read: {fault}", path.display()))
 }
 
@@ -377,42 +311,6 @@ fn entries(path: &Path) -> Result<Vec<PathBuf>> {
                 .collect()
         })
         .map_err(|fault| cannot_read(path, &fault))
-}
-
-fn check_identity(signature: &Signature, model: &str, version: &str) -> Result<()> {
-    if signature.model != model || signature.version != version {
-        return Err(Error::failed_precondition(format!(
-            "it is the signature of {}/{}, not of {model}/{version}",
-            signature.model, signature.version
-        )));
-    }
-    Ok(())
-}
-
-/// A version with its inputs bound anew: definitions may have changed.
-fn rebound(
-    ready: &Arc<ReadyVersion>,
-    definition: &ModelDefinition,
-    catalog: &Catalog,
-) -> VersionState {
-    let bound = bind_inputs(&ready.signature, definition, catalog).and_then(|inputs| {
-        check_missing(
-            &ready.signature,
-            &inputs,
-            &ready.layout,
-            &ready.proven_missing,
-        )
-        .map_err(|fault| fault.within(&ready.signature.golden.file))?;
-        Ok(inputs)
-    });
-    match bound {
-        Ok(inputs) if inputs == ready.inputs => VersionState::Ready(Arc::clone(ready)),
-        Ok(inputs) => VersionState::Ready(Arc::new(ReadyVersion {
-            inputs,
-            ..ReadyVersion::clone(ready)
-        })),
-        Err(fault) => VersionState::Refused(fault.message().to_owned()),
-    }
 }
 
 /// An example entity as JSON; what JSON cannot say is left out.

@@ -7,12 +7,42 @@ use crate::error::{Error, Result};
 
 const CHAMPION: &str = "champion";
 
-/// Every default and alias has to name a version that is there, whether or not it passed its checks.
-pub(super) fn check_targets(definition: &ModelDefinition, versions: &[ModelVersion]) -> Result<()> {
-    let known = |target: &String| versions.iter().any(|version| version.version == *target);
+/// What is released of a model at run time, applied over what its model.toml says; nothing is loaded.
+pub(super) fn released(model: &Model, release: &Release) -> Model {
+    let Some(definition) = &model.definition else {
+        return model.clone();
+    };
+    let aliases = effective_aliases(definition, release);
+    let versions =
+        model.versions.iter().map(
+            |version| match release.unloaded.contains(&version.version) {
+                true => ModelVersion::unloaded(version.version.clone()),
+                false => version.clone(),
+            },
+        );
+    let versions: Vec<ModelVersion> = versions.collect();
+    let traffic = release.traffic.as_ref().unwrap_or(&definition.traffic);
+    Model {
+        default_version: default_version(definition, &aliases, &versions),
+        traffic: traffic.clone(),
+        release_revision: release.revision,
+        aliases,
+        versions,
+        ..model.clone()
+    }
+}
+
+/// Every default and alias has to name a version that is there, whether or not it passed its checks; an alias that means
+/// something else at run time need not.
+pub(super) fn check_targets(
+    definition: &ModelDefinition,
+    release: &Release,
+    versions: &[String],
+) -> Result<()> {
     let aliases = definition
         .aliases
         .iter()
+        .filter(|(alias, _)| !release.aliases.contains_key(*alias))
         .map(|(alias, target)| (format!("aliases.{alias}"), target));
     let default = definition
         .default_version
@@ -20,7 +50,7 @@ pub(super) fn check_targets(definition: &ModelDefinition, versions: &[ModelVersi
         .map(|target| ("default_version".to_owned(), target));
     let faults: Vec<String> = aliases
         .chain(default)
-        .filter(|(_, target)| !known(target))
+        .filter(|(_, target)| !versions.contains(target))
         .map(|(place, target)| format!("{place}: there is no version \"{target}\""))
         .collect();
     if faults.is_empty() {
@@ -31,10 +61,7 @@ pub(super) fn check_targets(definition: &ModelDefinition, versions: &[ModelVersi
 }
 
 /// What was set at run time goes before what model.toml says.
-pub(super) fn effective_aliases(
-    definition: &ModelDefinition,
-    release: &Release,
-) -> BTreeMap<String, String> {
+fn effective_aliases(definition: &ModelDefinition, release: &Release) -> BTreeMap<String, String> {
     let mut aliases = definition.aliases.clone();
     for (alias, version) in &release.aliases {
         match version {
@@ -48,11 +75,13 @@ pub(super) fn effective_aliases(
 /// A version that answers, and that an alias or the default means, goes on where its folder has gone away.
 pub(super) fn keep_what_is_meant(
     definition: &ModelDefinition,
-    aliases: &BTreeMap<String, String>,
+    release: &Release,
     previous: &Model,
     versions: &mut Vec<ModelVersion>,
 ) {
-    for target in aliases.values().chain(&definition.default_version) {
+    let aliases = effective_aliases(definition, release);
+    let meant = aliases.values().chain(&definition.default_version);
+    for target in meant.filter(|target| !release.unloaded.contains(*target)) {
         let is_there = versions.iter().any(|version| version.version == *target);
         let Some(kept) = previous.version(target).filter(|_| !is_there) else {
             continue;
@@ -81,7 +110,7 @@ pub(super) fn check_fallback(definition: &ModelDefinition, models: &[String]) ->
 }
 
 /// What answers where a request names no version: what model.toml says, else the champion, else the newest that is ready.
-pub(super) fn default_version(
+fn default_version(
     definition: &ModelDefinition,
     aliases: &BTreeMap<String, String>,
     versions: &[ModelVersion],

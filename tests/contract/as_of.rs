@@ -63,7 +63,11 @@ async fn each_moment_has_what_was_true_then(fixture: Fixture) {
         assert_eq!(told, [None, two.clone(), one, two], "{event}");
     }
     // An entity that is deleted never was.
-    fixture.store.delete(&[view.clone()], &id(1)).await.unwrap();
+    fixture
+        .store
+        .delete(std::slice::from_ref(&view), &id(1))
+        .await
+        .unwrap();
     assert_eq!(as_of(&fixture, &view, &[1], 30).await, [None]);
 }
 

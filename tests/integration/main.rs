@@ -43,6 +43,7 @@ mod models;
 mod models_support;
 mod policies;
 mod predict_stream;
+mod release_faults;
 mod releases;
 mod reload;
 mod rest;

@@ -237,6 +237,18 @@ async fn policies_that_make_no_sense_refuse_the_version() {
         ),
         ("[inputs.term]\ndefault = \"x\"", "no policy asks"),
         (
+            "[inputs.annual_inc]\nmax = 1\non_missing = \"default\"\ndefault = 2",
+            "default: it is outside",
+        ),
+        (
+            "[inputs.term]\ncategories = [\"a\"]\non_missing = \"default\"\ndefault = \"b\"",
+            "default: it is none of the categories",
+        ),
+        (
+            "[inputs.annual_inc]\non_missing = \"default\"\ndefault = 1e39",
+            "the default of the input",
+        ),
+        (
             "[inputs.annual_inc]\non_invalid = \"reject\"",
             "needs min, max or categories",
         ),
