@@ -12,6 +12,7 @@
 
 mod as_of;
 mod bad_input;
+mod batch_sizes;
 mod catalog_watch;
 mod cli;
 mod column_faults;
@@ -28,10 +29,13 @@ mod historical;
 mod historical_stops;
 mod historical_ties;
 mod jobs;
+mod jobs_elsewhere;
+mod jobs_ledger;
 mod jobs_restart;
 mod jobs_support;
 mod kill;
 mod ledger;
+mod ledger_categories;
 mod ledger_export;
 mod ledger_outage;
 mod lifecycle;

@@ -7,7 +7,7 @@ use tokio::{sync::Notify, task};
 use uuid::Uuid;
 
 use super::{
-    JobFilter, JobOptions, JobPrediction, JobState, JobStore, NewJob, PredictionJob, codec,
+    declined::Declined, JobFilter, JobOptions, JobPrediction, JobState, JobStore, NewJob, PredictionJob, codec,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -49,6 +49,8 @@ pub struct Jobs {
     pub(super) options: Arc<JobOptions>,
     /// Wakes a worker of this server.
     pub(super) wake: Arc<Notify>,
+    /// What this server leaves to others.
+    pub(super) declined: Arc<Declined>,
 }
 
 impl Jobs {
@@ -59,6 +61,7 @@ impl Jobs {
             predictor,
             options: Arc::new(options),
             wake: Arc::new(Notify::new()),
+            declined: Arc::default(),
         }
     }
 

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     catalog::CatalogHandle,
     error::{Error, ErrorKind, Result},
-    features::{OnlineStore, Timestamp, check_values},
+    features::{FeatureColumn, OnlineStore, Timestamp, check_values},
 };
 
 /// Which model, and which version of it: a version, an alias, or empty for the default and the traffic's shares.
@@ -86,7 +86,8 @@ impl Predictor {
         }
         let predictions = self.fall_back(&model, subject, parts, left).await?;
         for shadow in route.shadows {
-            self.shadows.start(self, &model, shadow, subject);
+            self.shadows
+                .start(self, &model, shadow, subject, &predictions.parts);
         }
         Ok(predictions)
     }
@@ -108,7 +109,7 @@ impl Predictor {
             return Err(Error::internal("a row that no version scores"));
         };
         let scored = self
-            .score(&model, version, subject, positions, Role::Answer)
+            .score(&model, version, subject, (positions, None), Role::Answer)
             .await?;
         let explained = scored.version.workers.explain(Arc::clone(&scored.batch));
         let explained = explained.await?;
@@ -125,17 +126,18 @@ impl Predictor {
         }
     }
 
-    /// Scores some of the rows with one version, all or none.
+    /// Scores some of the rows with one version, all or none. Their features are read, unless somebody has them.
     async fn score(
         &self,
         model: &Model,
         version: Arc<ReadyVersion>,
         subject: &Subject,
-        positions: Vec<usize>,
+        (positions, columns): (Vec<usize>, Option<Vec<FeatureColumn>>),
         role: Role,
     ) -> Result<ScoredBatch> {
         let began = Began::now();
-        let prepared = self.prepare(model, &version, subject, positions, began.at);
+        let rows = (positions, columns);
+        let prepared = self.prepare(model, &version, subject, rows, began.at);
         let (prepared, left) = prepared.await?;
         match left.values().next() {
             Some(refusal) => Err(refusal.to_error()),

@@ -1,6 +1,6 @@
 //! What is to be scored, in the form in which it came.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use crate::{
     error::{Error, Result},
@@ -86,6 +86,17 @@ impl Subject {
                 }
                 Ok(Subject::Rows(taken.into()))
             }
+        }
+    }
+
+    /// Some of its rows, by themselves. What a caller sent as rows or numbers has been laid out, and needs no second copy.
+    pub(super) fn part(&self, rows: &Range<usize>) -> Subject {
+        match self {
+            Subject::Entities { rows: all, as_of } => Subject::Entities {
+                rows: all.get(rows.clone()).unwrap_or_default().into(),
+                as_of: *as_of,
+            },
+            Subject::Rows(_) | Subject::Dense { .. } => Subject::Rows(Arc::from([])),
         }
     }
 
