@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-use super::{Explanation, Layout, Runtime, Signature, Task, explain::is_near};
+use super::{Explanation, Layout, Runtime, Signature, Task, explain::check_explanations};
 use crate::{
     error::{Error, Result},
     features::{RawValue, Value},
@@ -170,23 +170,7 @@ impl GoldenRows {
             let outputs = runtime.run(&batch, 0..1)?;
             let outputs = (0..signature.columns()).filter_map(|at| outputs.get(at));
             let outputs: Vec<f64> = outputs.collect();
-            for (output, explanation) in explained.iter().enumerate() {
-                // A binary classifier's trees have one output, which is its second class.
-                let answered = match explained.len() {
-                    1 => outputs.last(),
-                    _ => outputs.get(output),
-                };
-                let leads = answered.is_some_and(|score| is_near(explanation.score, *score));
-                if !explanation.adds_up() || !leads {
-                    return Err(refusal(
-                        row,
-                        &format!(
-                            "the trees that explain it give {}, and the model {answered:?}: they are of another model",
-                            explanation.score
-                        ),
-                    ));
-                }
-            }
+            check_explanations(&explained, &outputs).map_err(|fault| refusal(row, &fault))?;
             self.check_trainers(row, explained.first())?;
         }
         Ok(())

@@ -43,7 +43,9 @@ async fn a_large_job_waits_for_room_and_none_of_it_is_lost() {
     };
     let id = submit(&mut client, request).await;
     succeeded(&mut client, &id).await;
-    let status = client.get_ledger_status(pb::GetLedgerStatusRequest {}).await;
+    let status = client
+        .get_ledger_status(pb::GetLedgerStatusRequest {})
+        .await;
     let status = status.unwrap().into_inner();
     assert_eq!(status.dropped_full, 0, "{status:?}");
     assert_eq!(status.written + status.queued, 8_000, "{status:?}");

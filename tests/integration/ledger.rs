@@ -437,10 +437,7 @@ async fn what_is_too_old_goes_when_the_server_starts() {
     running.server.stop().await;
     assert_eq!(there(), 2, "kept for ever");
     // Also where nothing new is kept.
-    let settings = [
-        ("ledger.retention_days", "1"),
-        ("ledger.enabled", "false"),
-    ];
+    let settings = [("ledger.retention_days", "1"), ("ledger.enabled", "false")];
     let _running = Running::on(&url, &settings, tempfile::tempdir().unwrap()).await;
     let give_up_at = std::time::Instant::now() + Duration::from_secs(60);
     while there() != 1 {

@@ -173,8 +173,7 @@ impl Ledger {
 
     /// Puts rows into the queue, whose room is theirs already, or counts them as lost.
     fn enqueue(&self, waiting: Waiting, is_room: bool) {
-        let (counters, count, bytes) =
-            (&self.shared.counters, waiting.rows.len(), waiting.bytes);
+        let (counters, count, bytes) = (&self.shared.counters, waiting.rows.len(), waiting.bytes);
         if !is_room {
             self.shared.drop_full(count);
             return;

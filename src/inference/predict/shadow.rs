@@ -46,7 +46,13 @@ impl Shadows {
             let columns = read_for(&answered, &version, subject.len());
             drop(answered);
             let scored = predictor
-                .score(&model, version, &subject, (positions, columns), Role::Shadow)
+                .score(
+                    &model,
+                    version,
+                    &subject,
+                    (positions, columns),
+                    Role::Shadow,
+                )
                 .await;
             match scored {
                 Ok(scored) => predictor.ledger.record(&Arc::new(scored)),
@@ -81,15 +87,16 @@ fn column_for(
     for part in answered {
         // What was too old for the answer's version has been taken out of its columns.
         let is_same = |own: &BoundInput| {
-            own.feature == input.feature
-                && (own.max_age.is_none() || own.max_age == input.max_age)
+            own.feature == input.feature && (own.max_age.is_none() || own.max_age == input.max_age)
         };
         let at = part.version.inputs.iter().position(is_same)?;
         let read = part.features.as_ref()?.get(at)?;
         for (position, value) in part.positions.iter().zip(&read.values) {
             *cells.get_mut(*position)? = Some(value);
         }
-        let age_bound = column.map_or(read.age_bound, |column| column.age_bound.max(read.age_bound));
+        let age_bound = column.map_or(read.age_bound, |column| {
+            column.age_bound.max(read.age_bound)
+        });
         column = Some(FeatureColumn {
             reference: read.reference.clone(),
             value_type: read.value_type,
