@@ -1,0 +1,77 @@
+"""What another way of choosing would have earned, from a log of what was shown, how probably, and clicked.
+
+Inverse-propensity weighting (Horvitz and Thompson, A Generalization of Sampling Without Replacement from a
+Finite Universe, 1952) and its self-normalised form (Swaminathan and Joachims, The Self-Normalized Estimator
+for Counterfactual Learning, 2015).
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferrocast_training.errors import DataError
+from ferrocast_training.intervals import bootstrap_interval
+
+DIGITS = 6
+
+
+def weights(follows: NDArray[np.bool_], propensities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the weight of each row: 1 / propensity where the policy would have shown the same, else 0."""
+    strange = ~((propensities > 0) & (propensities <= 1))
+    if strange.any():
+        row = int(strange.argmax())
+        raise DataError(f"the log: row {row}: a propensity of {propensities[row]:g} is not between 0 and 1")
+    return np.where(follows, 1 / propensities, 0.0)
+
+
+def ipw(clicks: NDArray[np.int64], weight: NDArray[np.float64]) -> float:
+    """Return the inverse-propensity estimate of the clicks a row: unbiased, and above 1 at its worst."""
+    return float((weight * clicks).mean())
+
+
+def self_normalised(clicks: NDArray[np.int64], weight: NDArray[np.float64]) -> float:
+    """Return the self-normalised estimate, 0 to 1; NaN where the policy shares no row with the log."""
+    total = weight.sum()
+    return float((weight * clicks).sum() / total) if total > 0 else float("nan")
+
+
+def effective_rows(weight: NDArray[np.float64]) -> float:
+    """Return of how many equally weighted rows the estimate is worth (Kish's effective sample size)."""
+    squares = float((weight**2).sum())
+    return float(weight.sum()) ** 2 / squares if squares > 0 else 0.0
+
+
+def click_rate(
+    clicks: NDArray[np.int64],
+    propensities: NDArray[np.float64],
+    follows: NDArray[np.bool_],
+    *,
+    resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Report both estimates of a policy's click rate with bootstrap intervals over the log's rows.
+
+    `clicks` [rows] 0 or 1; `propensities` [rows] of what was shown; `follows` [rows]: whether the policy
+    would have shown just that.
+    """
+    weight = weights(follows, propensities)
+    estimates = {"ipw": ipw, "self_normalised": self_normalised}
+    report: dict[str, Any] = {
+        "rows": len(clicks),
+        "rows_shared": int(follows.sum()),
+        "clicks_shared": int(clicks[follows].sum()),
+        "effective_rows": round(effective_rows(weight), 1),
+    }
+    rows = np.arange(len(clicks))
+    for name, estimate in estimates.items():
+        interval = bootstrap_interval(
+            lambda taken, estimate=estimate: estimate(clicks[taken], weight[taken]),  # type: ignore[misc]
+            rows,
+            resamples=resamples,
+            seed=seed,
+        )
+        value = estimate(clicks, weight)
+        report[name] = round(value, DIGITS) if np.isfinite(value) else None
+        report[f"{name}_95"] = [round(bound, DIGITS) for bound in interval] if interval else None
+    return report
