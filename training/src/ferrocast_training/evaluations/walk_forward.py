@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import log_loss, roc_auc_score
 
 from ferrocast_training.errors import DataError
-from ferrocast_training.intervals import bootstrap_interval
+from ferrocast_training.evaluations.intervals import bootstrap_interval
 
 Indices = NDArray[np.int64]
 Labels = NDArray[np.int64]

@@ -6,16 +6,23 @@ clicked.
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ferrocast_training.derivations.derivation import Derived, numbers
 from ferrocast_training.errors import DataError
+from ferrocast_training.source import Raw
 
 USER_FEATURES = [f"user_feature_{number}" for number in range(4)]
 ITEM_FEATURES = [f"item_feature_{number}" for number in range(4)]
 AFFINITY = "user-item_affinity_"
+MAIN_FILE = "random_all"
+LOG_NUMBERS = ["item_id", "position", "click", "propensity_score"]
+ITEM_NUMBERS = ["item_id", "item_feature_0"]
 PLACES = {1: "left", 2: "center", 3: "right"}
 # A new item's click rate counts as this many impressions at the shop's own rate.
 PRIOR_IMPRESSIONS = 100.0
@@ -24,35 +31,75 @@ ID_DIGITS = 12
 
 @dataclass(frozen=True)
 class Log:
-    """One campaign by one policy: impressions, and what is known of the campaign's items."""
+    """One campaign by one policy: an impression a row."""
 
     campaign: str
     policy: str
     impressions: pd.DataFrame
-    items: pd.DataFrame
 
 
-def impression_rows(logs: list[Log]) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Shop:
+    """All logs, and by campaign what the shop says of its items."""
+
+    logs: list[Log]
+    items: dict[str, pd.DataFrame]
+
+
+def open_bandit(raw: Raw, params: Mapping[str, Any]) -> Derived:
+    """Return the impressions as rows, and the views of items, shoppers and places."""
+    shop = read_shop(raw)
+    impressions = impression_rows(shop)
+    begin = impressions["event_timestamp"].min().floor("D")
+    views = {
+        "item": item_rows(shop, begin),
+        "item_clicks": click_rate_rows(impressions),
+        "shopper": shopper_rows(impressions),
+        "affinity": affinity_rows(impressions),
+        "placement": place_rows(begin),
+    }
+    return Derived(impressions.drop(columns=[*USER_FEATURES, "past_clicks"]), views)
+
+
+def read_shop(raw: Raw) -> Shop:
+    """Give the raw files their meaning: the main one is the first log, the others say by name what they are.
+
+    Names are `<policy>_<campaign>` and `<campaign>_items`.
+    """
+    files = {MAIN_FILE: raw.rows} | raw.more
+    logs, items = [], {}
+    for name, frame in files.items():
+        first, _, second = name.partition("_")
+        if second == "items":
+            items[first] = numbers(frame, ITEM_NUMBERS, name)
+        else:
+            affinities = [column for column in frame.columns if str(column).startswith(AFFINITY)]
+            logs.append(Log(second, first, numbers(frame, [*LOG_NUMBERS, *affinities], name)))
+    if absent := sorted({log.campaign for log in logs} - items.keys()):
+        raise DataError(f"[source] more: {absent[0]}_items is missing: the items of the campaign {absent[0]}")
+    return Shop(logs, items)
+
+
+def impression_rows(shop: Shop) -> pd.DataFrame:
     """Return every impression in the order of time, with the names that the views use.
 
     Columns: `item_id`, `shopper_id`, `position`, `event_timestamp`, `clicked` ("click" or "none"),
     `propensity`, `campaign`, `policy`; further the shopper's features and `past_clicks` of this shopper on
     this item.
     """
-    parts = [_impressions(log) for log in logs]
+    parts = [_impressions(log, shop.items[log.campaign]) for log in shop.logs]
     rows = pd.concat(parts, ignore_index=True)
     return rows.sort_values(
         ["event_timestamp", "item_id", "position", "policy"], kind="stable", ignore_index=True
     )
 
 
-def item_rows(logs: list[Log], known_at: pd.Timestamp) -> pd.DataFrame:
+def item_rows(shop: Shop, known_at: pd.Timestamp) -> pd.DataFrame:
     """Return a row an item: `item_id`, `event_timestamp`, `campaign` and the shop's own item features.
 
-    The hashed features have other hashes in the files of other policies; a campaign's items are taken from
-    its log by the random policy.
+    The source hashes the items' texts anew for each policy: one file of a campaign stands for both.
     """
-    parts = [_items(log, known_at) for log in logs if log.policy == "random"]
+    parts = [_items(campaign, items, known_at) for campaign, items in shop.items.items()]
     return pd.concat(parts, ignore_index=True).sort_values("item_id", ignore_index=True)
 
 
@@ -104,11 +151,11 @@ def place_rows(known_at: pd.Timestamp) -> pd.DataFrame:
     )
 
 
-def _impressions(log: Log) -> pd.DataFrame:
+def _impressions(log: Log, items: pd.DataFrame) -> pd.DataFrame:
     raw = log.impressions
     if strange := sorted(set(raw["position"]) - set(PLACES)):
         raise DataError(f"the log {log.policy}/{log.campaign}: position {strange[0]} is none of 1, 2, 3")
-    affinities = raw[[f"{AFFINITY}{number}" for number in range(len(log.items))]].to_numpy()
+    affinities = raw[[f"{AFFINITY}{number}" for number in range(len(items))]].to_numpy()
     shown = raw["item_id"].to_numpy()
     rows = pd.DataFrame(
         {
@@ -128,13 +175,13 @@ def _impressions(log: Log) -> pd.DataFrame:
     return rows.join(raw[USER_FEATURES])
 
 
-def _items(log: Log, known_at: pd.Timestamp) -> pd.DataFrame:
-    items = log.items.sort_values("item_id", ignore_index=True)
+def _items(campaign: str, items: pd.DataFrame, known_at: pd.Timestamp) -> pd.DataFrame:
+    items = items.sort_values("item_id", ignore_index=True)
     rows = pd.DataFrame(
         {
-            "item_id": _item_ids(log.campaign, items["item_id"]),
+            "item_id": _item_ids(campaign, items["item_id"]),
             "event_timestamp": known_at,
-            "campaign": log.campaign,
+            "campaign": campaign,
         }
     )
     return rows.join(items[ITEM_FEATURES])

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferrocast_training.errors import DataError
-from ferrocast_training.intervals import bootstrap_interval
+from ferrocast_training.evaluations.intervals import bootstrap_interval
 
 DIGITS = 6
 

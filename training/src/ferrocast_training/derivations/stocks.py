@@ -4,15 +4,22 @@ The one place where the indicators are computed: a store serves these rows, and 
 from it by the point-in-time join.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
-from ferrocast_training import indicators
+from ferrocast_training.derivations import indicators
+from ferrocast_training.derivations.derivation import Derived, numbers
 from ferrocast_training.errors import DataError
+from ferrocast_training.source import Raw
 
 EXCHANGE = "America/New_York"
 CLOSE = pd.Timedelta(hours=16)
-COLUMNS = ["Ticker", "Date", "Open", "High", "Low", "Close", "Volume", "Adj Close"]
+NUMBERS = ["High", "Low", "Close", "Volume", "Adj Close"]
+COLUMNS = ["Ticker", "Date", *NUMBERS]
+VIEW = "stock_direction"
 FEATURES = [
     "return_1d",
     "return_5d",
@@ -27,6 +34,26 @@ FEATURES = [
     "range_1d",
     "turnover_ratio_20d",
 ]
+
+
+def stock_direction(raw: Raw, params: Mapping[str, Any]) -> Derived:
+    """Return the directions as rows, and every day of every stock, the last ones too, as the view's."""
+    prices = numbers(raw.rows, NUMBERS, "prices")
+    _check(prices)
+    return Derived(direction_rows(prices), {VIEW: feature_rows(prices)})
+
+
+def _check(prices: pd.DataFrame) -> None:
+    """Refuse prices that cannot be: an indicator would carry one wrong price through weeks."""
+    rules = {
+        "prices are above zero": (prices[["High", "Low", "Close", "Adj Close"]] > 0).all(axis="columns"),
+        "the volume is not below zero": prices["Volume"] >= 0,
+        "the close is between low and high": prices["Close"].between(prices["Low"], prices["High"]),
+    }
+    for rule, holds in rules.items():
+        if not holds.all():
+            row = prices[~holds].iloc[0]
+            raise DataError(f"prices: {row['Ticker']}, {row['Date']}: it does not hold that {rule}")
 
 
 def feature_rows(prices: pd.DataFrame) -> pd.DataFrame:
