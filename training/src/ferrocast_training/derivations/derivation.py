@@ -31,7 +31,9 @@ def numbers(frame: pd.DataFrame, names: Iterable[str], where: str) -> pd.DataFra
     copy = frame.copy()
     for name in names:
         if name not in copy.columns:
-            raise DataError(f"{where}: column {name} is missing; there are {', '.join(map(str, copy.columns))}")
+            raise DataError(
+                f"{where}: column {name} is missing; there are {', '.join(map(str, copy.columns))}"
+            )
         found = pd.to_numeric(copy[name], errors="coerce")
         if found.isna().any():
             row = int(found.isna().to_numpy().argmax())

@@ -19,7 +19,9 @@ def evaluate_baseline(evaluated: Evaluated, params: Mapping[str, Any]) -> Extra:
         f"baseline: {baseline.library_name}": baseline.scores(evaluated.frame),
     }
     metrics = {
-        name: {part: quality(dataset.labels[rows], of_all[rows]) for part, rows in vars(dataset.parts).items()}
+        name: {
+            part: quality(dataset.labels[rows], of_all[rows]) for part, rows in vars(dataset.parts).items()
+        }
         for name, of_all in scores.items()
     }
     return Extra(metrics, _card(metrics))
@@ -42,4 +44,6 @@ def _card(metrics: dict[str, Any]) -> str:
         for name, parts in metrics.items()
         for part, measured in parts.items()
     ]
-    return "\n".join(["| model | part | ROC-AUC | PR-AUC | log-loss | Brier |", "|---|---|---|---|---|---|", *rows])
+    return "\n".join(
+        ["| model | part | ROC-AUC | PR-AUC | log-loss | Brier |", "|---|---|---|---|---|---|", *rows]
+    )

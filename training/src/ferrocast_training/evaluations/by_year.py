@@ -27,7 +27,9 @@ def evaluate_by_year(evaluated: Evaluated, params: Mapping[str, Any]) -> Extra:
     """Train and score a fold a year, and report each with its interval."""
     settings, dataset = params_of(Params, "walk_forward", params), evaluated.dataset
     if settings.known_at not in dataset.kept:
-        raise SettingsError(f"[evaluate.extra.walk_forward] known_at: [label] keep has no {settings.known_at}")
+        raise SettingsError(
+            f"[evaluate.extra.walk_forward] known_at: [label] keep has no {settings.known_at}"
+        )
     frame, labels = evaluated.frame, dataset.labels
 
     def fit_and_score(training: Indices, validation: Indices, test: Indices) -> Scores:

@@ -62,7 +62,9 @@ class Candidates:
                 by=list(view.keys),
             )
             of_view = [each for each in self.contract.inputs if each.view == name]
-            known = known.assign(**{each.name: found[each.name].astype(known[each.name].dtype) for each in of_view})
+            known = known.assign(
+                **{each.name: found[each.name].astype(known[each.name].dtype) for each in of_view}
+            )
         return known
 
 

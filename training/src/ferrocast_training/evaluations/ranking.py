@@ -27,8 +27,8 @@ LOGGED = "as logged"
 
 @dataclass(frozen=True)
 class Params:
-    """Columns of the label file: the item's key, the group of items that one is chosen from, the log's policy and
-    its propensity. `plain` is the input that the simplest policy goes by.
+    """Columns of the label file: the item's key, the log's policy and its propensity. Inputs of the model: the group of
+    items that one is chosen from, and `plain`, the number that the simplest policy goes by.
     """
 
     item: str
@@ -54,25 +54,28 @@ def evaluate_off_policy(evaluated: Evaluated, params: Mapping[str, Any]) -> Extr
         sampled = {"resamples": settings.resamples, "seed": settings.seed}
         certain = np.ones(int(rows.sum()))
         metrics[logging] = {LOGGED: click_rate(clicks[rows], certain, certain > 0, **sampled)} | {
-            name: click_rate(clicks[rows], propensities, chosen[rows], **sampled) for name, chosen in follows.items()
+            name: click_rate(clicks[rows], propensities, chosen[rows], **sampled)
+            for name, chosen in follows.items()
         }
     return Extra(metrics, _card(metrics))
 
 
 def _check(evaluated: Evaluated, settings: Params) -> None:
-    for key in ("item", "group", "policy", "propensity"):
+    for key in ("item", "policy", "propensity"):
         if (column := getattr(settings, key)) not in evaluated.dataset.kept:
             raise SettingsError(f"[evaluate.extra.off_policy] {key}: the label file has no column {column}")
     if settings.plain not in {each.name for each in evaluated.contract.numeric}:
         raise SettingsError(f"[evaluate.extra.off_policy] plain: {settings.plain} is no number of the model")
+    if settings.group not in {each.name for each in evaluated.contract.inputs}:
+        raise SettingsError(f"[evaluate.extra.off_policy] group: {settings.group} is no input of the model")
 
 
 def _scores(evaluated: Evaluated, settings: Params) -> dict[str, Score]:
     """Return what each policy goes by."""
     policies: dict[str, Score] = {
-        f"best {settings.plain}": lambda features, _: features[settings.plain]
-        .astype("Float64")
-        .to_numpy(dtype=np.float64, na_value=-np.inf),
+        f"best {settings.plain}": lambda features, _: (
+            features[settings.plain].astype("Float64").to_numpy(dtype=np.float64, na_value=-np.inf)
+        ),
         f"best by {evaluated.trained.library_name}": lambda _, frame: evaluated.trained.scores(frame),
     }
     if (params := evaluated.use_case.evaluate.extra.get(baseline.NAME)) is not None:
@@ -88,17 +91,22 @@ def _follows(evaluated: Evaluated, policies: dict[str, Score], settings: Params)
     comes first would always be favoured.
     """
     dataset, tested = evaluated.dataset, evaluated.dataset.parts.test
-    log = dataset.kept.iloc[tested].reset_index(drop=True)
-    impressions = log.assign(**{EVENT_TIMESTAMP: dataset.times.iloc[tested].to_numpy()})
-    features = dataset.features.iloc[tested].reset_index(drop=True)
-    items = dataset.kept[[settings.group, settings.item]].drop_duplicates()
+    of_all = dataset.kept.assign(
+        **{EVENT_TIMESTAMP: dataset.times, settings.group: dataset.features[settings.group]}
+    )
+    impressions, features = (
+        frame.iloc[tested].reset_index(drop=True) for frame in (of_all, dataset.features)
+    )
+    items = of_all[[settings.group, settings.item]].drop_duplicates()
     follows = {name: np.zeros(len(tested), dtype=bool) for name in policies}
     chosen = np.random.default_rng(settings.seed)
     every_item = Candidates.of(evaluated.contract, settings.item)
     for shown, joined in every_item.chunks(impressions, features, items, settings.group):
         frame, tie = model_frame(joined, evaluated.contract), chosen.random(len(shown))
         for name, score in policies.items():
-            ranked = shown.assign(score=score(joined, frame), tie=tie).sort_values(["score", "tie"], ascending=False)
+            ranked = shown.assign(score=score(joined, frame), tie=tie).sort_values(
+                ["score", "tie"], ascending=False
+            )
             first = ranked.drop_duplicates(ROW)
             follows[name][first[ROW].to_numpy()] = first[SHOWN].to_numpy()
     return follows

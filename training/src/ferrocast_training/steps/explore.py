@@ -1,0 +1,1 @@
+REPORT="report.html"
