@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ferrocast_training.open_bandit import Log
+from ferrocast_training.source import Raw
 
 
 def packaged(package: str, file: str) -> Path:
@@ -19,12 +19,19 @@ def stock_prices() -> pd.DataFrame:
 
 
 @cache
-def open_bandit_logs() -> tuple[Log, ...]:
-    def table(policy: str, campaign: str, name: str) -> pd.DataFrame:
-        return pd.read_csv(packaged("obp", f"obp/dataset/obd/{policy}/{campaign}/{name}.csv"), index_col=0)
+def open_bandit_raw() -> Raw:
+    """Every file of the source, in the names that the derivation knows; both item files of each campaign."""
 
-    return tuple(
-        Log(campaign, policy, table(policy, campaign, campaign), table(policy, campaign, "item_context"))
-        for policy in ("random", "bts")
-        for campaign in ("all", "men", "women")
-    )
+    def table(policy: str, campaign: str, name: str) -> pd.DataFrame:
+        return pd.read_csv(packaged("obp", f"obp/dataset/obd/{policy}/{campaign}/{name}.csv"), dtype=str)
+
+    campaigns = ("all", "men", "women")
+    logs = {
+        f"{policy}_{name}": table(policy, name, name) for policy in ("random", "bts") for name in campaigns
+    }
+    items = {f"{name}_items": table("random", name, "item_context") for name in campaigns}
+    return Raw(logs.pop("random_all"), logs | items)
+
+
+def items_in_the_other_policys_file(campaign: str) -> pd.DataFrame:
+    return pd.read_csv(packaged("obp", f"obp/dataset/obd/bts/{campaign}/item_context.csv"))

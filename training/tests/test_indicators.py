@@ -9,7 +9,7 @@ from itertools import pairwise
 import pandas as pd
 import pytest
 
-from ferrocast_training import indicators
+from ferrocast_training.derivations import indicators
 from tests.raw_data import stock_prices
 
 DAYS = 180

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ferrocast_training.intervals import bootstrap_interval
+from ferrocast_training.evaluations.intervals import bootstrap_interval
 
 RESAMPLES = 400
 Floats = NDArray[np.float64]

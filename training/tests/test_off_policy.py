@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ferrocast_training.errors import DataError
-from ferrocast_training.off_policy import click_rate, effective_rows, weights
+from ferrocast_training.evaluations.off_policy import click_rate, effective_rows, weights
 
 ITEMS = 5
 TRUE_RATES = np.array([0.02, 0.05, 0.1, 0.2, 0.4])
@@ -61,7 +61,14 @@ def test_nothing_in_common_gives_no_self_normalised_rate() -> None:
     )
     assert report["ipw"] == 0.0
     assert report["self_normalised"] is None
-    assert report["self_normalised_95"] is None
+    assert report["ipw_95"] is report["self_normalised_95"] is None
+
+
+def test_no_click_is_no_proof_of_none() -> None:
+    shared = np.arange(400) % 4 == 0
+    report = click_rate(np.zeros(400, dtype=np.int64), np.full(400, 0.25), shared, resamples=50, seed=1)
+    assert report["ipw"] == report["self_normalised"] == 0.0
+    assert report["ipw_95"] == report["self_normalised_95"] == [0.0, 0.03]
 
 
 @pytest.mark.parametrize("wrong", [0.0, -0.1, 1.5, float("nan")])

@@ -7,26 +7,27 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from ferrocast_training import open_bandit
+from ferrocast_training.derivations import open_bandit
+from ferrocast_training.derivations.open_bandit import Shop
 from ferrocast_training.errors import DataError
-from ferrocast_training.open_bandit import Log
-from tests.raw_data import open_bandit_logs
+from ferrocast_training.source import Raw
+from tests.raw_data import items_in_the_other_policys_file, open_bandit_raw
 
 BEGIN = pd.Timestamp("2019-11-24T00:00:00Z")
 
 
 @pytest.fixture(scope="module")
-def logs() -> list[Log]:
-    return list(open_bandit_logs())
+def shop() -> Shop:
+    return open_bandit.read_shop(open_bandit_raw())
 
 
 @pytest.fixture(scope="module")
-def impressions(logs: list[Log]) -> pd.DataFrame:
-    return open_bandit.impression_rows(logs)
+def impressions(shop: Shop) -> pd.DataFrame:
+    return open_bandit.impression_rows(shop)
 
 
-def test_every_impression_and_click_is_there(logs: list[Log], impressions: pd.DataFrame) -> None:
-    assert len(impressions) == sum(len(log.impressions) for log in logs) == 60_000
+def test_every_impression_and_click_is_there(shop: Shop, impressions: pd.DataFrame) -> None:
+    assert len(impressions) == sum(len(log.impressions) for log in shop.logs) == 60_000
     assert (impressions["clicked"] == "click").sum() == 287
     assert impressions["event_timestamp"].is_monotonic_increasing
     assert impressions.groupby("campaign")["item_id"].nunique().to_dict() == {
@@ -38,13 +39,14 @@ def test_every_impression_and_click_is_there(logs: list[Log], impressions: pd.Da
     assert (1 / uniform).round().to_dict() == {"all": 80, "men": 34, "women": 46}
 
 
-def test_items_have_the_same_groups_in_the_files_of_both_policies(logs: list[Log]) -> None:
+def test_items_have_the_same_groups_in_the_files_of_both_policies(shop: Shop) -> None:
     """Why a campaign's items may be taken from one of its files: only the hashes differ."""
     for campaign in ("all", "men", "women"):
-        first, second = (log.items.sort_values("item_id") for log in logs if log.campaign == campaign)
+        first, second = shop.items[campaign], items_in_the_other_policys_file(campaign)
+        assert (first["item_id"].to_numpy() == second["item_id"].to_numpy()).all()
         for feature in open_bandit.ITEM_FEATURES:
             assert (pd.factorize(first[feature])[0] == pd.factorize(second[feature])[0]).all()
-    items = open_bandit.item_rows(logs, BEGIN)
+    items = open_bandit.item_rows(shop, BEGIN)
     assert len(items) == items["item_id"].nunique() == 160
 
 
@@ -78,7 +80,23 @@ def test_a_click_rate_knows_of_no_click_after_its_midnight(impressions: pd.DataF
         assert then[item]["click_rate"] == pytest.approx((clicks + 100 * rate) / (len(part) + 100))
 
 
-def test_a_position_that_is_no_place_is_refused(logs: list[Log]) -> None:
-    wrong = replace(logs[0], impressions=logs[0].impressions.assign(position=4))
+def test_a_position_that_is_no_place_is_refused(shop: Shop) -> None:
+    log = shop.logs[0]
+    wrong = replace(shop, logs=[replace(log, impressions=log.impressions.assign(position=4))])
     with pytest.raises(DataError, match="the log random/all: position 4 is none of 1, 2, 3"):
-        open_bandit.impression_rows([wrong])
+        open_bandit.impression_rows(wrong)
+
+
+def test_a_log_without_its_items_is_refused() -> None:
+    raw = open_bandit_raw()
+    less = {name: frame for name, frame in raw.more.items() if name != "men_items"}
+    with pytest.raises(DataError, match=r"\[source\] more: men_items is missing"):
+        open_bandit.read_shop(Raw(raw.rows, less))
+
+
+def test_a_cell_that_is_no_number_is_refused() -> None:
+    raw = open_bandit_raw()
+    wrong = raw.rows.copy()
+    wrong.loc[3, "position"] = "left"
+    with pytest.raises(DataError, match="random_all: column position is no number in row 4: 'left'"):
+        open_bandit.read_shop(Raw(wrong, raw.more))

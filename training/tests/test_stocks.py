@@ -6,8 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ferrocast_training.derivations.stocks import (
+    FEATURES,
+    closing_time,
+    derive,
+    direction_rows,
+    feature_rows,
+)
 from ferrocast_training.errors import DataError
-from ferrocast_training.stocks import FEATURES, closing_time, direction_rows, feature_rows
+from ferrocast_training.source import Raw
 from tests.raw_data import stock_prices
 
 PRICES = ["Open", "High", "Low", "Close", "Adj Close"]
@@ -82,6 +89,22 @@ def test_four_days_reach_to_the_next_close_but_in_three_breaks(prices: pd.DataFr
         "2006-12-29",
         "2012-10-26",
     ]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("Close", "-1", "AAPL, 2000-03-01: it does not hold that prices are above zero"),
+        ("Volume", "-5", "AAPL, 2000-03-01: it does not hold that the volume is not below zero"),
+        ("Low", "200", "AAPL, 2000-03-01: it does not hold that the close is between low and high"),
+        ("High", "n/a", "prices: column High is no number in row 1: 'n/a'"),
+    ],
+)
+def test_prices_that_cannot_be_are_refused(prices: pd.DataFrame, column: str, value: str, said: str) -> None:
+    raw = prices.head(3).astype(str)
+    raw.loc[0, column] = value
+    with pytest.raises(DataError, match=said):
+        derive(Raw(raw), {})
 
 
 def test_wrong_prices_are_refused_by_name(prices: pd.DataFrame) -> None:

@@ -7,9 +7,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from ferrocast_training.errors import DataError
-from ferrocast_training.walk_forward import Indices, Scores, mean_auc_within, walk_forward, yearly_folds
+from ferrocast_training.evaluations.intervals import auc
+from ferrocast_training.evaluations.walk_forward import (
+    Indices,
+    Scores,
+    mean_auc_within,
+    walk_forward,
+    yearly_folds,
+)
 
 DAYS = pd.Series(pd.date_range("2001-01-01T21:00Z", "2006-12-31T21:00Z", freq="B"))
 KNOWN = DAYS.shift(-1).fillna(DAYS.iloc[-1] + pd.Timedelta(days=1))
@@ -61,6 +69,14 @@ def test_a_leak_is_seen_in_every_fold() -> None:
     made = report(0.3 + 0.4 * labels + chosen.normal(0, 0.05, len(DAYS)), labels)
     assert made["all"]["years_above_half"] == made["all"]["years"] == 4
     assert all(fold["roc_auc"] > 0.99 for fold in made["folds"])
+
+
+def test_our_ranking_measure_is_that_of_scikit_learn() -> None:
+    chosen = np.random.default_rng(13)
+    for digits in (1, 6):  # with and without equal scores
+        labels, scores = chosen.integers(0, 2, 500), chosen.random(500).round(digits)
+        assert auc(labels, scores) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+    assert np.isnan(auc(np.ones(3, dtype=np.int64), np.ones(3)))
 
 
 def test_scores_of_different_models_are_not_ranked_against_each_other() -> None:

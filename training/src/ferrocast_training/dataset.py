@@ -59,6 +59,7 @@ def load_dataset(use_case: UseCase, contract: Contract, folder: Path) -> Dataset
     ]
     frame = pa.concat_tables(named).to_pandas(types_mapper=_nullable)
     frame = frame.sort_values(ROW, ignore_index=True)
+    keys = join_keys(contract)
     labels = (frame[use_case.label.column] == use_case.label.positive).to_numpy().astype(np.int64)
     return Dataset(
         ids=frame[use_case.rows.id_column].to_numpy(dtype=object),
@@ -66,7 +67,7 @@ def load_dataset(use_case: UseCase, contract: Contract, folder: Path) -> Dataset
         features=frame[[each.name for each in contract.inputs]],
         labels=labels,
         parts=Parts.of_names(frame[SPLIT]),
-        kept=frame[[*join_keys(contract), *use_case.label.keep]],
+        kept=frame[[*keys, *use_case.label.keep]].astype({name: PANDAS_TYPES[kind] for name, kind in keys.items()}),
     )
 
 

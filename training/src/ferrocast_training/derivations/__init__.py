@@ -1,15 +1,14 @@
 """Derivations, by the name that `[derive] function` gives: a new one is a module here and a line below."""
 
+from ferrocast_training.derivations import open_bandit, stocks
 from ferrocast_training.derivations.derivation import Derivation, Derived
-from ferrocast_training.derivations.open_bandit import open_bandit
-from ferrocast_training.derivations.stocks import stock_direction
 from ferrocast_training.errors import SettingsError
 from ferrocast_training.settings import Derive
 from ferrocast_training.source import Raw
 
 __all__ = ["Derivation", "Derived", "derive"]
 
-DERIVATIONS: dict[str, Derivation] = {"open_bandit": open_bandit, "stock_direction": stock_direction}
+DERIVATIONS: dict[str, Derivation] = {"open_bandit": open_bandit.derive, "stock_direction": stocks.derive}
 
 
 def derive(raw: Raw, settings: Derive | None) -> Derived:

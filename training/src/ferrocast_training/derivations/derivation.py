@@ -14,9 +14,9 @@ from ferrocast_training.source import Raw
 class Derived:
     """What raw data becomes.
 
-    `rows` have a label each; `[schema]`, `[rows]` and `[label]` speak of their columns. `views` are the rows of
-    feature views that are not of these rows one by one, with join keys, times and features as columns: all
-    items of a shop, a day of a stock whose next day is not known yet.
+    `rows` have a label each; `[schema]`, `[rows]` and `[label]` speak of their columns. `views` are the rows
+    of feature views that are not of these rows one by one, with join keys, times and features as columns:
+    all items of a shop, a day of a stock whose next day is not known yet.
     """
 
     rows: pd.DataFrame

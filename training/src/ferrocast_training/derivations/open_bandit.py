@@ -46,7 +46,7 @@ class Shop:
     items: dict[str, pd.DataFrame]
 
 
-def open_bandit(raw: Raw, params: Mapping[str, Any]) -> Derived:
+def derive(raw: Raw, params: Mapping[str, Any]) -> Derived:
     """Return the impressions as rows, and the views of items, shoppers and places."""
     shop = read_shop(raw)
     impressions = impression_rows(shop)

@@ -36,7 +36,7 @@ FEATURES = [
 ]
 
 
-def stock_direction(raw: Raw, params: Mapping[str, Any]) -> Derived:
+def derive(raw: Raw, params: Mapping[str, Any]) -> Derived:
     """Return the directions as rows, and every day of every stock, the last ones too, as the view's."""
     prices = numbers(raw.rows, NUMBERS, "prices")
     _check(prices)

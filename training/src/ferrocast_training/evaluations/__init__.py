@@ -1,7 +1,8 @@
-"""Further evaluations, by the names that `[evaluate.extra.<name>]` gives: a new one is a module here and a line below.
+"""Further evaluations, by the names that `[evaluate.extra.<name>]` gives.
 
-An evaluation gets everything that `evaluate` has, and adds measures, plots and words to what it writes. It is for use
-cases whose question accuracy does not answer: how a model holds over the years, what a ranking policy earns.
+A new one is a module here and a line below. An evaluation gets everything that `evaluate` has, and adds
+measures, plots and words to what it writes. It is for use cases whose question accuracy does not answer: how
+a model holds over the years, what a ranking policy earns.
 """
 
 from ferrocast_training.errors import SettingsError

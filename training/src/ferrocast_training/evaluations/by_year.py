@@ -33,8 +33,9 @@ def evaluate_by_year(evaluated: Evaluated, params: Mapping[str, Any]) -> Extra:
     frame, labels = evaluated.frame, dataset.labels
 
     def fit_and_score(training: Indices, validation: Indices, test: Indices) -> Scores:
-        parts = ((frame.iloc[rows], labels[rows]) for rows in (training, validation))
-        return train(*parts, evaluated.contract, evaluated.use_case.train).scores(frame.iloc[test])
+        learned, watched = ((frame.iloc[rows], labels[rows]) for rows in (training, validation))
+        trained = train(learned, watched, evaluated.contract, evaluated.use_case.train)
+        return trained.scores(frame.iloc[test])
 
     metrics = walk_forward(
         yearly_folds(dataset.times, dataset.kept[settings.known_at], settings.first_test_year),
@@ -57,15 +58,16 @@ def _card(metrics: dict[str, Any]) -> str:
     together = metrics["all"]
     return "\n".join(
         [
-            "Each year is scored by a model of all years before it, the last of which it stops at. Intervals: 95 %, "
-            "bootstrap over days.",
+            "Each year is scored by a model of all years before it, the last of which it stops at. "
+            "Intervals: 95 %, bootstrap over days.",
             "",
             "| year | trained on | rows | positive | ROC-AUC | 95 % | log-loss | constant rate |",
             "|---|---|---|---|---|---|---|---|",
             *rows,
             "",
-            f"All years: mean ROC-AUC {together['mean_roc_auc']:.4f} ({_between(together['mean_roc_auc_95'], 4)}) "
-            f"over {together['rows']:,} rows; above 0.5 in {together['years_above_half']} of {together['years']} years.",
+            f"All years: mean ROC-AUC {together['mean_roc_auc']:.4f} "
+            f"({_between(together['mean_roc_auc_95'], 4)}) over {together['rows']:,} rows; "
+            f"above 0.5 in {together['years_above_half']} of {together['years']} years.",
         ]
     )
 

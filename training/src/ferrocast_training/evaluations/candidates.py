@@ -17,7 +17,7 @@ ROWS_A_CHUNK = 500
 
 @dataclass(frozen=True)
 class Candidates:
-    """The views that speak of items, joined with impressions as the store joins them; views here have no TTL."""
+    """The views that speak of items, joined as the store joins them; views here have no TTL."""
 
     contract: Contract
     item: str  # the items' join key
@@ -34,11 +34,11 @@ class Candidates:
     def chunks(
         self, impressions: pd.DataFrame, features: pd.DataFrame, items: pd.DataFrame, group: str
     ) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
-        """Yield what could have been shown, some impressions at a time, and the features of it [rows, inputs].
+        """Yield what could have been shown, some impressions at a time, and its features [rows, inputs].
 
-        `impressions` [rows] has join keys, `event_timestamp` and `group`; `features` [rows, inputs] those of
-        what was shown; `items` names the items of each group. What is yielded names the impression's `row`, the
-        item, and whether it was `shown_then`.
+        `impressions` [rows] has join keys, `event_timestamp` and `group`; `features` [rows, inputs] those
+        of what was shown; `items` names the items of each group. What is yielded names the impression's
+        `row`, the item, and whether it was `shown_then`.
         """
         for first in range(0, len(impressions), ROWS_A_CHUNK):
             rows = impressions.iloc[first : first + ROWS_A_CHUNK]

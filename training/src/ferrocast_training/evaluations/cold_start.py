@@ -1,4 +1,4 @@
-"""The evaluation `cold_start`: the test rows of entities without a positive row in training, apart from the others."""
+"""The evaluation `cold_start`: test rows of entities without a positive row in training, apart."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,8 +11,7 @@ from sklearn.metrics import log_loss
 
 from ferrocast_training.errors import SettingsError
 from ferrocast_training.evaluations.evaluation import Evaluated, Extra, params_of
-from ferrocast_training.evaluations.intervals import bootstrap_interval
-from ferrocast_training.evaluations.walk_forward import auc
+from ferrocast_training.evaluations.intervals import auc, bootstrap_interval
 
 DIGITS = 6
 

@@ -16,7 +16,6 @@ from ferrocast_training.errors import SettingsError
 from ferrocast_training.pipeline import Trained
 from ferrocast_training.settings import UseCase
 
-
 P = TypeVar("P")
 
 

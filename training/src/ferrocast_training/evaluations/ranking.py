@@ -1,7 +1,8 @@
-"""The evaluation `off_policy`: what the model would earn if it chose what is shown, from the log of other policies.
+"""The evaluation `off_policy`: what the model would earn if it chose what is shown, from others' logs.
 
-At each impression of the test part every item of its group is scored as it would have been then, and the greedy
-policy shows the best. So does one by the baseline's score, and one by a plain number such as a click rate.
+At each impression of the test part every item of its group is scored as it would have been then, and the
+greedy policy shows the best. So does one by the baseline's score, and one by a plain number such as a click
+rate.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,14 +22,17 @@ from ferrocast_training.tensors import model_frame
 from ferrocast_training.views import EVENT_TIMESTAMP
 
 Follows = NDArray[np.bool_]
-Score = Callable[[pd.DataFrame, pd.DataFrame], NDArray[np.float64]]  # features, model frame -> [rows]
+Floats = NDArray[np.float64]
+Score = Callable[[pd.DataFrame, pd.DataFrame], Floats]  # features, model frame -> [rows]
 LOGGED = "as logged"
 
 
 @dataclass(frozen=True)
 class Params:
-    """Columns of the label file: the item's key, the log's policy and its propensity. Inputs of the model: the group of
-    items that one is chosen from, and `plain`, the number that the simplest policy goes by.
+    """Columns of the label file: the item's key, the log's policy and its propensity.
+
+    Inputs of the model: the group of items that one is chosen from, and `plain`, the number that the
+    simplest policy goes by.
     """
 
     item: str
@@ -72,23 +76,24 @@ def _check(evaluated: Evaluated, settings: Params) -> None:
 
 def _scores(evaluated: Evaluated, settings: Params) -> dict[str, Score]:
     """Return what each policy goes by."""
+
+    def plain(features: pd.DataFrame, frame: pd.DataFrame) -> Floats:
+        return np.asarray(features[settings.plain].astype("Float64").fillna(-np.inf), dtype=np.float64)
+
     policies: dict[str, Score] = {
-        f"best {settings.plain}": lambda features, _: (
-            features[settings.plain].astype("Float64").to_numpy(dtype=np.float64, na_value=-np.inf)
-        ),
-        f"best by {evaluated.trained.library_name}": lambda _, frame: evaluated.trained.scores(frame),
+        f"best {settings.plain}": plain,
+        f"best by {evaluated.trained.library_name}": lambda features, frame: evaluated.trained.scores(frame),
     }
     if (params := evaluated.use_case.evaluate.extra.get(baseline.NAME)) is not None:
         other = baseline.train_baseline(evaluated, params)
-        policies[f"best by {other.library_name}"] = lambda _, frame: other.scores(frame)
+        policies[f"best by {other.library_name}"] = lambda features, frame: other.scores(frame)
     return policies
 
 
 def _follows(evaluated: Evaluated, policies: dict[str, Score], settings: Params) -> dict[str, Follows]:
     """Return by policy and test row whether the policy would have shown what was shown.
 
-    Of items that score the same the policy shows each as likely as the others in a fixed way: the one whose name
-    comes first would always be favoured.
+    Which of the items that score the same is the best is drawn by lot: by name, some would always win.
     """
     dataset, tested = evaluated.dataset, evaluated.dataset.parts.test
     of_all = dataset.kept.assign(
@@ -114,8 +119,9 @@ def _follows(evaluated: Evaluated, policies: dict[str, Score], settings: Params)
 
 def _card(metrics: dict[str, Any]) -> str:
     lines = [
-        "Clicks per impression on the test part, estimated from the log of a logging policy; 95 % intervals by bootstrap "
-        "over impressions. Shared: impressions at which the policy would have shown what was shown.",
+        "Clicks per impression on the test part, estimated from the log of a logging policy; 95 % intervals "
+        "by bootstrap over impressions, without a shared click by the rule of three. Shared: impressions at "
+        "which the policy would have shown what was shown; worth: as many that weigh the same.",
         "",
         "| log | policy | impressions | shared | clicks | worth | IPW | 95 % | self-normalised | 95 % |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -123,8 +129,8 @@ def _card(metrics: dict[str, Any]) -> str:
     for logging, policies in metrics.items():
         for name, found in policies.items():
             lines.append(
-                f"| {logging} | {name} | {found['rows']:,} | {found['rows_shared']:,} | {found['clicks_shared']} "
-                f"| {found['effective_rows']:,} | {_percent(found['ipw'])} | {_between(found['ipw_95'])} "
+                f"| {logging} | {name} | {found['rows']:,} | {found['rows_shared']:,} "
+                f"| {found['clicks_shared']} | {found['effective_rows']:,} | {_percent(found['ipw'])} | {_between(found['ipw_95'])} "
                 f"| {_percent(found['self_normalised'])} | {_between(found['self_normalised_95'])} |"
             )
     return "\n".join(lines)

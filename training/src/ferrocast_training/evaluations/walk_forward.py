@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.metrics import log_loss
 
 from ferrocast_training.errors import DataError
-from ferrocast_training.evaluations.intervals import bootstrap_interval
+from ferrocast_training.evaluations.intervals import auc, bootstrap_interval
 
 Indices = NDArray[np.int64]
 Labels = NDArray[np.int64]
@@ -139,13 +139,6 @@ def mean_auc_within(labels: Labels, scores: Scores, groups: NDArray[Any]) -> flo
     if not defined:
         return float("nan")
     return sum(count * value for count, value in defined) / sum(count for count, _ in defined)
-
-
-def auc(labels: Labels, scores: Scores) -> float:
-    """Return the ROC-AUC, or NaN where all labels are alike."""
-    if labels.min(initial=1) == labels.max(initial=0):
-        return float("nan")
-    return float(roc_auc_score(labels, scores))
 
 
 def _rounded(value: float) -> float:
