@@ -52,7 +52,8 @@ def load_dataset(use_case: UseCase, contract: Contract, folder: Path) -> Dataset
     """Read the three sets in the folder of the prepare step."""
     tables = {part: _read(set_file(folder, part), use_case, contract) for part in PARTS}
     named = [
-        table.append_column(SPLIT, pa.array([part] * len(table), pa.string())) for part, table in tables.items()
+        table.append_column(SPLIT, pa.array([part] * len(table), pa.string()))
+        for part, table in tables.items()
     ]
     frame = pa.concat_tables(named).to_pandas(types_mapper=_nullable)
     frame = frame.sort_values(ROW, ignore_index=True)

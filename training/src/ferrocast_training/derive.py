@@ -1,7 +1,8 @@
 """Derivations: what turns raw rows into the rows of the schema, by the name that `[derive] function` gives.
 
-A derivation takes the raw data and the `[derive] params`, and returns the rows that `[schema]`, `[rows]` and `[label]`
-then speak of. It is code, so it is for what a declaration cannot say: indicators of a series, aggregates, joins.
+A derivation takes the raw data and the `[derive] params`, and returns the rows that `[schema]`, `[rows]` and
+`[label]` then speak of. It is code, so it is for what a declaration cannot say: indicators of a series,
+aggregates, joins.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,7 +1,7 @@
 """Further evaluations, by the names that `[evaluate.extra.<name>]` gives, each with its own settings.
 
-An evaluation gets everything that `evaluate` has, and adds measures, plots and words to what it writes. It is for use
-cases whose question accuracy does not answer: a strategy's return over time, the value of a ranking policy.
+An evaluation gets everything that `evaluate` has, and adds measures, plots and words to what it writes. It is
+for questions that accuracy does not answer: a strategy's return over time, the value of a ranking policy.
 """
 
 from collections.abc import Callable, Mapping

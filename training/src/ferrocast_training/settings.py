@@ -55,8 +55,8 @@ class Column:
     type: Type
     view: str = ""  # for `init`: the feature view it is put into; empty: the one named as the entity
     source: str = ""  # its name in the raw data, where it is another
-    min: float | None = None
-    max: float | None = None
+    min: int | float | None = None
+    max: int | float | None = None
     categories: list[str] = field(default_factory=list)  # none: any text
     missing: list[str | float] = field(default_factory=list)  # values that stand for "not known"
     missing_below: float | None = None  # numbers below it stand for "not known"
@@ -108,7 +108,7 @@ class Definitions:
 @section
 @dataclass(frozen=True)
 class Split:
-    """The three parts: by shares (what `train` and `validation` leave is the test part), or by points in time."""
+    """The three parts: by shares, of which the test part has what is left, or by points in time."""
 
     by: Literal["stratified", "time"] = "stratified"  # time: the oldest rows train, the newest test
     train: float = 0.0
@@ -269,7 +269,9 @@ def _faults_of_schema(use_case: UseCase) -> list[str]:
 def _faults_of_rows(use_case: UseCase) -> list[str]:
     faults, source, rows, split = [], use_case.source, use_case.rows, use_case.split
     if source.package and not source.sha256:
-        faults.append("[source] sha256 is missing: a file of a package is read only if it is the reviewed one")
+        faults.append(
+            "[source] sha256 is missing: a file of a package is read only if it is the reviewed one"
+        )
     if rows.first_event_at is None and (not rows.event_column or rows.event_unit == "month"):
         faults.append("[rows] first_event_at is missing")
     if split.validation_from or split.test_from:
@@ -286,9 +288,13 @@ def _faults_of_model(use_case: UseCase) -> list[str]:
     faults, train = [], use_case.train
     if train.library == "logistic_regression":
         if train.numeric_missing != "median":
-            faults.append('[train] numeric_missing has to be "median": a logistic regression takes no missing number')
+            faults.append(
+                '[train] numeric_missing has to be "median": a logistic regression takes no missing number'
+            )
         if train.trees_max or train.early_stopping_rounds:
-            faults.append("[train] a logistic regression has no trees: leave trees_max and early_stopping_rounds out")
+            faults.append(
+                "[train] a logistic regression has no trees: leave trees_max and early_stopping_rounds out"
+            )
     elif train.trees_max < 1 or train.early_stopping_rounds < 1:
         faults.append("[train] trees_max and early_stopping_rounds have to be 1 or more")
     if train.params.get("colsample_bytree", 1) != 1:

@@ -21,7 +21,9 @@ def check_schema(use_case: UseCase, contract: Contract) -> None:
     """Refuse a schema that says something else than features.toml does."""
     path, keys = contract.folder / "features.toml", join_keys(contract)
     if use_case.rows.id_column not in keys:
-        raise SettingsError(f"{path}: no entity has the join key {use_case.rows.id_column} ([rows] id_column)")
+        raise SettingsError(
+            f"{path}: no entity has the join key {use_case.rows.id_column} ([rows] id_column)"
+        )
     stated = {name: kind for view in contract.views.values() for name, kind in view.features.items()}
     stated |= {name: kind for name, kind in keys.items() if name != use_case.rows.id_column}
     for name, kind in stated.items():
@@ -51,8 +53,10 @@ def write_view(rows: pd.DataFrame, view: View, use_case: UseCase) -> Path:
         frame[name] = frame[name].astype(PANDAS_TYPES[kind])  # type: ignore[call-overload]
     repeated = frame.duplicated([*view.keys, view.timestamp_field])
     if repeated.any():
-        first = dict(frame.loc[repeated.idxmax(), [*view.keys, view.timestamp_field]].astype(str))
-        raise DataError(f"{view.path.name}: {int(repeated.sum()):,} rows have the key and time of others, {first} first")
+        first = dict(frame[repeated][[*view.keys, view.timestamp_field]].iloc[0].astype(str))
+        raise DataError(
+            f"{view.path.name}: {int(repeated.sum()):,} rows have the key and time of others, {first} first"
+        )
     with replaced_file(view.path) as path:
         _write(frame, view, path)
     return view.path
@@ -79,8 +83,10 @@ def label_rows(rows: pd.DataFrame, use_case: UseCase, contract: Contract) -> pd.
     spine = pd.DataFrame(keys | times | {use_case.label.column: rows[use_case.label.column]})
     repeated = spine.duplicated([*keys, EVENT_TIMESTAMP])
     if repeated.any():
-        first = dict(spine.loc[repeated.idxmax(), [*keys, EVENT_TIMESTAMP]].astype(str))
-        raise DataError(f"labels: {int(repeated.sum()):,} rows have the key and time of others, {first} first")
+        first = dict(spine[repeated][[*keys, EVENT_TIMESTAMP]].iloc[0].astype(str))
+        raise DataError(
+            f"labels: {int(repeated.sum()):,} rows have the key and time of others, {first} first"
+        )
     return spine.reset_index(drop=True)
 
 
