@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from ferrocast_training.run import run_use_case
 
 from ferrocast_training.contract import Contract, load_contract
 from ferrocast_training.dataset import Dataset, load_dataset
 from ferrocast_training.pipeline import Trained, train
-from ferrocast_training.run import run_use_case
 from ferrocast_training.settings import UseCase, load_use_case
 from ferrocast_training.split import Parts, split_rows
 from ferrocast_training.tensors import model_frame

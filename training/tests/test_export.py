@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from ferrocast_training.run import evaluate
 
 from ferrocast_training import export as export_module
 from ferrocast_training.contract import Contract, load_contract
 from ferrocast_training.errors import ExportError
 from ferrocast_training.graph import convert, run, verify
 from ferrocast_training.pipeline import train
-from ferrocast_training.run import evaluate
 from ferrocast_training.settings import UseCase
 
 from .conftest import COMMITTED, Fitted, copy_definitions

@@ -8,10 +8,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from ferrocast_training.prepare import raw_path, read_raw, typed_rows, write_labels, write_view
 
 from ferrocast_training.contract import Contract, load_contract
 from ferrocast_training.errors import DataError
-from ferrocast_training.prepare import raw_path, read_raw, typed_rows, write_labels, write_view
 from ferrocast_training.settings import UseCase
 
 from .conftest import COMMITTED, copy_definitions

@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from ferrocast_training.contract import read_description
 from ferrocast_training.evaluations import Evaluated, Extra
+from ferrocast_training.templating import render
 
 SHOWN_INPUTS = 10
 
@@ -19,17 +18,13 @@ def model_card(
     plots: list[str],
     prepared: Path,
 ) -> str:
-    """Return the card; `plots` are the names of the files in plots/, `prepared` the folder of the prepare step."""
-    environment = Environment(
-        loader=PackageLoader("ferrocast_training"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # Markdown of our own numbers and the user's own words
-    )
+    """Return the card.
+
+    `plots` are the names of the files in plots/, `prepared` is the folder of the prepare step.
+    """
     report = json.loads((prepared / "report.json").read_text(encoding="utf-8"))
-    return environment.get_template("model_card.md.j2").render(
+    return render(
+        "model_card.md.j2",
         use_case=evaluated.use_case,
         description=evaluated.use_case.description or read_description(evaluated.contract),
         metrics=metrics,
@@ -37,12 +32,9 @@ def model_card(
         plots=plots,
         report=report,
         touched={
-            name: found
-            for name, found in report["columns"].items()
-            if found["sentinels"] or found["invalid"]
+            name: found for name, found in report["columns"].items() if found["sentinels"] or found["invalid"]
         },
         inputs=evaluated.contract.inputs,
         shown=metrics["test_importance"][:SHOWN_INPUTS],
         rounds=f"{evaluated.trained.rounds} {evaluated.trained.library.rounds_called}",
     )
-

@@ -9,12 +9,12 @@ import pandas as pd
 
 from ferrocast_training.contract import Contract
 from ferrocast_training.evaluate import quality
-from ferrocast_training.libraries import Labels
 from ferrocast_training.pipeline import Part, Trained, train
 from ferrocast_training.settings import Train
 from ferrocast_training.tensors import MISSING_STRING
 
 MASKED_SHARE = 0.1
+
 
 def compare(
     training: Part, validation: Part, contract: Contract, chosen: Train, told: Callable[[int, str], None]
@@ -41,10 +41,10 @@ def compare(
 
 def variants(chosen: Train) -> list[tuple[str, Train, bool]]:
     """Return name, settings and whether numbers are scaled; the chosen settings first."""
-    other_weights = {"none": "weighted", "weighted": "none"}[chosen.imbalance]
+    other_weights: Any = {"none": "weighted", "weighted": "none"}[chosen.imbalance]
     every: list[tuple[str, Train, bool]] = [("chosen", chosen, False)]
     if chosen.library != "logistic_regression":
-        other_way = "native" if chosen.numeric_missing == "median" else "median"
+        other_way: Any = "native" if chosen.numeric_missing == "median" else "median"
         every += [
             (f"missing numbers: {other_way}", replace(chosen, numeric_missing=other_way), False),
             ("numbers scaled", chosen, True),

@@ -25,8 +25,8 @@ class Dataset:
     """Rows with their features and outcome, in the order of the label file.
 
     `ids` [rows], `times` [rows], `features` [rows, inputs] in the store's types, `labels` [rows] (1: positive
-    class, 0: not), `parts` the row numbers of the three sets, `kept` [rows] the join keys and what `[label] keep`
-    has kept beside the label.
+    class, 0: not), `parts` the row numbers of the three sets, `kept` [rows] the join keys and what
+    `[label] keep` has kept beside the label.
     """
 
     ids: NDArray[np.object_]
@@ -67,7 +67,9 @@ def load_dataset(use_case: UseCase, contract: Contract, folder: Path) -> Dataset
         features=frame[[each.name for each in contract.inputs]],
         labels=labels,
         parts=Parts.of_names(frame[SPLIT]),
-        kept=frame[[*keys, *use_case.label.keep]].astype({name: PANDAS_TYPES[kind] for name, kind in keys.items()}),
+        kept=frame[[*keys, *use_case.label.keep]].astype(
+            {name: PANDAS_TYPES[kind] for name, kind in keys.items()}
+        ),
     )
 
 

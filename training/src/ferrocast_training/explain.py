@@ -39,7 +39,7 @@ def input_of_columns(contract: Contract, trained: Trained) -> list[int]:
 def contributions(
     frame: pd.DataFrame, contract: Contract, trained: Trained
 ) -> tuple[NDArray[np.float64], float]:
-    """Return the exact SHAP values of a model frame by input, [rows, inputs], and the base value, in log-odds."""
+    """Return exact SHAP values of a model frame, [rows, inputs], and the base value, in log-odds."""
     by_column = trained.library.contributions(trained.estimator, trained.matrix(frame))
     inputs = np.asarray(input_of_columns(contract, trained))
     by_input = np.zeros((len(frame), len(contract.inputs)))

@@ -52,17 +52,15 @@ def export(
     training part.
     """
     settings = use_case.export
-    tested, learned = (
-        dataset.features.iloc[rows] for rows in (dataset.parts.test, dataset.parts.train)
-    )
+    tested, learned = (dataset.features.iloc[rows] for rows in (dataset.parts.test, dataset.parts.train))
     content = convert(trained, contract, use_case.model)
     golden = json.loads(json_text(build_golden(tested, trained, contract, settings)))
     described = signature(use_case, contract, trained, content, metrics)
     profile = profiles(learned, contract)
     described["inputs"] = [entry | {"profile": profile[entry["name"]]} for entry in described["inputs"]]
     worst = _verify_golden(content, golden, contract, settings.tolerance)
-    expected = expected_scores(use_case, dataset, trained, contract)
-    if len(expected):
+    if settings.expected_scores:
+        expected = expected_scores(use_case, dataset, trained, contract)
         worst = max(worst, _verify_expected(content, expected, dataset, contract, settings.tolerance))
         write_text(folder / EXPECTED_SCORES, expected.to_csv(index=False, lineterminator="\n"))
 

@@ -23,7 +23,7 @@ def replaced_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replaced_folder(path: Path) -> Iterator[Path]:
-    """Give an empty folder to fill; it takes the place of `path` once the block has ended without an error."""
+    """Give an empty folder to fill; it becomes `path` once the block has ended without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished, old = (path.with_name(f".{path.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
     unfinished.mkdir()

@@ -75,8 +75,8 @@ def threshold_rows(samples: list[Row], trained: Trained, contract: Contract, set
     """Rows with one number set on a split of the trees, where `<` and `<=` differ, and next to it.
 
     Of each split: the threshold itself; the next float32 on the other side; a double that only rounding to
-    float32 takes onto the threshold. Whole-number inputs take the threshold and its neighbour. Only rows whose score
-    hangs on the side that the number falls on are taken, so a server that errs there cannot pass.
+    float32 takes onto the threshold. Whole-number inputs take the threshold and its neighbour. Only rows
+    whose score hangs on the side that the number falls on are taken, so a server that errs there cannot pass.
     """
     library = trained.library
     splits = library.split_points(trained.estimator, len(contract.numeric))

@@ -21,8 +21,8 @@ OPSETS = {"": 17, "ai.onnx.ml": 3}
 def convert(trained: Trained, contract: Contract, name: str) -> bytes:
     """Return the bytes of a graph from raw columns to probabilities [rows, 2].
 
-    Where the trees go along (`Library.trees`), a second output is the matrix [rows, columns] that they take: what
-    explains a score starts there.
+    Where the trees go along (`Library.trees`), a second output is the matrix [rows, columns] that they take:
+    what explains a score starts there.
     """
     trained.library.register_converter()
     inputs = []

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from lightgbm.basic import LightGBMError
 from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
@@ -12,6 +13,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from ferrocast_training.contract import Contract
+from ferrocast_training.errors import SettingsError
 from ferrocast_training.libraries import Labels, Library, Matrix, Weights, library_of
 from ferrocast_training.libraries.library import Told
 from ferrocast_training.settings import Train
@@ -68,13 +70,13 @@ def train(
     preprocessing = build_preprocessing(contract, settings.numeric_missing, scale=scale or library.scaled)
     encoded = preprocessing.fit_transform(training[0])
     watched = preprocessing.transform(validation[0])
-    fit = library.fit(
-        (encoded, training[1]),
-        (watched, validation[1]),
-        settings,
-        weights=_weights(training[1], settings.imbalance),
-        told=told,
-    )
+    weights = _weights(training[1], settings.imbalance)
+    try:
+        fit = library.fit(
+            (encoded, training[1]), (watched, validation[1]), settings, weights=weights, told=told
+        )
+    except (TypeError, ValueError, LightGBMError) as error:  # XGBoost's own error is a ValueError
+        raise SettingsError(f"[train] {settings.library} does not take its params: {error}") from error
     pipeline = Pipeline([("prepare", preprocessing), ("estimator", fit.estimator)])
     return Trained(pipeline, library.name, fit.rounds, fit.validation_log_loss)
 

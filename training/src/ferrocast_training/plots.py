@@ -28,12 +28,16 @@ def figure(title: str, x: str, y: str) -> tuple[Figure, Any]:
 
 def save(made: Figure, path: Path) -> None:
     """Write a PNG without the name of the program that made it."""
-    FigureCanvasAgg(made).print_png(path, metadata={"Software": None})
+    FigureCanvasAgg(made).print_png(  # type: ignore[no-untyped-call]
+        path, metadata={"Software": None}
+    )
 
 
 def roc(labels: Labels, scores: Floats, auc: float) -> Figure:
     """Ranking: how many positives are caught for how many negatives flagged."""
-    made, axes = figure(f"ROC, test part: area {auc:.3f}", "negatives flagged, share", "positives caught, share")
+    made, axes = figure(
+        f"ROC, test part: area {auc:.3f}", "negatives flagged, share", "positives caught, share"
+    )
     flagged, caught, _ = roc_curve(labels, scores)
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1)
     axes.plot(flagged, caught, color=BLUE)
@@ -97,7 +101,14 @@ def score_distribution(labels: Labels, scores: Floats, negative: str, positive: 
     edges = np.linspace(0, float(scores.max()) or 1.0, 31).tolist()
     for value, name, color in ((0, negative, BLUE), (1, positive, RED)):
         chosen = scores[labels == value]
-        axes.hist(chosen, bins=edges, weights=np.full(len(chosen), 1 / len(chosen)), alpha=0.6, color=color, label=name)
+        axes.hist(
+            chosen,
+            bins=edges,
+            weights=np.full(len(chosen), 1 / len(chosen)),
+            alpha=0.6,
+            color=color,
+            label=name,
+        )
     axes.legend(frameon=False)
     return made
 

@@ -1,4 +1,4 @@
-"""MLflow: one run a version with its parameters, measures and files, and the registered model that an alias means.
+"""MLflow: a run for each version with its parameters, measures and files, and the model that an alias means.
 
 The only module that knows MLflow, which only the dependency group `mlflow` installs.
 """
@@ -85,7 +85,9 @@ def _find(client: Any, entry: Entry) -> Registered | None:
 
 def _log(client: Any, entry: Entry) -> Registered:
     tags = {DIGEST_TAG: entry.digest, VERSION_TAG: entry.version}
-    run = client.create_run(_experiment(client, entry.experiment), run_name=f"{entry.model} {entry.version}", tags=tags)
+    run = client.create_run(
+        _experiment(client, entry.experiment), run_name=f"{entry.model} {entry.version}", tags=tags
+    )
     run_id = run.info.run_id
     try:
         for name, value in entry.params.items():

@@ -1,4 +1,4 @@
-"""The declared schema, held against raw rows: sentinels become missing, invalid entries go as the column says."""
+"""The declared schema, held against raw rows: sentinels become missing, invalid entries go as it says."""
 
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import asdict, dataclass
@@ -9,12 +9,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ferrocast_training.contract import View
+from ferrocast_training.dtypes import PANDAS_TYPES
 from ferrocast_training.errors import DataError
 from ferrocast_training.settings import Column, Label, UseCase
-from ferrocast_training.dtypes import PANDAS_TYPES
 
 Values = pd.Series
-WHOLE_NUMBERS = {"int32": np.iinfo(np.int32), "int64": np.iinfo(np.int64)}
+WHOLE_NUMBERS: dict[str, Any] = {"int32": np.iinfo(np.int32), "int64": np.iinfo(np.int64)}
 EXACT_BELOW = 2.0**53  # above, a float that is whole may stand for several whole numbers
 
 
@@ -59,8 +59,8 @@ def clean(
 ) -> tuple[pd.DataFrame, Report]:
     """Return the kept rows in the schema's names and types, with the label; their index is that of `raw`.
 
-    Columns of the schema that are `elsewhere` are not of these rows. Raises `DataError` where an entry is invalid
-    and its column says "reject".
+    Columns of the schema that are `elsewhere` are not of these rows. Raises `DataError` where an entry is
+    invalid and its column says "reject".
     """
     raw = raw.reset_index(drop=True)
     label = use_case.label
@@ -196,7 +196,8 @@ def _labels(column: Values, label: Label) -> Values:
     if column.isna().any():
         row = int(column.isna().to_numpy().argmax())
         raise DataError(
-            f"raw data: column {name} (the label) is empty in {int(column.isna().sum()):,} rows, first in row {row + 1}"
+            f"raw data: column {name} (the label) is empty in {int(column.isna().sum()):,} rows, "
+            f"first in row {row + 1}"
         )
     texts = column.map(str)
     words = texts.map(label.words) if label.words else texts

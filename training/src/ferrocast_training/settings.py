@@ -55,8 +55,8 @@ class Column:
     type: Type
     view: str = ""  # for `init`: the feature view it is put into; empty: the one named as the entity
     source: str = ""  # its name in the raw data, where it is another
-    min: float | None = None
-    max: float | None = None
+    min: int | float | None = None
+    max: int | float | None = None
     categories: list[str] = field(default_factory=list)  # none: any text
     missing: list[str | float] = field(default_factory=list)  # values that stand for "not known"
     missing_below: float | None = None  # numbers below it stand for "not known"
@@ -109,7 +109,7 @@ class Definitions:
 @section
 @dataclass(frozen=True)
 class Split:
-    """The three parts: by shares (what `train` and `validation` leave is the test part), or by points in time."""
+    """The three parts: by shares, of which the test part has what is left, or by points in time."""
 
     by: Literal["stratified", "time"] = "stratified"  # time: the oldest rows train, the newest test
     train: float = 0.0

@@ -1,4 +1,4 @@
-"""Raw data as it comes: a file of an installed package or beside the settings, read only if it is the stated one."""
+"""Raw data: a file of an installed package or beside the settings, read only if it is the stated one."""
 
 import hashlib
 import pickle

@@ -1,4 +1,4 @@
-"""Training, validation and test part: with the same share of positives in each, or one after the other in time."""
+"""Training, validation and test part: with the same share of positives in each, or one after the other."""
 
 from dataclasses import dataclass
 
@@ -42,7 +42,9 @@ def split_rows(labels: NDArray[np.int64], times: "pd.Series[pd.Timestamp]", sett
     for name, rows in vars(parts).items():
         counts = np.bincount(labels[rows], minlength=2)
         if counts.min() == 0:
-            raise DataError(f"labels: the {name} part has {counts[1]} positive and {counts[0]} other rows: [split]")
+            raise DataError(
+                f"labels: the {name} part has {counts[1]} positive and {counts[0]} other rows: [split]"
+            )
     return parts
 
 

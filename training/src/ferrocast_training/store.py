@@ -16,7 +16,7 @@ ONNX_RUNTIME = "FERROCAST_ONNX_LIBRARY_PATH"
 
 @dataclass(frozen=True)
 class Store:
-    """A feature store: a PostgreSQL database, or an embedded file in `data_dir` where `database_url` is empty."""
+    """A feature store: a PostgreSQL database, or without `database_url` an embedded file in `data_dir`."""
 
     models: Path
     data_dir: Path
@@ -32,7 +32,14 @@ class Store:
 
     def historical(self, spine: Path, timestamp_field: str, features: list[str], out: Path) -> None:
         """Join `spine`, a Parquet file with a row a label, with the features as they were known then."""
-        asked = ["--spine", str(spine), "--timestamp-field", timestamp_field, "--features", ",".join(features)]
+        asked = [
+            "--spine",
+            str(spine),
+            "--timestamp-field",
+            timestamp_field,
+            "--features",
+            ",".join(features),
+        ]
         self.ferrocast("historical", *asked, "--out", str(out))
 
     def check(self) -> str:

@@ -59,7 +59,7 @@ def write_own_view(frame: pd.DataFrame, view: View) -> Path:
     """Write the rows of `view`, which have all of its columns, to its file."""
     repeated = frame.duplicated([*view.keys, view.timestamp_field])
     if repeated.any():
-        first = dict(frame.loc[repeated.idxmax(), [*view.keys, view.timestamp_field]].astype(str))
+        first = dict(frame[repeated][[*view.keys, view.timestamp_field]].iloc[0].astype(str))
         raise DataError(
             f"{view.path.name}: {int(repeated.sum()):,} rows have the key and time of others, {first} first"
         )
@@ -90,7 +90,7 @@ def label_rows(rows: pd.DataFrame, use_case: UseCase, contract: Contract) -> pd.
     spine = pd.DataFrame(keys | times | beside)
     repeated = spine.duplicated([*keys, EVENT_TIMESTAMP])
     if repeated.any():
-        first = dict(spine.loc[repeated.idxmax(), [*keys, EVENT_TIMESTAMP]].astype(str))
+        first = dict(spine[repeated][[*keys, EVENT_TIMESTAMP]].iloc[0].astype(str))
         raise DataError(
             f"labels: {int(repeated.sum()):,} rows have the key and time of others, {first} first"
         )
@@ -118,7 +118,7 @@ def write_parquet(frame: pd.DataFrame, path: Path) -> None:
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
-    """An empty cell is a missing value; points in time are RFC 3339 in UTC, with microseconds where there are any."""
+    """An empty cell is a missing value; points in time are RFC 3339 in UTC, to the second where that is all."""
     times = frame.select_dtypes("datetimetz")
     is_whole = all((column == column.dt.floor("s")).all() for _, column in times.items())
     shown = RFC_3339 if is_whole else RFC_3339_MICROSECONDS

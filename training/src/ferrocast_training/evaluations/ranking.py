@@ -130,7 +130,8 @@ def _card(metrics: dict[str, Any]) -> str:
         for name, found in policies.items():
             lines.append(
                 f"| {logging} | {name} | {found['rows']:,} | {found['rows_shared']:,} "
-                f"| {found['clicks_shared']} | {found['effective_rows']:,} | {_percent(found['ipw'])} | {_between(found['ipw_95'])} "
+                f"| {found['clicks_shared']} | {found['effective_rows']:,} "
+                f"| {_percent(found['ipw'])} | {_between(found['ipw_95'])} "
                 f"| {_percent(found['self_normalised'])} | {_between(found['self_normalised_95'])} |"
             )
     return "\n".join(lines)

@@ -1,6 +1,7 @@
 """LightGBM: gradient-boosted trees, their thresholds taken to float32 so that ONNX keeps them."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import lightgbm
@@ -15,7 +16,7 @@ from ferrocast_training.libraries.library import Fit, Labels, Library, Matrix, T
 from ferrocast_training.settings import Train
 
 THRESHOLDS = re.compile(r"^threshold=(.*)$", re.MULTILINE)
-# Lengths of the trees' texts, which are others once thresholds have changed; without them the trees are simply read.
+# Lengths of the trees' texts, which are others once thresholds have changed; LightGBM reads on without them.
 TREE_SIZES = re.compile(r"^tree_sizes=.*\n", re.MULTILINE)
 
 
@@ -34,7 +35,9 @@ class LightGbm(Library):
         told: Told | None = None,
     ) -> Fit:
         """Find the best number of trees on the validation part, then fit exactly that many."""
-        callbacks = [lightgbm.early_stopping(settings.early_stopping_rounds, verbose=False)]
+        callbacks: list[Callable[..., Any]] = [
+            lightgbm.early_stopping(settings.early_stopping_rounds, verbose=False)
+        ]
         if told:
             callbacks.append(lambda env: told(env.iteration, float(env.evaluation_result_list[0][2])))
         search = _trees(settings, settings.trees_max)

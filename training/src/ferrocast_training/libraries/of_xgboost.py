@@ -83,7 +83,7 @@ class XgBoost(Library):
         return (json.dumps(document, separators=(",", ":"), sort_keys=True) + "\n").encode()
 
 
-class _Watcher(xgboost.callback.TrainingCallback):  # type: ignore[misc]
+class _Watcher(xgboost.callback.TrainingCallback):
     def __init__(self, told: Told) -> None:
         self.told = told
 

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from ferrocast_training import plots
 from ferrocast_training.card import model_card
 from ferrocast_training.compare import MASKED_SHARE, compare, variants
-from ferrocast_training.explain import contributions
 from ferrocast_training.evaluations import Evaluated, Extra, evaluate_extra
+from ferrocast_training.explain import contributions
 from ferrocast_training.files import write_json, write_text
 from ferrocast_training.measures import importance, measure
 from ferrocast_training.steps.step import Context, Outcome, Step
@@ -32,9 +32,7 @@ def _run(context: Context, folder: Path) -> Outcome:
     metrics["test_importance"] = importance(contributions(explained, contract, trained)[0], contract)
     if use_case.evaluate.compare:
         metrics["comparisons"] = _comparisons(context)
-    evaluated = Evaluated(
-        use_case, contract, dataset, frame, trained, scores, metrics["threshold"]["value"]
-    )
+    evaluated = Evaluated(use_case, contract, dataset, frame, trained, scores, metrics["threshold"]["value"])
     extras = evaluate_extra(evaluated)
     metrics |= {name: extra.metrics for name, extra in extras.items()}
 
@@ -64,10 +62,9 @@ def _comparisons(context: Context) -> dict[str, Any]:
 
 def _plots(evaluated: Evaluated, metrics: dict[str, Any], extras: dict[str, Extra]) -> dict[str, Figure]:
     dataset, label = evaluated.dataset, evaluated.use_case.label
-    labels, scores = (values[dataset.parts.test] for values in (dataset.labels, evaluated.scores))
-    watched, watched_scores = (
-        values[dataset.parts.validation] for values in (dataset.labels, evaluated.scores)
-    )
+    labels, scores = dataset.labels[dataset.parts.test], evaluated.scores[dataset.parts.test]
+    watched = dataset.labels[dataset.parts.validation]
+    watched_scores = evaluated.scores[dataset.parts.validation]
     test, cost = metrics["test"], evaluated.use_case.evaluate.missed_positive_cost
     return {
         "roc": plots.roc(labels, scores, test["roc_auc"]),

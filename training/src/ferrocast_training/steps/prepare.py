@@ -63,7 +63,7 @@ def _run(context: Context, folder: Path) -> Outcome:
 
 def _join(context: Context, spine: pd.DataFrame, parts: Parts, folder: Path) -> None:
     """Load the views into the feature store, and have it join the labels with what it held at their times."""
-    store, contract = context.store(), context.contract
+    store, contract = context.store_in(folder), context.contract
     context.terminal.say(
         "prepare", f"into the feature store, {'PostgreSQL' if store.database_url else 'embedded'}"
     )

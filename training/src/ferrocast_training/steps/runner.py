@@ -18,7 +18,7 @@ from ferrocast_training.files import replaced_folder, write_json
 from ferrocast_training.settings import UseCase
 from ferrocast_training.source import digest_of
 from ferrocast_training.steps import STEPS
-from ferrocast_training.steps.step import Context, Outcome, Step
+from ferrocast_training.steps.step import STORE, Context, Outcome, Step
 
 RESULT = "result.json"
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -94,7 +94,8 @@ def _in_order(steps: Sequence[Step]) -> list[Step]:
 
 def _result(inputs: dict[str, str], outcome: Outcome, folder: Path, context: Context) -> dict[str, Any]:
     """No clock in it: the same result has the same digest, and what hangs on it stays up to date."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    store = folder / STORE  # whose file is another one each time
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and store not in path.parents)
     return {
         "inputs": inputs,
         "summary": outcome.summary,

@@ -1,7 +1,7 @@
 """What a step is, and what it is given.
 
-A step reads the settings, the model repository and the folders of the steps that it needs; it writes into an empty
-folder of its own, which takes its place among the results only when the step has ended without an error.
+A step reads the settings, the model repository and the folders of the steps that it needs; it writes into an
+empty folder of its own, which takes its place among the results once the step has ended without an error.
 """
 
 from collections.abc import Callable
@@ -15,6 +15,9 @@ from ferrocast_training.dataset import Dataset, load_dataset
 from ferrocast_training.progress import Terminal
 from ferrocast_training.settings import UseCase
 from ferrocast_training.store import Store
+
+
+STORE = "store"
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,11 @@ class Context:
 
     def store(self) -> Store:
         """Return the feature store that the use case is prepared in."""
-        return Store(self.models, self.work / "store", self.database_url)
+        return self.store_in(self.result("prepare"))
+
+    def store_in(self, folder: Path) -> Store:
+        """Return the feature store, which lies in the folder of the prepare step where it is an embedded one."""
+        return Store(self.models, folder / STORE, self.database_url)
 
 
 @dataclass(frozen=True)
@@ -71,8 +78,8 @@ def _no_values(context: Context) -> dict[str, str]:
 class Step:
     """A step: what its result depends on, and what does it.
 
-    `sections` of the settings, results of the steps that it `needs`, `files` and other `values`: a change in any of
-    them means that the result is out of date.
+    `sections` of the settings, results of the steps that it `needs`, `files` and other `values`: when one of
+    them changes, the result is out of date.
     """
 
     name: str
