@@ -52,11 +52,11 @@ def derive(raw: Raw, params: Mapping[str, Any]) -> Derived:
     impressions = impression_rows(shop)
     begin = impressions["event_timestamp"].min().floor("D")
     views = {
-        "item": item_rows(shop, begin),
-        "item_clicks": click_rate_rows(impressions),
+        "fashion_item": item_rows(shop, begin),
+        "fashion_item_clicks": click_rate_rows(impressions),
         "shopper": shopper_rows(impressions),
-        "affinity": affinity_rows(impressions),
-        "placement": place_rows(begin),
+        "shopper_affinity": affinity_rows(impressions),
+        "page_place": place_rows(begin),
     }
     return Derived(impressions.drop(columns=[*USER_FEATURES, "past_clicks"]), views)
 
