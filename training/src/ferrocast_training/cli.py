@@ -72,12 +72,12 @@ def _write_definitions(context: Context, *, force: bool) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ferrocast-train",
-        description="Takes raw data to a served model, as one TOML file says. Each step brings what it needs.",
+        description="Takes raw data to a served model, as one TOML file says. A step brings what it needs.",
     )
     steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
     whole = f"all of {', '.join(step.name for step in RUN)}"
     told = {"run": whole} | {step.name: step.does for step in STEPS.values()}
-    told["init"] = "writes features.toml and model.toml of a new use case, as run does"
+    told["init"] = "writes features.toml and model.toml of a new use case"
     for name, does in told.items():
         command = steps.add_parser(name, help=does, description=does)
         command.set_defaults(act=_init if name == "init" else _run)

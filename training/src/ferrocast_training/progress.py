@@ -27,12 +27,11 @@ class Terminal:
 
     def __init__(self, console: Console | None = None) -> None:
         """Write to `console`, standard output by default."""
-        # No wrapping and no colours by content: lines are for grep as much as for people.
-        self.console = console or Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+        self.console = console or Console()
 
     def say(self, step: str, text: str) -> None:
-        """Print one line."""
-        self.console.print(f"{step:<{NAME_WIDTH}}{text}")
+        """Print one line as it is, without wrapping or markup: lines are for grep as much as for people."""
+        self.console.out(f"{step:<{NAME_WIDTH}}{text}", highlight=False)
 
     @contextmanager
     def bar(self, step: str, text: str, total: int) -> Iterator[Bar]:

@@ -16,7 +16,6 @@ from ferrocast_training.progress import Terminal
 from ferrocast_training.settings import UseCase
 from ferrocast_training.store import Store
 
-
 STORE = "store"
 
 
@@ -54,7 +53,7 @@ class Context:
         return self.store_in(self.result("prepare"))
 
     def store_in(self, folder: Path) -> Store:
-        """Return the feature store, which lies in the folder of the prepare step where it is an embedded one."""
+        """Return the feature store; an embedded one lies in the folder of the prepare step."""
         return Store(self.models, folder / STORE, self.database_url)
 
 
