@@ -11,6 +11,7 @@ from ferrocast_training.errors import SettingsError
 from ferrocast_training.evaluations.evaluation import Evaluated, Extra, params_of
 from ferrocast_training.evaluations.walk_forward import Indices, Scores, walk_forward, yearly_folds
 from ferrocast_training.pipeline import train
+from ferrocast_training.plots import BLUE, GREY, figure
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,8 @@ def _plot(metrics: dict[str, Any]) -> Figure:
     years = [fold["year"] for fold in folds]
     middle = np.array([fold["roc_auc"] for fold in folds])
     ends = np.array([fold["roc_auc_95"] or [fold["roc_auc"]] * 2 for fold in folds]).T
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
-    axes.axhline(0.5, color="0.6", linewidth=1, linestyle="--")
-    axes.errorbar(years, middle, yerr=np.abs(ends - middle), fmt="o", capsize=3)
-    axes.set(xlabel="test year", ylabel="ROC-AUC (95 %)", xticks=years, title="Walk-forward")
-    return figure
+    made, axes = figure("Walk-forward: each year by a model of all before", "test year", "ROC-AUC (95 %)")
+    axes.axhline(0.5, color=GREY, linestyle=":", linewidth=1)
+    axes.errorbar(years, middle, yerr=np.abs(ends - middle), fmt="o", capsize=3, color=BLUE)
+    axes.set_xticks(years)
+    return made
