@@ -11,6 +11,7 @@ from rich.console import Console
 
 from ferrocast_training.contract import Contract, load_contract
 from ferrocast_training.dataset import Dataset
+from ferrocast_training.definitions import write_definitions
 from ferrocast_training.pipeline import Part, Trained
 from ferrocast_training.progress import Terminal
 from ferrocast_training.settings import UseCase, load_use_case
@@ -22,6 +23,7 @@ from ferrocast_training.tensors import model_frame
 
 TRAINING = Path(__file__).resolve().parents[1]
 SETTINGS = TRAINING / "usecases" / "credit_risk.toml"
+EXAMPLE = TRAINING / "examples" / "german_credit.toml"
 COMMITTED = TRAINING.parent / "models" / "credit_risk"
 
 
@@ -83,12 +85,21 @@ def fitted(retrained: Context) -> Fitted:
     return Fitted(dataset, parts_of(dataset, retrained), frame, load_trained(retrained))
 
 
+@pytest.fixture(scope="session")
+def german(tmp_path_factory: pytest.TempPathFactory) -> Context:
+    """All steps of the example, from its TOML file alone; nobody changes them."""
+    context = context_in(tmp_path_factory.mktemp("german"), load_use_case(EXAMPLE))
+    write_definitions(context.use_case, context.models)
+    run_steps(RUN, context)
+    return context
+
+
 @pytest.fixture
-def copied(tmp_path: Path, retrained: Context) -> Context:
-    """The retrained use case in folders of the test's own, free to be damaged."""
-    context = context_in(tmp_path, retrained.use_case)
-    shutil.copytree(retrained.models, context.models)
-    shutil.copytree(retrained.work, context.work)
+def copied(tmp_path: Path, german: Context) -> Context:
+    """The example, all its steps done, in folders of the test's own, free to be damaged."""
+    context = context_in(tmp_path, german.use_case)
+    shutil.copytree(german.models, context.models)
+    shutil.copytree(german.work, context.work)
     return context
 
 

@@ -1,4 +1,4 @@
-"""Steps are passed over when nothing has changed, done again when something has, and leave nothing half-done."""
+"""Steps are passed over when nothing has changed, and leave nothing half-done."""
 
 import fcntl
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def test_a_second_run_passes_over_everything(copied: Context) -> None:
 
 
 def test_a_changed_section_does_what_hangs_on_it_again(copied: Context) -> None:
-    cheaper = replace(copied.use_case, evaluate=Evaluate(missed_positive_cost=5.0))
+    cheaper = replace(copied.use_case, evaluate=Evaluate(missed_positive_cost=3.0))
     changed = replace(copied, use_case=cheaper)
     run_steps(RUN, changed)
     assert done(changed) == ["evaluate", "export", "register"]

@@ -44,7 +44,7 @@ def _events(raw: pd.DataFrame, settings: Rows) -> "pd.Series[pd.Timestamp]":
             months = pd.to_numeric(column).astype("int64")
             table = {month: first + pd.DateOffset(months=month) for month in months.unique()}  # type: ignore[operator]
             return months.map(table)
-        return pd.to_datetime(column, utc=True)
+        return pd.to_datetime(column, utc=True, format="ISO8601")
     except (TypeError, ValueError) as error:
         raise DataError(f"raw data: column {settings.event_column} ([rows] event_column): {error}") from error
 

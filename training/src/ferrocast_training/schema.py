@@ -188,7 +188,9 @@ def _broken_rules(typed: Values, known: Any, declared: Column) -> Iterator[tuple
 
 
 def _shown(value: Any) -> str:
-    return "a missing value" if pd.isna(value) else repr(value)
+    if pd.isna(value):
+        return "a missing value"
+    return repr(value) if isinstance(value, str) else str(value)
 
 
 def _labels(column: Values, label: Label) -> Values:

@@ -5,11 +5,10 @@ One dataclass a section. What they mean, with their defaults, is told in trainin
 
 import tomllib
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic import AwareDatetime, ConfigDict, TypeAdapter, ValidationError, with_config
 
 from ferrocast_training.errors import SettingsError
 
@@ -75,7 +74,7 @@ class Rows:
     id_digits: int = 0
     event_column: str = ""  # the raw column that says when; empty: assigned, event_step_s apart
     event_unit: Literal["timestamp", "month"] = "timestamp"  # month: whole months after first_event_at
-    first_event_at: datetime | None = None
+    first_event_at: AwareDatetime | None = None
     event_step_s: int = 0
     created_after_s: int = 0
     labelled_after_s: int = 0
@@ -115,8 +114,8 @@ class Split:
     train: float = 0.0
     validation: float = 0.0
     seed: int = 0
-    validation_from: datetime | None = None
-    test_from: datetime | None = None
+    validation_from: AwareDatetime | None = None
+    test_from: AwareDatetime | None = None
 
 
 @section
