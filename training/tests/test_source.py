@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ferrocast_training.derive import derive
+from ferrocast_training.derivations import derive
 from ferrocast_training.errors import DataError, SettingsError
 from ferrocast_training.settings import Derive, RawFile, Source, UseCase
 from ferrocast_training.source import Raw, raw_paths, read_raw, read_source

@@ -81,9 +81,9 @@ def clean_view(frame: pd.DataFrame, view: View, use_case: UseCase, report: Repor
     declared = {name: use_case.schema[name] for name in view.features}
     cleaned, reports, dropped = _clean_columns(frame, declared)
     report.columns |= reports
-    columns = {name: _find(frame, name).astype(PANDAS_TYPES[kind]) for name, kind in view.keys.items()}
-    columns |= {name: _find(frame, name) for name, kind in view.columns.items() if kind == "timestamp"}
-    return pd.DataFrame(columns | cleaned)[~dropped][list(view.columns)]
+    others = {name: _find(frame, name) for name in view.columns if name not in declared}
+    kept = pd.DataFrame(others | cleaned)[~dropped][list(view.columns)]
+    return kept.astype({name: PANDAS_TYPES[kind] for name, kind in view.keys.items()})
 
 
 def _clean_columns(
