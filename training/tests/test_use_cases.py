@@ -15,6 +15,7 @@ import pytest
 from ferrocast_training.derivations.stocks import FEATURES, feature_rows
 from ferrocast_training.errors import DataError, SettingsError
 from ferrocast_training.evaluations import Evaluated
+from ferrocast_training.evaluations.baseline import evaluate_baseline
 from ferrocast_training.evaluations.by_year import evaluate_by_year
 from ferrocast_training.evaluations.cold_start import evaluate_cold_start
 from ferrocast_training.evaluations.ranking import evaluate_off_policy
@@ -139,7 +140,14 @@ def test_a_leak_is_found_by_explore_and_by_evaluate(stocks: Context) -> None:
 
 def test_the_models_of_a_shop_are_held_against_each_other(shop: Context) -> None:
     metrics = metrics_of(shop)
-    assert set(metrics["baseline"]) == {"xgboost", "baseline: logistic_regression"}
+    held = metrics["baseline"]
+    assert held["model"]["library"] == "xgboost" and held["baseline"]["library"] == "logistic_regression"
+    assert held["model"]["test"] == {name: metrics["test"][name] for name in held["model"]["test"]}
+    for measure, kinds in held["test_95"].items():
+        for kind in ("model", "baseline"):
+            assert kinds[kind][0] < held[kind]["test"][measure] < kinds[kind][1], (measure, kind)
+        difference = held["model"]["test"][measure] - held["baseline"]["test"][measure]
+        assert kinds["difference"][0] < difference < kinds["difference"][1]
     for logging, rows in (("bts", 8_145), ("random", 8_286)):
         policies = metrics["off_policy"][logging]
         assert set(policies) == {
@@ -191,6 +199,16 @@ class Wrong:
             evaluate_by_year,
             {"first_test_year": 2008, "known_at": "then"},
             r"\[evaluate.extra.walk_forward\] known_at: \[label\] keep has no then",
+        ),
+        Wrong(
+            evaluate_baseline,
+            {"train": {"library": "forest"}},
+            r"\[evaluate.extra.baseline.train\] library: Input should be 'xgboost', 'lightgbm' or",
+        ),
+        Wrong(
+            evaluate_baseline,
+            {"train": {"library": "logistic_regression"}, "together": "week"},
+            r"\[evaluate.extra.baseline\] together: the label file has no week",
         ),
         Wrong(
             evaluate_cold_start,

@@ -85,7 +85,8 @@ def _scores(evaluated: Evaluated, settings: Params) -> dict[str, Score]:
         f"best by {evaluated.trained.library_name}": lambda features, frame: evaluated.trained.scores(frame),
     }
     if (params := evaluated.use_case.evaluate.extra.get(baseline.NAME)) is not None:
-        other = baseline.train_baseline(evaluated, params)
+        wanted = params_of(baseline.Params, baseline.NAME, params)
+        other = baseline.train_baseline(evaluated, wanted)
         policies[f"best by {other.library_name}"] = lambda features, frame: other.scores(frame)
     return policies
 
