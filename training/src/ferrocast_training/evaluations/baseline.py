@@ -19,7 +19,7 @@ NAME = "baseline"
 
 @dataclass(frozen=True)
 class Params:
-    """`train` as in [train]; rows of one `together`, a kept column or "day", are drawn as one for intervals."""
+    """`train` as in [train]; rows of one `together`, a kept column or "day", are drawn as one."""
 
     train: dict[str, Any] = field(default_factory=dict)
     together: str = ""
