@@ -14,6 +14,7 @@ from ferrocast_training.errors import ExportError
 from ferrocast_training.graph import convert, run, verify
 from ferrocast_training.pipeline import train
 from ferrocast_training.settings import UseCase
+from ferrocast_training.steps.step import Context
 
 from .conftest import COMMITTED, Fitted
 

@@ -52,7 +52,7 @@ def changed(tmp_path: Path, old: str, new: str) -> Path:
         ("validation = 0.2", "validation = 0.4", r"\[split\] .* leave a share for the test part"),
         (
             'by = "stratified"',
-            "test_from = 2016-02-01",
+            "test_from = 2016-02-01T00:00:00Z",
             r"\[split\] validation_from and test_from go together",
         ),
         ('by = "stratified"', "test_from = 2016-02-01", r"\[split\] test_from: .* timezone info"),

@@ -5,6 +5,7 @@ The only module that knows MLflow, which only the dependency group `mlflow` inst
 
 import logging
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,16 +85,20 @@ def _find(client: Any, entry: Entry) -> Registered | None:
 
 
 def _log(client: Any, entry: Entry) -> Registered:
+    from mlflow.entities import Metric, Param
+
     tags = {DIGEST_TAG: entry.digest, VERSION_TAG: entry.version}
     run = client.create_run(
         _experiment(client, entry.experiment), run_name=f"{entry.model} {entry.version}", tags=tags
     )
     run_id = run.info.run_id
     try:
-        for name, value in entry.params.items():
-            client.log_param(run_id, name, value)
-        for name, number in entry.metrics.items():
-            client.log_metric(run_id, name, number)
+        now_ms = int(time.time() * 1000)
+        client.log_batch(
+            run_id,
+            params=[Param(name, value) for name, value in entry.params.items()],
+            metrics=[Metric(name, value, now_ms, 0) for name, value in entry.metrics.items()],
+        )
         for path, folder in entry.files:
             (client.log_artifacts if path.is_dir() else client.log_artifact)(run_id, str(path), folder)
     except BaseException:
