@@ -106,3 +106,23 @@ def copied(tmp_path: Path, german: Context) -> Context:
 def with_train(use_case: UseCase, **changes: object) -> UseCase:
     """Return the use case with other values in [train]."""
     return replace(use_case, train=replace(use_case.train, **changes))  # type: ignore[arg-type]
+
+
+def run_use_case(name: str, folder: Path) -> Context:
+    """Do all steps of a committed use case, from its raw files on, in empty folders."""
+    context = context_in(folder, load_use_case(TRAINING / "usecases" / f"{name}.toml"))
+    (context.models / name).mkdir(parents=True)
+    for file in ("features.toml", "model.toml"):
+        shutil.copy(TRAINING.parent / "models" / name / file, context.models / name)
+    run_steps(RUN, context)
+    return context
+
+
+@pytest.fixture(scope="session")
+def stocks(tmp_path_factory: pytest.TempPathFactory) -> Context:
+    return run_use_case("stock_direction", tmp_path_factory.mktemp("stocks"))
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Context:
+    return run_use_case("propositions", tmp_path_factory.mktemp("shop"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,38 +19,15 @@ from ferrocast_training.evaluations.by_year import evaluate_by_year
 from ferrocast_training.evaluations.cold_start import evaluate_cold_start
 from ferrocast_training.evaluations.ranking import evaluate_off_policy
 from ferrocast_training.explore import look
-from ferrocast_training.settings import load_use_case
-from ferrocast_training.steps import RUN
-from ferrocast_training.steps.runner import run_steps
 from ferrocast_training.steps.step import Context
 from ferrocast_training.steps.train import load_trained
 from ferrocast_training.tensors import model_frame
 from tests.raw_data import stock_prices
 
-from .conftest import TRAINING, context_in
+from .conftest import TRAINING
 
 MODELS = TRAINING.parent / "models"
 BY_HAND = {"features.toml", "model.toml", "LICENSE.md", "APACHE-2.0.txt"}
-
-
-def run(name: str, folder: Path) -> Context:
-    """All steps, from the raw files on, into empty folders."""
-    context = context_in(folder, load_use_case(TRAINING / "usecases" / f"{name}.toml"))
-    (context.models / name).mkdir(parents=True)
-    for file in ("features.toml", "model.toml"):
-        shutil.copy(MODELS / name / file, context.models / name)
-    run_steps(RUN, context)
-    return context
-
-
-@pytest.fixture(scope="module")
-def stocks(tmp_path_factory: pytest.TempPathFactory) -> Context:
-    return run("stock_direction", tmp_path_factory.mktemp("stocks"))
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Context:
-    return run("propositions", tmp_path_factory.mktemp("shop"))
 
 
 def evaluated(context: Context) -> Evaluated:
