@@ -1,6 +1,6 @@
 """The training set that `prepare` has made: three Parquet files, joined by the feature store."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,7 @@ class Dataset:
     features: pd.DataFrame
     labels: NDArray[np.int64]
     parts: Parts
-    kept: pd.DataFrame
+    kept: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def set_file(folder: Path, part: str) -> Path:

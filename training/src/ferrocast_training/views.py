@@ -118,7 +118,7 @@ def write_parquet(frame: pd.DataFrame, path: Path) -> None:
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
-    """An empty cell is a missing value; points in time are RFC 3339 in UTC, to the second where that is all."""
+    """An empty cell is a missing value; times are RFC 3339 in UTC, in seconds where nothing is lost by it."""
     times = frame.select_dtypes("datetimetz")
     is_whole = all((column == column.dt.floor("s")).all() for _, column in times.items())
     shown = RFC_3339 if is_whole else RFC_3339_MICROSECONDS
