@@ -79,7 +79,7 @@ def made_rows() -> pd.DataFrame:
         rows.loc[random.random(ROWS) < 0.2, name] = -1
     rows.loc[random.random(ROWS) < 0.7, "intended_balcon_amount"] = random.uniform(-15, -0.01)
     risk = (rows["customer_age"] > 60) + (rows["housing_status"] == "BA") + (rows["bank_months_count"] == -1)
-    rows["fraud_bool"] = (random.random(ROWS) < 0.004 * 4.0**risk).astype(int)
+    rows["fraud_bool"] = (random.random(ROWS) < 0.005 * 7.0**risk).astype(int)
     return rows
 
 

@@ -16,7 +16,7 @@ from ferrocast_training.steps.runner import run_steps
 from ferrocast_training.steps.step import Context
 
 from .conftest import said
-from .servers import call, free_port, mlflow
+from .serving import call, free_port, mlflow
 
 
 @pytest.fixture(scope="module")

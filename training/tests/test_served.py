@@ -13,7 +13,7 @@ from ferrocast_training.store import Store
 from ferrocast_training.tensors import model_frame
 
 from .conftest import Fitted
-from .servers import call, ferrocast
+from .serving import call, ferrocast
 
 ROWS = 200
 

@@ -26,7 +26,7 @@ SPACE = {"max_depth": Range(2, 6), "learning_rate": Range(0.03, 0.9, log=True)}
 
 
 def search(fitted: Fitted, contract: Contract, **bounds: Any) -> Tuned:
-    settings = Tune(**{"space": SPACE, "trials_max": 14, "seed": 5} | bounds)
+    settings = replace(Tune(SPACE, trials_max=14, seed=5), **bounds)
     return tune(
         fitted.parts["train"], fitted.parts["validation"], contract, STANDING, settings, lambda *_: None
     )

@@ -15,6 +15,7 @@ from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_
 from ferrocast_training.libraries.library import Fit, Labels, Library, Matrix, Told, Weights
 from ferrocast_training.settings import Train
 
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 THRESHOLDS = re.compile(r"^threshold=(.*)$", re.MULTILINE)
 # Lengths of the trees' texts, which are others once thresholds have changed; LightGBM reads on without them.
 TREE_SIZES = re.compile(r"^tree_sizes=.*\n", re.MULTILINE)
@@ -78,7 +79,8 @@ class LightGbm(Library):
         found: set[tuple[int, float]] = set()
         for tree in estimator.booster_.dump_model()["tree_info"]:
             _collect(tree["tree_structure"], columns, found)
-        return [(column, np.float32(at)) for column, at in sorted(found)]
+        # A threshold beyond all numbers only parts them from what is missing.
+        return [(column, np.float32(at)) for column, at in sorted(found) if abs(at) < FLOAT32_MAX]
 
     def values_at(self, threshold: np.float32) -> tuple[np.float32, np.float32]:
         """The threshold itself goes left, so its neighbour is above."""
@@ -110,7 +112,7 @@ def _rounded(thresholds: str) -> str:
 
 
 def _float32_below(value: float) -> np.float32:
-    nearest = np.float32(value)
+    nearest = np.float32(min(max(value, -FLOAT32_MAX), FLOAT32_MAX))
     return nearest if float(nearest) <= value else np.nextafter(nearest, np.float32(-np.inf))
 
 
