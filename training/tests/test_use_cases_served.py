@@ -19,7 +19,7 @@ from ferrocast_training.store import Store
 from ferrocast_training.tensors import frame_of_values, model_frame
 from ferrocast_training.views import write_parquet
 
-from .servers import call, ferrocast
+from .serving import call, ferrocast
 
 ROWS = 200
 DAY = pd.Timedelta(days=1)
