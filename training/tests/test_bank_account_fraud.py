@@ -136,7 +136,7 @@ def test_the_version_ranks_and_the_server_takes_it(trained: tuple[Context, pd.Da
     metrics = json.loads((context.version_folder / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["library"] == "lightgbm"
     assert metrics["test"]["roc_auc"] > 0.6
-    assert "register  ferrocast check takes the version" in said(context)
+    assert "golden rows reproduced, good" in said(context)
     golden = json.loads((context.version_folder / "golden.json").read_text(encoding="utf-8"))
     assert {"sample", "missing", "unseen", "threshold"} == set(Counter(golden["kinds"]))
 

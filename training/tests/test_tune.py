@@ -21,12 +21,12 @@ from ferrocast_training.tune import Tuned, tune
 
 from .conftest import EXAMPLE, Fitted, said
 
-STANDING = Train(seed=3, trees_max=25, early_stopping_rounds=8, params={"max_depth": 6, "learning_rate": 0.9})
+STANDING = Train(seed=3, trees_max=16, early_stopping_rounds=8, params={"max_depth": 6, "learning_rate": 0.9})
 SPACE = {"max_depth": Range(2, 6), "learning_rate": Range(0.03, 0.9, log=True)}
 
 
 def search(fitted: Fitted, contract: Contract, **bounds: Any) -> Tuned:
-    settings = replace(Tune(SPACE, trials_max=14, seed=5), **bounds)
+    settings = replace(Tune(SPACE, trials_max=12, seed=5), **bounds)
     return tune(
         fitted.parts["train"], fitted.parts["validation"], contract, STANDING, settings, lambda *_: None
     )
@@ -37,7 +37,7 @@ def test_it_finds_better_parameters_prunes_and_gives_the_same_twice(
 ) -> None:
     found, again = search(fitted, contract), search(fitted, contract)
     assert found.validation_log_loss < found.chosen_log_loss
-    assert found.trials == again.trials and len(found.trials) == 14
+    assert found.trials == again.trials and len(found.trials) == 12
     assert found.trials[0]["params"] == STANDING.params
     assert {trial["state"] for trial in found.trials} == {"COMPLETE", "PRUNED"}
     for trial in found.trials:

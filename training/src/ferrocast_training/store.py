@@ -2,9 +2,10 @@
 
 import os
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import distribution
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ferrocast_training.contract import Contract
 from ferrocast_training.errors import StoreError
@@ -42,9 +43,14 @@ class Store:
         ]
         self.ferrocast("historical", *asked, "--out", str(out))
 
-    def check(self) -> str:
-        """Check definitions and models as the server would at its start; return what it said."""
-        return self.ferrocast("check")
+    def check(self, contract: Contract) -> str:
+        """Check the use case as the server would at its start; return what it said.
+
+        It is checked alone, so that another one that has no version yet is not in the way.
+        """
+        with TemporaryDirectory() as alone:
+            (Path(alone) / contract.folder.name).symlink_to(contract.folder)
+            return replace(self, models=Path(alone)).ferrocast("check")
 
     def ferrocast(self, *arguments: str) -> str:
         """Run the program and return what it printed; what it complains of becomes a `StoreError`."""

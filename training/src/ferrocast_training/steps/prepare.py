@@ -1,6 +1,7 @@
 """`prepare`: raw data to the views of the feature store, and from the store back to the training set."""
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pandas as pd
@@ -86,7 +87,10 @@ def _files(context: Context) -> list[Path]:
 
 
 def _values(context: Context) -> dict[str, str]:
-    return {"the store": "PostgreSQL" if context.database_url else "embedded"}
+    if not context.database_url:
+        return {"the store": "embedded"}
+    url = urlsplit(context.database_url)
+    return {"the store": f"PostgreSQL {url.hostname}:{url.port}{url.path}"}  # no user, no password
 
 
 PREPARE = Step(

@@ -16,8 +16,9 @@ DEFINITIONS = ("features.toml", "model.toml")
 
 def _run(context: Context, folder: Path) -> Outcome:
     say = context.terminal.say
-    context.store().check()
-    say("register", "ferrocast check takes the version")
+    for line in context.store().check(context.contract).splitlines():
+        if line.startswith("model "):
+            say("register", f"ferrocast check: {line}")
     if not context.tracking_uri:
         say("register", "MLFLOW_TRACKING_URI is not set: nothing is registered")
         return Outcome({"registered": False})
