@@ -3,6 +3,7 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 BIN := $(or $(CARGO_TARGET_DIR),target)/release/ferrocast
+DEBUG_BIN = $(abspath $(or $(CARGO_TARGET_DIR),target))/debug/ferrocast
 # Arguments for the server, as `make run ARGS="--grpc-addr 127.0.0.1:6000"`.
 ARGS ?=
 # What the server is built with: `make build FEATURES=lightgbm` serves LightGBM's own text models, and builds some minutes more.
@@ -12,6 +13,8 @@ ALL_FEATURES = --features ferrocast/lightgbm
 # What LightGBM's library is built with.
 WITH_CMAKE = cmake="$$(scripts/lightgbm.sh)" && CMAKE="$$cmake"
 MODEL ?= credit_risk
+# The tests of training/ ask for every dependency group; registering a model for MLflow's client alone.
+TEST_GROUPS = --group exports --group mlflow --group mlflow-server
 UV = scripts/uv.sh
 
 export UV_PYTHON_DOWNLOADS = never
@@ -48,8 +51,9 @@ test-rust: runtime
 	@scripts/redis.sh
 	$(WITH_CMAKE) $(CARGO) test --workspace --locked $(ALL_FEATURES)
 
-test-python:
-	cd training && "$$(../$(UV))" run --locked --group exports pytest -q
+test-python: runtime
+	$(WITH_CMAKE) $(CARGO) build --workspace --locked $(ALL_FEATURES)
+	cd training && FERROCAST_BIN="$(DEBUG_BIN)" "$$(../$(UV))" run --locked $(TEST_GROUPS) pytest -q
 
 lint: ## Formatting, clippy, ruff, mypy: all without a warning.
 	$(CARGO) fmt --all --check
@@ -80,8 +84,9 @@ loadtest-materialize: build ## Measures loads into PostgreSQL, against COPY by p
 exports: ## Trains and exports the small models of tests/data again.
 	cd training && "$$(../$(UV))" run --locked --group exports python -m exports
 
-train: ## Trains a use case from the raw data: make train MODEL=credit_risk.
-	cd training && "$$(../$(UV))" run --locked ferrocast-train $(MODEL)
+train: $(if $(FERROCAST_BIN),,build historical) ## Takes a use case from raw data to models/: make train MODEL=credit_risk.
+	cd training && "$$(../$(UV))" run --locked $(if $(MLFLOW_TRACKING_URI),--group mlflow) \
+	  ferrocast-train run $(MODEL) $(ARGS)
 
 check: build ## Checks configuration, definitions and models, and starts nothing.
 	@$(BIN) check

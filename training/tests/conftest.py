@@ -1,23 +1,29 @@
-"""What the tests share: the committed use case, and one training run into a folder of its own."""
+"""What the tests share: the committed use case, and one run of all steps into folders of its own."""
 
+import io
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from ferrocast_training.contract import Contract, load_contract
-from ferrocast_training.dataset import Dataset, load_dataset
-from ferrocast_training.pipeline import Trained, train
-from ferrocast_training.run import run_use_case
+from ferrocast_training.dataset import Dataset
+from ferrocast_training.definitions import write_definitions
+from ferrocast_training.pipeline import Part, Trained
+from ferrocast_training.progress import Terminal
 from ferrocast_training.settings import UseCase, load_use_case
-from ferrocast_training.split import Parts, split_rows
+from ferrocast_training.steps import RUN
+from ferrocast_training.steps.runner import run_steps
+from ferrocast_training.steps.step import Context
+from ferrocast_training.steps.train import load_trained, parts_of
 from ferrocast_training.tensors import model_frame
 
 TRAINING = Path(__file__).resolve().parents[1]
 SETTINGS = TRAINING / "usecases" / "credit_risk.toml"
+EXAMPLE = TRAINING / "examples" / "german_credit.toml"
 COMMITTED = TRAINING.parent / "models" / "credit_risk"
 
 
@@ -26,7 +32,7 @@ class Fitted:
     """A model trained on the committed data, with everything it came from."""
 
     dataset: Dataset
-    parts: Parts
+    parts: dict[str, Part]
     frame: pd.DataFrame
     trained: Trained
 
@@ -40,6 +46,19 @@ def copy_definitions(models: Path) -> Path:
     return folder
 
 
+def context_in(folder: Path, use_case: UseCase) -> Context:
+    """Return a context whose models and results lie below `folder`, and that tells nobody."""
+    terminal = Terminal(Console(file=io.StringIO()))
+    return Context(use_case, folder / "models", folder / "work" / use_case.name, terminal)
+
+
+def said(context: Context) -> str:
+    """Return what was said on the terminal of a context."""
+    file = context.terminal.console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
+
+
 @pytest.fixture(scope="session")
 def use_case() -> UseCase:
     return load_use_case(SETTINGS)
@@ -51,52 +70,59 @@ def contract() -> Contract:
 
 
 @pytest.fixture(scope="session")
-def retrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All steps, from the raw file on, into an empty folder."""
-    models = tmp_path_factory.mktemp("models")
-    folder = copy_definitions(models)
-    run_use_case(SETTINGS, models)
-    return folder
+def retrained(tmp_path_factory: pytest.TempPathFactory, use_case: UseCase) -> Context:
+    """All steps, from the raw file on, into empty folders; nobody changes them."""
+    context = context_in(tmp_path_factory.mktemp("retrained"), use_case)
+    copy_definitions(context.models)
+    run_steps(RUN, context)
+    return context
 
 
 @pytest.fixture(scope="session")
-def fitted(use_case: UseCase, contract: Contract) -> Fitted:
-    dataset = load_dataset(use_case, contract)
-    parts = split_rows(dataset.labels, use_case.split)
-    frame = model_frame(dataset.features, contract)
-    training, validation = (
-        (frame.iloc[rows], dataset.labels[rows]) for rows in (parts.train, parts.validation)
-    )
-    return Fitted(dataset, parts, frame, train(*training, validation, contract, use_case.train))
+def fitted(retrained: Context) -> Fitted:
+    dataset = retrained.dataset()
+    frame = model_frame(dataset.features, retrained.contract)
+    return Fitted(dataset, parts_of(dataset, retrained), frame, load_trained(retrained))
+
+
+@pytest.fixture(scope="session")
+def german(tmp_path_factory: pytest.TempPathFactory) -> Context:
+    """All steps of the example, from its TOML file alone; nobody changes them."""
+    context = context_in(tmp_path_factory.mktemp("german"), load_use_case(EXAMPLE))
+    write_definitions(context.use_case, context.models)
+    run_steps(RUN, context)
+    return context
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A use case's folder with its definitions and the committed data, free to be damaged."""
-    folder = copy_definitions(tmp_path)
-    shutil.copytree(COMMITTED / "data", folder / "data")
-    return folder
+def copied(tmp_path: Path, german: Context) -> Context:
+    """The example, all its steps done, in folders of the test's own, free to be damaged."""
+    context = context_in(tmp_path, german.use_case)
+    shutil.copytree(german.models, context.models)
+    shutil.copytree(german.work, context.work)
+    return context
 
 
-@pytest.fixture
-def raw() -> pd.DataFrame:
-    """Forty rows as the raw file has them; every tenth is bad, the second has no known employment."""
-    count = 40
-    numbers = {
-        name: np.arange(count)
-        for name in (
-            *("funded_amnt", "total_bal_il", "total_il_high_credit_limit", "delinq_amnt", "all_util"),
-            *("delinq_2yrs", "acc_now_delinq", "inq_last_6mths", "inq_last_12m", "inq_fi"),
-            *("open_il_6m", "open_il_12m", "open_il_24m", "num_il_tl"),
-        )
-    }
-    money = {name: np.linspace(0.5, 99.5, count) for name in ("annual_inc", "int_rate", "revol_util")}
-    words = {
-        "term": ["term_36", "term_60"] * 20,
-        "sub_grade": ["A1", "B2"] * 20,
-        "addr_state": ["NE", "NA"] * 20,
-        "verification_status": ["Verified"] * count,
-        "emp_length": ["emp_1", "emp_unk"] + ["emp_5"] * 38,
-        "Class": (["bad"] + ["good"] * 9) * 4,
-    }
-    return pd.DataFrame(numbers | money | words)
+def with_train(use_case: UseCase, **changes: object) -> UseCase:
+    """Return the use case with other values in [train]."""
+    return replace(use_case, train=replace(use_case.train, **changes))  # type: ignore[arg-type]
+
+
+def run_use_case(name: str, folder: Path) -> Context:
+    """Do all steps of a committed use case, from its raw files on, in empty folders."""
+    context = context_in(folder, load_use_case(TRAINING / "usecases" / f"{name}.toml"))
+    (context.models / name).mkdir(parents=True)
+    for file in ("features.toml", "model.toml"):
+        shutil.copy(TRAINING.parent / "models" / name / file, context.models / name)
+    run_steps(RUN, context)
+    return context
+
+
+@pytest.fixture(scope="session")
+def stocks(tmp_path_factory: pytest.TempPathFactory) -> Context:
+    return run_use_case("stock_direction", tmp_path_factory.mktemp("stocks"))
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Context:
+    return run_use_case("propositions", tmp_path_factory.mktemp("shop"))

@@ -15,6 +15,7 @@ def test_a_score_on_the_threshold_is_positive() -> None:
     assert (found["true_positives"], found["false_positives"]) == (2, 1)
     assert (found["true_negatives"], found["false_negatives"]) == (3, 0)
     assert (found["precision"], found["recall"]) == (pytest.approx(2 / 3, abs=1e-6), 1.0)
+    assert (found["accuracy"], found["f1"]) == (pytest.approx(5 / 6, abs=1e-6), 0.8)
 
 
 def test_dear_misses_lower_the_threshold() -> None:

@@ -9,14 +9,14 @@ import onnx
 import pytest
 
 from ferrocast_training import export as export_module
-from ferrocast_training.contract import Contract, load_contract
+from ferrocast_training.contract import Contract
 from ferrocast_training.errors import ExportError
 from ferrocast_training.graph import convert, run, verify
 from ferrocast_training.pipeline import train
-from ferrocast_training.run import evaluate
 from ferrocast_training.settings import UseCase
+from ferrocast_training.steps.step import Context
 
-from .conftest import COMMITTED, Fitted, copy_definitions
+from .conftest import COMMITTED, Fitted
 
 OPERATORS = {"Gather", "Imputer", "OneHotEncoder", "Concat", "Reshape", "TreeEnsembleClassifier"}
 
@@ -72,27 +72,20 @@ def test_a_score_that_is_no_number_is_refused(fitted: Fitted, contract: Contract
 
 
 def test_a_graph_of_another_model_is_not_written(
-    use_case: UseCase, fitted: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    use_case: UseCase,
+    contract: Contract,
+    fitted: Fitted,
+    retrained: Context,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    contract = load_contract(copy_definitions(tmp_path))
-    rows = fitted.parts.train
-    part = (fitted.frame.iloc[rows], fitted.dataset.labels[rows])
-    other = train(*part, part, contract, replace(use_case.train, trees_max=3))
+    parts = fitted.parts
+    other = train(parts["train"], parts["train"], contract, replace(use_case.train, trees_max=3))
     monkeypatch.setattr(export_module, "convert", lambda _, *rest: convert(other, *rest))
-    metrics = evaluate(
-        use_case, fitted.dataset, fitted.parts, fitted.trained, fitted.trained.scores(fitted.frame)
-    )
+    metrics = json.loads((retrained.result("evaluate") / "metrics.json").read_text(encoding="utf-8"))
     with pytest.raises(ExportError, match="worst on golden row"):
-        export_module.export(
-            use_case,
-            contract,
-            fitted.dataset,
-            fitted.dataset.features,
-            fitted.dataset.features,
-            fitted.trained,
-            metrics,
-        )
-    assert sorted(path.name for path in contract.folder.rglob("*")) == ["features.toml", "model.toml"]
+        export_module.export(use_case, contract, fitted.dataset, fitted.trained, metrics, tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_signature_follows_model_toml(contract: Contract) -> None:

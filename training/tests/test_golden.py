@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from ferrocast_training.contract import Contract, Input
-from ferrocast_training.golden import UNSEEN, split_points, spread, values_at
+from ferrocast_training.golden import UNSEEN, spread, values_at
 from ferrocast_training.tensors import frame_of_values
 
 from .conftest import COMMITTED, Fitted
@@ -55,7 +55,8 @@ def test_values_have_the_types_of_the_store(golden: dict[str, Any], contract: Co
 
 
 def test_threshold_rows_lie_on_splits(golden: dict[str, Any], contract: Contract, fitted: Fitted) -> None:
-    splits = set(split_points(fitted.trained.trees, len(contract.numeric)))
+    library = fitted.trained.library
+    splits = set(library.split_points(fitted.trained.estimator, len(contract.numeric)))
     on_a_split = 0
     for row in rows_of(golden, "threshold"):
         values = dict(zip(golden["inputs"], row, strict=True))
@@ -84,13 +85,18 @@ def test_a_server_that_takes_the_wrong_side_of_a_split_is_caught(
     assert np.sum(np.abs(fitted.trained.scores(nudged) - expected) > 1e-5) >= 20
 
 
-def test_values_at_a_split_follow_the_type() -> None:
-    assert values_at(Input("n", "v", "int64"), np.float32(3.0)) == [3, 2]
-    assert values_at(Input("n", "v", "int64"), np.float32(2.5)) == []
-    threshold = np.float32(0.1)
-    at, below, rounding = values_at(Input("n", "v", "double"), threshold)
-    assert np.float32(at) == threshold > np.float32(below)
-    assert rounding < at and np.float32(rounding) == threshold
+@pytest.mark.parametrize("side", [-1, 1])
+def test_values_at_a_split_follow_the_type_and_the_side(side: int) -> None:
+    def values(kind: str, threshold: float) -> list[int | float]:
+        at = np.float32(threshold)
+        return values_at(Input("n", "v", kind), at, np.nextafter(at, np.float32(side * np.inf)))
+
+    assert values("int64", 3.0) == [3, 3 + side]
+    assert values("int64", 2.5) == []
+    at, beyond, rounding = values("double", 0.1)
+    assert np.float32(at) == np.float32(0.1) != np.float32(beyond)
+    assert (beyond - at) * side > 0
+    assert (rounding - at) * side > 0 and np.float32(rounding) == np.float32(0.1)
 
 
 def test_spread_takes_first_and_last() -> None:

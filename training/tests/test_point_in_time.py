@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from ferrocast_training.store import program
+
 TTL = pd.Timedelta(days=3)
 SPINE_ROWS = 20_000
 
@@ -37,20 +38,11 @@ features = [{ name = "adj_close", type = "double" }]
 """
 
 
-def program(name: str) -> Path:
-    """A program that `make test-rust` or `make build` has built."""
-    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-    built = [path for path in (target / "debug" / name, target / "release" / name) if path.is_file()]
-    assert built, f"{name} is not built; `make test-rust` builds it"
-    return max(built, key=lambda path: path.stat().st_mtime)
-
-
 def run(folder: Path, *arguments: str) -> None:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("FERROCAST_")}
     kept.pop("DATABASE_URL", None)
-    command = [str(program("ferrocast")), *arguments, "--models", str(folder / "models")]
+    command = [str(program()), *arguments, "--models", str(folder / "models")]
     command += ["--data-dir", str(folder / "data")]
-    command += ["--set", f"historical.program={program('ferrocast-historical')}"]
     done = subprocess.run(command, cwd=folder, env=kept, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -2,33 +2,38 @@
 
 import hashlib
 import json
-from pathlib import Path
 
 import pytest
 
+from ferrocast_training.steps.step import Context
+
 from .conftest import COMMITTED
 
+PLOTS = ("calibration", "confusion", "cost", "importance", "precision_recall", "roc", "scores")
 WRITTEN = [
     "data/applicant.parquet",
     "data/loan_terms.csv",
     "data/labels.csv",
     "data/expected_scores.csv",
+    "1/MODEL_CARD.md",
     "1/model.onnx",
     "1/golden.json",
     "1/metrics.json",
     "1/signature.json",
     "1/trees.json",
+    *(f"1/plots/{name}.png" for name in PLOTS),
 ]
 
 
 @pytest.mark.parametrize("name", WRITTEN)
-def test_retraining_gives_the_committed_file(retrained: Path, name: str) -> None:
-    again, committed = ((folder / name).read_bytes() for folder in (retrained, COMMITTED))
+def test_retraining_gives_the_committed_file(retrained: Context, name: str) -> None:
+    again, committed = ((folder / name).read_bytes() for folder in (retrained.contract.folder, COMMITTED))
     assert hashlib.sha256(again).hexdigest() == hashlib.sha256(committed).hexdigest()
 
 
-def test_the_list_of_written_files_is_complete(retrained: Path) -> None:
-    made = {path.relative_to(retrained).as_posix() for path in retrained.rglob("*") if path.is_file()}
+def test_the_list_of_written_files_is_complete(retrained: Context) -> None:
+    folder = retrained.contract.folder
+    made = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert made == {"features.toml", "model.toml", *WRITTEN}
 
 

@@ -1,5 +1,6 @@
 """What was tried beside the chosen settings, measured on the validation part only."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -8,44 +9,52 @@ import pandas as pd
 
 from ferrocast_training.contract import Contract
 from ferrocast_training.evaluate import quality
-from ferrocast_training.pipeline import Labels, Trained, train
-from ferrocast_training.settings import Model
+from ferrocast_training.pipeline import Part, Trained, train
+from ferrocast_training.settings import Train
 from ferrocast_training.tensors import MISSING_STRING
 
 MASKED_SHARE = 0.1
 
-Part = tuple[pd.DataFrame, Labels]
 
+def compare(
+    training: Part, validation: Part, contract: Contract, chosen: Train, told: Callable[[int, str], None]
+) -> list[dict[str, Any]]:
+    """Train one model a variant; report the quality on the validation part, whole and with numbers masked.
 
-def compare(training: Part, validation: Part, contract: Contract, chosen: Model) -> list[dict[str, Any]]:
-    """Train one model a variant; report the quality on the validation part, whole and with numbers masked."""
+    `told` hears of each variant before it is trained.
+    """
     masked = (mask_numbers(validation[0], contract, chosen.seed), validation[1])
-    reports = [
-        _report(name, train(*training, validation, contract, settings, scale=scale), validation, masked)
-        for name, settings, scale in _variants(training[1], chosen)
-    ]
+    reports: list[dict[str, Any]] = []
+    for name, settings, scale in variants(chosen):
+        told(len(reports), name)
+        trained = train(training, validation, contract, settings, scale=scale)
+        reports.append(_report(name, trained, validation, masked))
     for each in contract.categorical:
+        told(len(reports), f"without {each.name}")
         less, less_validation, less_masked = (
             _without(part, each.name) for part in (training, validation, masked)
         )
-        trained = train(*less, less_validation, contract, chosen)
+        trained = train(less, less_validation, contract, chosen)
         reports.append(_report(f"without {each.name}", trained, less_validation, less_masked))
     return reports
 
 
-def _variants(labels: Labels, chosen: Model) -> list[tuple[str, Model, bool]]:
+def variants(chosen: Train) -> list[tuple[str, Train, bool]]:
     """Return name, settings and whether numbers are scaled; the chosen settings first."""
-    reweighted = float((labels == 0).sum() / labels.sum())
-    other_way = "native" if chosen.numeric_missing == "median" else "median"
-    depths = [depth for depth in (2, 3, 4, 5, 6) if depth != chosen.params.get("max_depth")]
-    return [
-        ("chosen", chosen, False),
-        (f"missing numbers: {other_way}", replace(chosen, numeric_missing=other_way), False),
-        ("numbers scaled", chosen, True),
-        *((f"max_depth {depth}", _with(chosen, max_depth=depth), False) for depth in depths),
-        ("less regularised", _with(chosen, min_child_weight=1, reg_lambda=1.0), False),
-        ("positives reweighted", _with(chosen, scale_pos_weight=reweighted), False),
-    ]
+    other_weights: Any = {"none": "weighted", "weighted": "none"}[chosen.imbalance]
+    every: list[tuple[str, Train, bool]] = [("chosen", chosen, False)]
+    if chosen.library != "logistic_regression":
+        other_way: Any = "native" if chosen.numeric_missing == "median" else "median"
+        every += [
+            (f"missing numbers: {other_way}", replace(chosen, numeric_missing=other_way), False),
+            ("numbers scaled", chosen, True),
+        ]
+    if chosen.library == "xgboost":
+        depths = [depth for depth in (2, 3, 4, 5, 6) if depth != chosen.params.get("max_depth")]
+        every += [(f"max_depth {depth}", _with(chosen, max_depth=depth), False) for depth in depths]
+        every.append(("less regularised", _with(chosen, min_child_weight=1, reg_lambda=1.0), False))
+    every.append((f"imbalance: {other_weights}", replace(chosen, imbalance=other_weights), False))
+    return every
 
 
 def mask_numbers(frame: pd.DataFrame, contract: Contract, seed: int) -> pd.DataFrame:
@@ -65,7 +74,7 @@ def _without(part: Part, name: str) -> Part:
     return part[0].assign(**{name: MISSING_STRING}).astype({name: object}), part[1]
 
 
-def _with(settings: Model, **params: float) -> Model:
+def _with(settings: Train, **params: float) -> Train:
     return replace(settings, params=settings.params | params)
 
 
@@ -73,7 +82,7 @@ def _report(name: str, trained: Trained, validation: Part, masked: Part) -> dict
     scores = trained.scores(validation[0])
     return {
         "variant": name,
-        "trees": trained.best_iteration + 1,
+        trained.library.rounds_called: trained.rounds,
         "validation": quality(validation[1], scores) | {"mean_score": round(float(scores.mean()), 6)},
         "validation_masked": quality(masked[1], trained.scores(masked[0])),
     }

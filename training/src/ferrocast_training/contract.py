@@ -1,11 +1,11 @@
 """What the model repository says of a use case: views from features.toml, inputs from model.toml."""
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ferrocast_training.errors import SettingsError
+from ferrocast_training.settings import read_toml
 
 NUMERIC_TYPES = ("int32", "int64", "float", "double")
 STRING_TYPE = "string"
@@ -51,6 +51,12 @@ class Contract:
     views: dict[str, View]
     inputs: list[Input]
 
+    def view(self, name: str) -> View:
+        """Return the view of that name."""
+        if name not in self.views:
+            raise SettingsError(f"{self.folder / 'features.toml'}: there is no feature view {name}")
+        return self.views[name]
+
     @property
     def numeric(self) -> list[Input]:
         """The inputs of the float tensor, in the order of its columns."""
@@ -70,7 +76,7 @@ def load_contract(folder: Path) -> Contract:
 
 def _views(folder: Path) -> dict[str, View]:
     path = folder / "features.toml"
-    document = _read(path)
+    document = read_toml(path)
     try:
         entities = {
             entity["name"]: {key["name"]: key["type"] for key in entity["join_keys"]}
@@ -94,7 +100,7 @@ def _view(table: dict[str, Any], entities: dict[str, dict[str, str]], folder: Pa
 
 
 def _inputs(path: Path, views: dict[str, View]) -> list[Input]:
-    document = _read(path)
+    document = read_toml(path)
     renamed = [name for name, table in document.get("inputs", {}).items() if "feature" in table]
     if renamed:
         raise SettingsError(f"{path}: input {renamed[0]} is renamed, which the trainer does not do yet")
@@ -114,7 +120,6 @@ def _input(reference: str, views: dict[str, View], path: Path) -> Input:
     return Input(feature, view_name, kind)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise SettingsError(f"{path}: no such file")
-    return tomllib.loads(path.read_text(encoding="utf-8"))
+def read_description(contract: Contract) -> str:
+    """Return what model.toml says that the model is for."""
+    return str(read_toml(contract.folder / "model.toml").get("description", ""))

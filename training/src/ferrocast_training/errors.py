@@ -15,3 +15,11 @@ class DataError(TrainingError):
 
 class ExportError(TrainingError):
     """The ONNX graph does not give the scores that the trained model gives."""
+
+
+class StoreError(TrainingError):
+    """The feature store's own program is not there, or refused what it was asked."""
+
+
+class RegisterError(TrainingError):
+    """The tracking server cannot be reached, or did not take what it was given."""

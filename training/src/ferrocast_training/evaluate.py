@@ -50,8 +50,10 @@ def decisions(labels: Labels, scores: Scores, threshold: float) -> dict[str, Any
         "false_positives": false_positives,
         "false_negatives": false_negatives,
         "true_positives": true_positives,
+        "accuracy": round((true_positives + true_negatives) / len(labels), DIGITS),
         "precision": round(true_positives / flagged, DIGITS) if flagged else None,
         "recall": round(true_positives / (true_positives + false_negatives), DIGITS),
+        "f1": round(2 * true_positives / (flagged + true_positives + false_negatives), DIGITS),
     }
 
 

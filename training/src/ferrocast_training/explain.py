@@ -1,11 +1,10 @@
-"""What explains a score: the trees as XGBoost writes them, and its own explanations of some golden rows."""
+"""What explains a score: the trees, and the library's own explanations of some golden rows."""
 
 import hashlib
-import json
 from typing import Any
 
 import numpy as np
-import xgboost
+import pandas as pd
 from numpy.typing import NDArray
 
 from ferrocast_training.contract import Contract
@@ -15,12 +14,6 @@ from ferrocast_training.tensors import frame_of_values
 
 TREES_FILE = "trees.json"
 EXPLAINED_ROWS = 20
-
-
-def trees_of(trained: Trained) -> bytes:
-    """Return the trees as XGBoost's own JSON."""
-    document = json.loads(trained.trees.get_booster().save_raw("json"))
-    return (json.dumps(document, separators=(",", ":"), sort_keys=True) + "\n").encode()
 
 
 def explained_by(trees: bytes, contract: Contract, trained: Trained) -> dict[str, Any]:
@@ -43,19 +36,20 @@ def input_of_columns(contract: Contract, trained: Trained) -> list[int]:
     return columns
 
 
-def explain_rows(rows: list[list[Any]], contract: Contract, trained: Trained) -> dict[str, Any]:
-    """Return XGBoost's own SHAP values of the first golden rows, by input, as golden.json holds them."""
-    count = min(EXPLAINED_ROWS, len(rows))
-    matrix = trained.pipeline.named_steps["prepare"].transform(frame_of_values(rows[:count], contract))
-    by_column: NDArray[np.float32] = trained.trees.get_booster().predict(
-        xgboost.DMatrix(matrix), pred_contribs=True
-    )
+def contributions(
+    frame: pd.DataFrame, contract: Contract, trained: Trained
+) -> tuple[NDArray[np.float64], float]:
+    """Return exact SHAP values of a model frame, [rows, inputs], and the base value, in log-odds."""
+    by_column = trained.library.contributions(trained.estimator, trained.matrix(frame))
     inputs = np.asarray(input_of_columns(contract, trained))
-    by_input = np.zeros((count, len(contract.inputs)))
+    by_input = np.zeros((len(frame), len(contract.inputs)))
     for position in range(len(contract.inputs)):
-        by_input[:, position] = by_column[:, :-1][:, inputs == position].sum(axis=1, dtype=np.float64)
-    return {
-        "rows": list(range(count)),
-        "base_value": float(by_column[0, -1]),
-        "contributions": by_input.tolist(),
-    }
+        by_input[:, position] = by_column[:, :-1][:, inputs == position].sum(axis=1)
+    return by_input, float(by_column[0, -1])
+
+
+def explain_rows(rows: list[list[Any]], contract: Contract, trained: Trained) -> dict[str, Any]:
+    """Return the explanations of the first golden rows, as golden.json holds them."""
+    count = min(EXPLAINED_ROWS, len(rows))
+    by_input, base = contributions(frame_of_values(rows[:count], contract), contract, trained)
+    return {"rows": list(range(count)), "base_value": base, "contributions": by_input.tolist()}

@@ -11,7 +11,8 @@ import pandas as pd
 
 from ferrocast_training.contract import Contract
 from ferrocast_training.dataset import Dataset
-from ferrocast_training.explain import explain_rows, explained_by, trees_of
+from ferrocast_training.explain import TREES_FILE, explain_rows, explained_by
+from ferrocast_training.files import json_text, write_json, write_text
 from ferrocast_training.golden import build_golden, plain_rows, spread
 from ferrocast_training.graph import OUTPUT, convert, verify
 from ferrocast_training.pipeline import Trained
@@ -24,6 +25,7 @@ from ferrocast_training.tensors import (
     frame_of_values,
 )
 
+EXPECTED_SCORES = "expected_scores.csv"
 LIBRARIES = ("scikit-learn", "skl2onnx", "onnxmltools", "onnxruntime")
 
 
@@ -31,7 +33,6 @@ LIBRARIES = ("scikit-learn", "skl2onnx", "onnxmltools", "onnxruntime")
 class Exported:
     """What an export wrote, and how closely the graph agrees."""
 
-    folder: Path
     sha256: str
     golden_rows: int
     worst_difference: float
@@ -41,42 +42,38 @@ def export(
     use_case: UseCase,
     contract: Contract,
     dataset: Dataset,
-    golden_features: pd.DataFrame,
-    training_features: pd.DataFrame,
     trained: Trained,
     metrics: dict[str, Any],
+    folder: Path,
 ) -> Exported:
-    """Convert, check every golden row and expected score, and only then write.
+    """Convert, check every golden row and expected score, and only then write the version into `folder`.
 
-    `golden_features` [rows, inputs] are the rows that golden samples are drawn from: ones not trained on; the
-    profiles of the inputs are of `training_features` [rows, inputs].
+    Golden samples are drawn from the test part, rows not trained on; the profiles of the inputs are of the
+    training part.
     """
     settings = use_case.export
+    tested, learned = (dataset.features.iloc[rows] for rows in (dataset.parts.test, dataset.parts.train))
     content = convert(trained, contract, use_case.model)
-    trees = trees_of(trained)
-    golden = json.loads(_json(build_golden(golden_features, trained, contract, settings)))
-    golden["explained"] = explain_rows(golden["rows"], contract, trained)
-    expected = expected_scores(use_case, dataset, trained, contract)
-    worst = max(
-        _verify_golden(content, golden, contract, settings.tolerance),
-        _verify_expected(content, expected, dataset, contract, settings.tolerance),
-    )
-
-    folder = contract.folder / use_case.version
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model.onnx").write_bytes(content)
-    (folder / "trees.json").write_bytes(trees)
-    _write(folder / "golden.json", _json(golden, a_row_a_line=True))
-    _write(folder / "metrics.json", _json(metrics))
+    golden = json.loads(json_text(build_golden(tested, trained, contract, settings)))
     described = signature(use_case, contract, trained, content, metrics)
-    profile = profiles(training_features, contract)
-    described["explain"] = explained_by(trees, contract, trained)
+    profile = profiles(learned, contract)
     described["inputs"] = [entry | {"profile": profile[entry["name"]]} for entry in described["inputs"]]
-    _write(folder / "signature.json", _json(described))
-    _write(
-        contract.folder / "data" / "expected_scores.csv", expected.to_csv(index=False, lineterminator="\n")
-    )
-    return Exported(folder, hashlib.sha256(content).hexdigest(), len(golden["rows"]), worst)
+    worst = _verify_golden(content, golden, contract, settings.tolerance)
+    if settings.expected_scores:
+        expected = expected_scores(use_case, dataset, trained, contract)
+        worst = max(worst, _verify_expected(content, expected, dataset, contract, settings.tolerance))
+        write_text(folder / EXPECTED_SCORES, expected.to_csv(index=False, lineterminator="\n"))
+
+    trees = trained.library.trees(trained.estimator)
+    if trees is not None:
+        golden["explained"] = explain_rows(golden["rows"], contract, trained)
+        described["explain"] = explained_by(trees, contract, trained)
+        (folder / TREES_FILE).write_bytes(trees)
+    (folder / "model.onnx").write_bytes(content)
+    write_text(folder / "golden.json", _a_row_a_line(golden))
+    write_json(folder / "metrics.json", metrics)
+    write_json(folder / "signature.json", described)
+    return Exported(hashlib.sha256(content).hexdigest(), len(golden["rows"]), worst)
 
 
 def expected_scores(
@@ -109,9 +106,10 @@ def signature(
         "golden": {"file": "golden.json", "tolerance": use_case.export.tolerance},
         "training": {
             "rows": metrics["train"]["rows"],
-            "trees": trained.best_iteration + 1,
+            trained.library.rounds_called: trained.rounds,
             "data_sha256": data_digests(use_case, contract),
-            "libraries": {"xgboost": _xgboost_version()} | {name: version(name) for name in LIBRARIES},
+            "libraries": {trained.library.package: trained.library.version()}
+            | {name: version(name) for name in LIBRARIES},
         },
     }
 
@@ -165,25 +163,13 @@ def _verify_expected(
     return verify(content, frame, expected["score"].to_numpy(), names, contract, tolerance)
 
 
-def _xgboost_version() -> str:
-    import xgboost  # the distribution is called xgboost-cpu or xgboost, the module is one
-
-    return str(xgboost.__version__)
-
-
-def _json(value: dict[str, Any], *, a_row_a_line: bool = False) -> str:
-    if not a_row_a_line:
-        return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+def _a_row_a_line(golden: dict[str, Any]) -> str:
     parts = [
         f"{json.dumps(key)}: {_lines(part) if key == 'rows' else json.dumps(part)}"
-        for key, part in value.items()
+        for key, part in golden.items()
     ]
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 def _lines(rows: list[Any]) -> str:
     return "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows) + "\n]"
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="\n")

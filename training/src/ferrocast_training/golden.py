@@ -1,12 +1,10 @@
 """Golden rows: inputs with the trained model's own scores, chosen where a server is likely to go wrong."""
 
-import json
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from xgboost import XGBClassifier
 
 from ferrocast_training.contract import Contract, Input
 from ferrocast_training.pipeline import Trained
@@ -76,15 +74,16 @@ def unseen_rows(samples: list[Row], contract: Contract) -> list[Row]:
 def threshold_rows(samples: list[Row], trained: Trained, contract: Contract, settings: Export) -> list[Row]:
     """Rows with one number set on a split of the trees, where `<` and `<=` differ, and next to it.
 
-    Of each split: the threshold itself; the next float32 below; a double that only rounding to float32
-    takes onto the threshold. Whole-number inputs take the threshold and one less. Only rows whose score
-    hangs on the side that the number falls on are taken, so a server that errs there cannot pass.
+    Of each split: the threshold itself; the next float32 on the other side; a double that only rounding to
+    float32 takes onto the threshold. Whole-number inputs take the threshold and its neighbour. Only rows
+    whose score hangs on the side that the number falls on are taken, so a server that errs there cannot pass.
     """
-    splits = split_points(trained.trees, len(contract.numeric))
+    library = trained.library
+    splits = library.split_points(trained.estimator, len(contract.numeric))
     rows: list[Row] = []
     for turn, number in enumerate(np.random.default_rng(settings.seed).permutation(len(splits))):
         feature, threshold = splits[number]
-        values = values_at(contract.numeric[feature], threshold)
+        values = values_at(contract.numeric[feature], *library.values_at(threshold))
         position = contract.inputs.index(contract.numeric[feature])
         decided = _decided_by(samples, position, values, trained, contract, 10 * settings.tolerance)
         if decided:
@@ -112,25 +111,14 @@ def _with_value(row: Row, position: int, value: Any) -> Row:
     return [*row[:position], value, *row[position + 1 :]]
 
 
-def values_at(each: Input, threshold: np.float32) -> list[int | float]:
-    """Return the values of the input's type that lie on a split threshold and just below it."""
+def values_at(each: Input, threshold: np.float32, beyond: np.float32) -> list[int | float]:
+    """Return the values of the input's type that lie on a split threshold and on its other side.
+
+    `beyond` is the next float32 on the other side.
+    """
+    side = -1 if beyond < threshold else 1
     if each.type.startswith("int"):
-        return [int(threshold), int(threshold) - 1] if float(threshold).is_integer() else []
-    below = np.nextafter(threshold, np.float32(-np.inf))
+        return [int(threshold), int(threshold) + side] if float(threshold).is_integer() else []
     if each.type == "float":
-        return [float(threshold), float(below)]
-    return [float(threshold), float(below), float(np.nextafter(float(threshold), -np.inf))]
-
-
-def split_points(trees: XGBClassifier, numeric: int) -> list[tuple[int, np.float32]]:
-    """Return every different split on the first `numeric` features: (feature number, float32 threshold)."""
-    model = json.loads(trees.get_booster().save_raw("json"))
-    found = set()
-    for tree in model["learner"]["gradient_booster"]["model"]["trees"]:
-        nodes = zip(tree["left_children"], tree["split_indices"], tree["split_conditions"], strict=True)
-        found |= {
-            (feature, float(np.float32(at)))
-            for left, feature, at in nodes
-            if left != -1 and feature < numeric
-        }
-    return [(feature, np.float32(at)) for feature, at in sorted(found)]
+        return [float(threshold), float(beyond)]
+    return [float(threshold), float(beyond), float(np.nextafter(float(threshold), side * np.inf))]

@@ -5,11 +5,8 @@ import onnx
 import onnxruntime as ort
 import pandas as pd
 from numpy.typing import NDArray
-from onnxmltools.convert.xgboost.operator_converters.XGBoost import convert_xgboost
-from skl2onnx import convert_sklearn, update_registered_converter
+from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
-from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes
-from xgboost import XGBClassifier
 
 from ferrocast_training.contract import Contract
 from ferrocast_training.errors import ExportError
@@ -24,15 +21,10 @@ OPSETS = {"": 17, "ai.onnx.ml": 3}
 def convert(trained: Trained, contract: Contract, name: str) -> bytes:
     """Return the bytes of a graph from raw columns to probabilities [rows, 2].
 
-    A second output is the matrix [rows, columns] that the trees take: what explains a score starts there.
+    Where the trees go along (`Library.trees`), a second output is the matrix [rows, columns] that they take:
+    what explains a score starts there.
     """
-    update_registered_converter(
-        XGBClassifier,
-        "XGBoostXGBClassifier",
-        calculate_linear_classifier_output_shapes,
-        convert_xgboost,
-        options={"nocl": [True, False], "zipmap": [True, False, "columns"]},
-    )
+    trained.library.register_converter()
     inputs = []
     if contract.numeric:
         inputs.append((NUMERIC_TENSOR, FloatTensorType([None, len(contract.numeric)])))
@@ -43,10 +35,11 @@ def convert(trained: Trained, contract: Contract, name: str) -> bytes:
         name=name,  # without a name the graph gets a random one, and the file another digest each time
         initial_types=inputs,
         target_opset=OPSETS,
-        options={id(trained.trees): {"zipmap": False}},
+        options={id(trained.estimator): {"zipmap": False}},
     )
     keep_only(model.graph, OUTPUT)
-    show_matrix(model.graph, trained.trees.n_features_in_)
+    if trained.library.trees(trained.estimator) is not None:
+        show_matrix(model.graph, trained.estimator.n_features_in_)
     # The converter lists them in the order of a set, which is another one in each process.
     opsets = sorted(model.opset_import, key=lambda opset: opset.domain)
     model.ClearField("opset_import")

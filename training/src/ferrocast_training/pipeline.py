@@ -1,21 +1,24 @@
-"""The model: preprocessing and trees in one scikit-learn pipeline, trained with early stopping."""
+"""The model: preprocessing and an estimator in one scikit-learn pipeline."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from lightgbm.basic import LightGBMError
 from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from xgboost import XGBClassifier
 
 from ferrocast_training.contract import Contract
-from ferrocast_training.settings import Model
+from ferrocast_training.errors import SettingsError
+from ferrocast_training.libraries import Labels, Library, Matrix, Weights, library_of
+from ferrocast_training.libraries.library import Told
+from ferrocast_training.settings import Train
 
-Labels = NDArray[np.int64]
+Part = tuple[pd.DataFrame, Labels]
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,8 @@ class Trained:
     """A fitted pipeline, cut at the round where the validation loss was lowest."""
 
     pipeline: Pipeline
-    best_iteration: int  # counted from 0: the pipeline holds best_iteration + 1 trees
+    library_name: str
+    rounds: int  # trees, or iterations of the solver
     validation_log_loss: float
 
     def scores(self, frame: pd.DataFrame) -> NDArray[np.float64]:
@@ -31,11 +35,20 @@ class Trained:
         probabilities: NDArray[np.float32] = self.pipeline.predict_proba(frame)
         return probabilities[:, 1].astype(np.float64)
 
+    def matrix(self, frame: pd.DataFrame) -> Matrix:
+        """Return what the estimator takes for a model frame: [rows, columns]."""
+        matrix: Matrix = self.pipeline.named_steps["prepare"].transform(frame)
+        return matrix
+
     @property
-    def trees(self) -> XGBClassifier:
+    def library(self) -> Library:
+        """What is known of the estimator's library."""
+        return library_of(self.library_name)
+
+    @property
+    def estimator(self) -> Any:
         """The last step of the pipeline."""
-        trees: XGBClassifier = self.pipeline.named_steps["trees"]
-        return trees
+        return self.pipeline.named_steps["estimator"]
 
     @property
     def encoder(self) -> OneHotEncoder | None:
@@ -44,35 +57,43 @@ class Trained:
 
 
 def train(
-    frame: pd.DataFrame,
-    labels: Labels,
-    validation: tuple[pd.DataFrame, Labels],
+    training: Part,
+    validation: Part,
     contract: Contract,
-    settings: Model,
+    settings: Train,
     *,
     scale: bool = False,
+    told: Told | None = None,
 ) -> Trained:
-    """Find the best number of trees on the validation part, then fit exactly that many.
-
-    The second fit repeats the first one's rounds (same rows, same seed) and leaves a model without
-    early stopping inside, which is what the ONNX converter takes.
-    """
-    preprocessing = build_preprocessing(contract, settings.numeric_missing, scale=scale)
-    encoded = preprocessing.fit_transform(frame)
+    """Fit the preprocessing on the training part, then the estimator, watching the validation part."""
+    library = library_of(settings.library)
+    preprocessing = build_preprocessing(contract, settings.numeric_missing, scale=scale or library.scaled)
+    encoded = preprocessing.fit_transform(training[0])
     watched = preprocessing.transform(validation[0])
-    search = _trees(settings, settings.trees_max, early_stopping_rounds=settings.early_stopping_rounds)
-    search.fit(encoded, labels, eval_set=[(watched, validation[1])], verbose=False)
+    weights = _weights(training[1], settings.imbalance)
+    try:
+        fit = library.fit(
+            (encoded, training[1]), (watched, validation[1]), settings, weights=weights, told=told
+        )
+    except (TypeError, ValueError, LightGBMError) as error:  # XGBoost's own error is a ValueError
+        raise SettingsError(f"[train] {settings.library} does not take its params: {error}") from error
+    pipeline = Pipeline([("prepare", preprocessing), ("estimator", fit.estimator)])
+    return Trained(pipeline, library.name, fit.rounds, fit.validation_log_loss)
 
-    trees = _trees(settings, search.best_iteration + 1)
-    trees.fit(encoded, labels)
-    pipeline = Pipeline([("prepare", preprocessing), ("trees", trees)])
-    return Trained(pipeline, int(search.best_iteration), float(search.best_score))
+
+def _weights(labels: Labels, imbalance: str) -> Weights | None:
+    """With "weighted", let both classes weigh the same in all: the score is no probability any more."""
+    if imbalance == "none":
+        return None
+    counts = np.bincount(labels, minlength=2)
+    weights: Weights = (len(labels) / (2.0 * counts))[labels]
+    return weights
 
 
 def build_preprocessing(
     contract: Contract, numeric_missing: str, *, scale: bool = False
 ) -> ColumnTransformer:
-    """Build the unfitted step from a model frame to the dense float32 matrix that the trees take."""
+    """Build the unfitted step from a model frame to the dense float32 matrix that the estimator takes."""
     k, m = len(contract.numeric), len(contract.categorical)
     steps: list[tuple[str, Any, list[int]]] = []
     if k:
@@ -86,22 +107,10 @@ def build_preprocessing(
 
 
 def _numeric(numeric_missing: str, scale: bool) -> Any:
-    parts: list[Any] = [SimpleImputer(strategy="median")] if numeric_missing == "median" else []
+    # A column without any value keeps its place, filled with zeros: the graph's columns are the signature's.
+    filled = SimpleImputer(strategy="median", keep_empty_features=True)
+    parts: list[Any] = [filled] if numeric_missing == "median" else []
     parts += [StandardScaler()] if scale else []
     if not parts:
         return "passthrough"
     return parts[0] if len(parts) == 1 else Pipeline([(type(part).__name__, part) for part in parts])
-
-
-def _trees(settings: Model, count: int, **extra: Any) -> XGBClassifier:
-    return XGBClassifier(
-        n_estimators=count,
-        objective="binary:logistic",
-        eval_metric="logloss",
-        tree_method="hist",
-        missing=np.nan,
-        n_jobs=1,
-        random_state=settings.seed,
-        **settings.params,
-        **extra,
-    )

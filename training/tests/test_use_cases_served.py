@@ -1,0 +1,136 @@
+"""stock_direction and propositions on the running server: features and scores are those of training."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from ferrocast_training.contract import Contract
+from ferrocast_training.steps.step import STORE, Context
+from ferrocast_training.steps.train import load_trained
+from ferrocast_training.store import Store
+from ferrocast_training.tensors import frame_of_values, model_frame
+from ferrocast_training.views import write_parquet
+
+from .serving import call, ferrocast
+
+ROWS = 200
+DAY = pd.Timedelta(days=1)
+
+
+def store_of(context: Context) -> Store:
+    return Store(context.models, context.result("prepare") / STORE)
+
+
+def features_in(answer: Any, contract: Contract) -> pd.DataFrame:
+    """The model frame of the feature values that predictions were made from."""
+    names = [f"{each.view}:{each.name}" for each in contract.inputs]
+    rows = [[each["features"][name] for name in names] for each in answer["predictions"]]
+    return frame_of_values(rows, contract)
+
+
+def scores_in(answer: Any) -> np.ndarray:
+    return np.array([each["score"] for each in answer["predictions"]])
+
+
+@pytest.fixture(scope="module")
+def moved(stocks: Context, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, pd.DataFrame]]:
+    """A server whose stocks were traded until an hour ago, and the rows of its view."""
+    folder = tmp_path_factory.mktemp("moved")
+    shutil.copytree(stocks.models, folder / "models")
+    path = folder / "models" / "stock_direction" / "data" / "stock_direction.parquet"
+    rows = pd.read_parquet(path)
+    now = pd.Timestamp.now("UTC").floor("s")
+    rows["event_timestamp"] += now - pd.Timedelta(hours=1) - rows["event_timestamp"].max()
+    write_parquet(rows, path)
+    store = Store(folder / "models", folder / "store")
+    store.apply(stocks.contract)
+    store.materialize(stocks.contract)
+    with ferrocast(store, folder) as url:
+        yield url, rows
+
+
+def test_the_latest_day_is_scored_as_in_training(stocks: Context, moved: tuple[str, pd.DataFrame]) -> None:
+    url, rows = moved
+    latest = rows.sort_values("event_timestamp").groupby("ticker").tail(1)
+    asked = {"entities": [{"ticker": name} for name in latest["ticker"]], "includeFeatures": True}
+    answer = call(f"{url}/v1/models/stock_direction:predictByEntity", asked)
+    assert len(answer["predictions"]) == 5
+    expected = model_frame(latest.reset_index(drop=True), stocks.contract)
+    pd.testing.assert_frame_equal(features_in(answer, stocks.contract), expected, check_exact=True)
+    assert np.max(np.abs(scores_in(answer) - load_trained(stocks).scores(expected))) < 1e-6
+    assert all(each["violations"] == [] for each in answer["predictions"])
+
+
+def test_a_day_that_is_long_past_is_not_taken_for_today(stocks: Context, tmp_path: Path) -> None:
+    """The committed prices end in 2013: outside the TTL they are missing, and the answer says so."""
+    with ferrocast(store_of(stocks), tmp_path) as url:
+        asked = {"entities": [{"ticker": "AAPL"}], "includeFeatures": True}
+        answer = call(f"{url}/v1/models/stock_direction:predictByEntity", asked)
+    (made,) = answer["predictions"]
+    assert set(made["featureStatuses"].values()) == {"OUTSIDE_TTL"}
+    assert [each["kind"] for each in made["violations"]] == ["TOO_OLD"] * 12
+    nothing = frame_of_values([[None] * 12], stocks.contract)
+    assert abs(made["score"] - load_trained(stocks).scores(nothing)[0]) < 1e-6
+
+
+def test_the_store_knows_what_each_moment_knew(stocks: Context, tmp_path: Path) -> None:
+    """200 closes, each asked for at the close, just before it, and after the TTL."""
+    dataset = stocks.dataset()
+    chosen = np.random.default_rng(2).choice(len(dataset.kept), ROWS, replace=False)
+    closes = dataset.kept.iloc[chosen][["ticker"]].assign(at=dataset.times.iloc[chosen], row=chosen)
+    moments = {"at": pd.Timedelta(0), "before": -pd.Timedelta(microseconds=1), "later": 4 * DAY}
+    spine = pd.concat(
+        [closes.assign(at=closes["at"] + wait, moment=moment) for moment, wait in moments.items()]
+    ).reset_index(drop=True)
+    write_parquet(spine, tmp_path / "spine.parquet")
+    names = ["stock_direction:rsi_14", "stock_direction:range_1d"]
+    store_of(stocks).historical(tmp_path / "spine.parquet", "at", names, tmp_path / "joined.parquet")
+    joined = pq.read_table(tmp_path / "joined.parquet").to_pandas()
+
+    def found(moment: str) -> list[float]:
+        ranges: list[float] = (
+            joined[joined["moment"] == moment].set_index("row")["range_1d"].loc[chosen].tolist()
+        )
+        return ranges
+
+    ranges = dataset.features["range_1d"].to_numpy(dtype=np.float32)
+    at_the_close, before = (ranges[rows] for rows in (chosen, chosen - 1))
+    assert found("at") == at_the_close.tolist()
+    # The day before is the row before, but for the first day of a ticker and after a break beyond the TTL.
+    assert (np.array(found("before")) == before).mean() > 0.98
+    # Four days after a close there is a newer one, or nothing.
+    assert (np.array(found("later")) != at_the_close).all()
+
+
+def test_items_are_scored_for_shoppers_as_in_training(shop: Context, tmp_path: Path) -> None:
+    """The newest that the store has of 200 pairs of the log, and the score that the model gives it."""
+    dataset, contract = shop.dataset(), shop.contract
+    rows = np.random.default_rng(4).choice(len(dataset.kept), ROWS, replace=False)
+    keys = dataset.kept.iloc[rows][["item_id", "shopper_id", "position"]]
+    entities = keys.astype(object).to_dict("records")
+    with ferrocast(store_of(shop), tmp_path) as url:
+        model = f"{url}/v1/models/propositions"
+        answer = call(f"{model}:predictByEntity", {"entities": entities, "includeFeatures": True})
+        served = features_in(answer, contract)
+        values = [
+            {name.split(":")[1]: value for name, value in each["features"].items()}
+            for each in answer["predictions"]
+        ]
+        by_rows = call(f"{model}:predict", {"rows": values})
+
+    trained_on = model_frame(dataset.features.iloc[rows].reset_index(drop=True), contract)
+    moving = ["shown", "click_rate"]  # counted up to another midnight at the time of the impression
+    pd.testing.assert_frame_equal(served.drop(columns=moving), trained_on.drop(columns=moving))
+    clicks = pd.read_parquet(contract.view("fashion_item_clicks").path).sort_values("event_timestamp")
+    newest = clicks.groupby("item_id").tail(1).set_index("item_id")["shown"]
+    assert served["shown"].to_list() == newest.loc[keys["item_id"]].to_list()
+    assert np.max(np.abs(scores_in(answer) - load_trained(shop).scores(served))) < 1e-6
+    assert (scores_in(by_rows) == scores_in(answer)).all()
