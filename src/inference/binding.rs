@@ -3,7 +3,7 @@
 
 use super::{
     BoundInput, InvalidPolicy, Layout, MissingPolicy, ModelDefinition, Signature,
-    repository::MODEL_FILE, signature::Input,
+    files::MODEL_FILE, signature::Input,
 };
 use crate::{
     catalog::Catalog,

@@ -1,12 +1,15 @@
 //! What happens to models while the server runs: files change, definitions change, people release. One change at a time.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use tokio::{sync::Mutex, task};
+use tokio::{sync::Mutex, task, time};
 
 use super::{
     Author, Known, Look, Model, ModelRegistry, Models, ReleaseChange, ReleaseEvent, ReleaseStore,
-    Repository, VersionState, definition::check_alias, release::change_release,
+    Repository, VersionState, Wanted, definition::check_alias, release::change_release,
 };
 use crate::{
     catalog::CatalogHandle,
@@ -19,6 +22,7 @@ struct Seen {
     look: Look,
     catalog_revision: i64,
     releases_revision: i64,
+    mirror_revision: u64,
 }
 
 #[derive(Default)]
@@ -95,10 +99,62 @@ impl Lifecycle {
         let loaded = &state.loaded;
         let is_other = seen.catalog_revision != loaded.catalog_revision
             || seen.releases_revision != loaded.releases_revision
+            || seen.mirror_revision != loaded.mirror_revision
             || (is_settled && seen.look != loaded.look);
         if is_other {
             self.load_seen(&mut state, seen).await?;
         }
+        Ok(())
+    }
+
+    /// Asks the sources whose time has come, and loads what is new in them. To be called again and again, after each
+    /// `wait_for_sources`.
+    ///
+    /// # Errors
+    /// As `load`. A source that is away is no error: what was fetched goes on, and `ModelSource` says so.
+    pub async fn follow_sources(&self) -> Result<()> {
+        let wanted = self.wanted().await?;
+        self.repository.mirror.sync_due(wanted).await;
+        self.follow().await
+    }
+
+    /// Waits until a source is to be asked.
+    pub async fn wait_for_sources(&self) {
+        self.repository.mirror.wait_until_due().await;
+    }
+
+    /// Has the sources asked soon whose locations are meant; says how many.
+    pub fn ask_soon(&self, is_meant: impl Fn(&str) -> bool) -> usize {
+        self.repository.mirror.ask_now(is_meant)
+    }
+
+    /// Asks every source now, before the first load; who takes longer is not waited for.
+    ///
+    /// # Errors
+    /// As `Repository::load`.
+    pub async fn ask_sources(&self, wait_max: Duration) -> Result<()> {
+        let wanted = self.wanted().await?;
+        let mirror = &self.repository.mirror;
+        let _ = time::timeout(wait_max, mirror.sync_all(wanted)).await;
+        Ok(())
+    }
+
+    async fn wanted(&self) -> Result<Vec<Wanted>> {
+        let (repository, models) = (Arc::clone(&self.repository), self.models.snapshot());
+        let wanted = task::spawn_blocking(move || repository.wanted(&models));
+        wanted
+            .await
+            .map_err(|fault| Error::internal("reading the models failed").with_source(fault))?
+    }
+
+    /// Asks the source of one model, where it has one, whatever failed before.
+    async fn ask_source_of(&self, name: &str) -> Result<()> {
+        let wanted = self
+            .wanted()
+            .await?
+            .into_iter()
+            .filter(|wanted| wanted.model == name);
+        self.repository.mirror.sync_now(wanted.collect()).await;
         Ok(())
     }
 
@@ -118,8 +174,8 @@ impl Lifecycle {
         self.change_in(&mut state, name, change, author).await
     }
 
-    /// Loads a version, or all where none is named: without waiting until its files are seen, and again where it was
-    /// unloaded.
+    /// Loads a version, or all where none is named: without waiting until its files are seen or its source is asked, and
+    /// again where it was unloaded.
     ///
     /// # Errors
     /// `NotFound` for an unknown model or version; `FailedPrecondition` where a check refuses it; `Unavailable` where the
@@ -130,6 +186,7 @@ impl Lifecycle {
         version: &str,
         author: &Author,
     ) -> Result<Arc<Model>> {
+        self.ask_source_of(name).await?;
         let mut state = self.state.lock().await;
         let seen = self.look().await?;
         self.load_seen(&mut state, seen).await?;
@@ -194,6 +251,7 @@ impl Lifecycle {
         let repository = Arc::clone(&self.repository);
         // Before anything is read: what changes meanwhile is seen at the next look.
         let releases_revision = self.releases.releases_revision().await?;
+        let mirror_revision = self.repository.mirror.revision();
         let look = task::spawn_blocking(move || repository.look())
             .await
             .map_err(|fault| {
@@ -203,6 +261,7 @@ impl Lifecycle {
             look,
             catalog_revision: self.catalog.snapshot().revision,
             releases_revision,
+            mirror_revision,
         })
     }
 
@@ -232,6 +291,7 @@ fn check_change(model: &Model, change: &ReleaseChange) -> Result<()> {
     match change {
         ReleaseChange::SetAlias { alias, version, .. } => {
             check_alias(alias).map_err(|fault| Error::invalid("alias", fault))?;
+            check_owner(model, alias)?;
             match version {
                 Some(version) if model.aliases.contains_key(version) => Err(Error::invalid(
                     "version",
@@ -266,9 +326,20 @@ fn check_change(model: &Model, change: &ReleaseChange) -> Result<()> {
                 ))),
             }
         }
-        ReleaseChange::Load { .. }
-        | ReleaseChange::RollbackAlias { .. }
-        | ReleaseChange::SetTraffic { traffic: None, .. } => Ok(()),
+        ReleaseChange::RollbackAlias { alias } => check_owner(model, alias),
+        ReleaseChange::Load { .. } | ReleaseChange::SetTraffic { traffic: None, .. } => Ok(()),
+    }
+}
+
+/// An alias of the source would mean at once again what it means there.
+fn check_owner(model: &Model, alias: &str) -> Result<()> {
+    match &model.source {
+        Some(source) if source.aliases.contains(alias) => Err(Error::failed_precondition(format!(
+            "the alias \"{alias}\" of the model \"{}\" is changed where its versions come from, {}",
+            model.name,
+            source.copy.location()
+        ))),
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -336,10 +407,25 @@ fn log_changes(previous: &Models, models: &Models) {
         {
             tracing::error!(model = name, reason, "model refused");
         }
+        log_lag(model, before.map(Arc::as_ref));
         for version in &model.versions {
             let before = before.and_then(|model| model.version(&version.version));
             log_version(name, version, before);
         }
+    }
+}
+
+/// Says which aliases of a source are not followed yet.
+fn log_lag(model: &Model, before: Option<&Model>) {
+    let lag_of = |model: &Model| model.source.as_ref().and_then(|source| source.lag.clone());
+    if let Some(lag) = lag_of(model)
+        && before.and_then(lag_of).as_ref() != Some(&lag)
+    {
+        tracing::warn!(
+            model = model.name,
+            lag,
+            "aliases of a model's source not followed"
+        );
     }
 }
 

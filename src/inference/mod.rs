@@ -10,11 +10,13 @@ mod definition;
 mod drift;
 mod explain;
 mod fallback;
+mod files;
 mod golden;
 mod jobs;
 mod layout;
 mod ledger;
 mod lifecycle;
+mod mirror;
 mod output;
 mod policy;
 mod predict;
@@ -35,6 +37,7 @@ pub use definition::{InputPolicy, ModelDefinition, Policy};
 pub use drift::{Drift, DriftReport, Profile};
 pub use explain::Explanation;
 pub use fallback::{Constant, Fallback, FallbackCounters};
+pub use files::version_number;
 pub use jobs::{
     ChunkResult, ClaimRequest, ClaimedJob, Expired, Hold, JobBounds, JobEnd, JobError, JobFilter,
     JobOptions, JobPage, JobPrediction, JobState, JobStore, Jobs, NewJob, PinnedVersion,
@@ -47,10 +50,16 @@ pub use ledger::{
     day_of, first_id_at, first_id_of_day, id_after, is_sampled,
 };
 pub use lifecycle::Lifecycle;
+pub use mirror::{
+    ByteStream, CopyStatus, Mirror, MirrorOptions, ModelCopy, Offer, OfferedVersion, VersionSource,
+    VersionSources, Wanted,
+};
 pub use output::{AnswerShape, Output};
 pub use policy::{BoundInput, InputViolation, InvalidPolicy, MissingPolicy, ViolationKind};
 pub use predict::{Predictor, Shadows, Subject, Target};
-pub use registry::{Model, ModelRegistry, ModelVersion, Models, ReadyVersion, Route, VersionState};
+pub use registry::{
+    Model, ModelRegistry, ModelSource, ModelVersion, Models, ReadyVersion, Route, VersionState,
+};
 pub use release::{
     Author, EventKind, Release, ReleaseChange, ReleaseEvent, ReleaseStore, Share, Traffic,
     WEIGHT_WHOLE, bucket_of,

@@ -2,25 +2,26 @@
 //! refused with its reason; the others are served.
 
 use std::{
-    collections::BTreeMap,
-    fs,
-    io::Read,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use sha2::{Digest, Sha256};
-
 use super::{
-    Drift, Layout, Model, ModelDefinition, ModelFiles, ModelVersion, Models, ReadyVersion, Release,
-    RuntimeLoader, Signature, VersionState, Workers,
+    Drift, Layout, Mirror, Model, ModelCopy, ModelDefinition, ModelFiles, ModelSource,
+    ModelVersion, Models, ReadyVersion, Release, RuntimeLoader, Signature, VersionState, Wanted,
+    Workers,
     binding::{bind_inputs, check_missing},
     counters::VersionCounters,
+    files::{
+        MODEL_FILE, cannot_read, file_name, model_folders, read_known, read_text, version_folders,
+    },
     golden::GoldenRows,
     stamp::Stamp,
     targets::{
-        check_fallback, check_targets, default_version, effective_aliases, keep_what_is_meant,
+        SourceAliases, answering, check_fallback, check_targets, default_version,
+        effective_aliases, keep_what_is_meant, meant_numbers, source_aliases,
     },
 };
 use crate::{
@@ -28,8 +29,6 @@ use crate::{
     error::{Error, Result},
 };
 
-/// The name of the file that makes a folder a model.
-pub(super) const MODEL_FILE: &str = "model.toml";
 const SIGNATURE_FILE: &str = "signature.json";
 
 /// How versions are loaded and run.
@@ -57,8 +56,18 @@ pub struct Repository {
     pub path: PathBuf,
     /// The runtimes that there are.
     pub loaders: Vec<Arc<dyn RuntimeLoader>>,
+    /// What was fetched of models whose versions come from elsewhere.
+    pub mirror: Arc<Mirror>,
     /// How versions are loaded and run.
     pub options: LoadOptions,
+}
+
+/// The files of one version.
+struct VersionFiles {
+    version: String,
+    folder: PathBuf,
+    /// Whether somebody else than its trainer has numbered it.
+    is_renumbered: bool,
 }
 
 /// What is known before a load: what is defined, what was released at run time, and what is loaded already.
@@ -107,8 +116,7 @@ impl Repository {
             let mut stamp = Stamp::default();
             stamp.add(folder.join(MODEL_FILE));
             stamps.push((folder.clone(), stamp));
-            for number in version_numbers(&folder)? {
-                let folder = folder.join(number.to_string());
+            for (_, folder) in version_folders(&folder)? {
                 let stamp =
                     Stamp::of_folder(&folder).map_err(|fault| cannot_read(&folder, &fault))?;
                 stamps.push((folder, stamp));
@@ -117,9 +125,29 @@ impl Repository {
         Ok(Look { stamps })
     }
 
+    /// The models whose versions come from elsewhere, and which of those are meant. What cannot be read wants nothing.
+    ///
+    /// # Errors
+    /// As `load`.
+    pub fn wanted(&self, models: &Models) -> Result<Vec<Wanted>> {
+        let folders = model_folders(&self.path)?;
+        let wanted = folders.iter().filter_map(|folder| {
+            let text = read_text(&folder.join(MODEL_FILE), self.options.file_bytes_max).ok()?;
+            let definition = ModelDefinition::parse(&text).ok()?;
+            let model = file_name(folder);
+            Some(Wanted {
+                meant: meant_numbers(&definition, models.get(&model).map(Arc::as_ref)),
+                versions_max: self.mirror.versions_max(),
+                location: definition.source?,
+                model,
+            })
+        });
+        Ok(wanted.collect())
+    }
+
     fn load_model(&self, folder: &Path, name: &str, known: &Known<'_>) -> Result<Model> {
         let path = folder.join(MODEL_FILE);
-        let text = self.read_text(&path)?;
+        let text = read_text(&path, self.options.file_bytes_max)?;
         let place = path.display().to_string();
         let definition = ModelDefinition::parse(&text).map_err(|fault| fault.within(&place))?;
         if definition.name != name {
@@ -133,21 +161,31 @@ impl Repository {
         check_fallback(&definition, &names).map_err(|fault| fault.within(&place))?;
         let nothing = Release::default();
         let release = known.releases.get(name).unwrap_or(&nothing);
-        let aliases = effective_aliases(&definition, release);
+        let mut aliases = effective_aliases(&definition, release);
         let previous = known.previous.get(name);
+        let location = definition.source.as_ref();
+        let copy = location.map(|location| self.mirror.copy(name, location));
         let mut versions = Vec::new();
-        for number in version_numbers(folder)? {
-            let version = number.to_string();
-            let before = previous.and_then(|model| model.version(&version));
-            versions.push(if release.unloaded.contains(&version) {
+        for files in version_files(folder, copy.as_deref())? {
+            let version = &files.version;
+            let before = previous.and_then(|model| model.version(version));
+            versions.push(if release.unloaded.contains(version) {
                 ModelVersion {
-                    version,
+                    version: files.version,
                     state: VersionState::Unloaded,
                     problem: None,
                 }
             } else {
-                self.load_or_keep(folder, version, before, &definition, known.catalog)
+                self.load_or_keep(files, before, &definition, known.catalog)
             });
+        }
+        let source = copy.map(|copy| {
+            add_problems(&copy, &mut versions);
+            let previous = previous.map(Arc::as_ref);
+            follow_source(copy, previous, &versions, &mut aliases)
+        });
+        if let Some(source) = &source {
+            check_source(source, &versions)?;
         }
         if let Some(previous) = previous {
             keep_what_is_meant(&definition, &aliases, previous, &mut versions);
@@ -155,7 +193,15 @@ impl Repository {
         check_targets(&definition, &versions).map_err(|fault| fault.within(&place))?;
         Ok(Model {
             name: name.to_owned(),
-            default_version: default_version(&definition, &aliases, &versions),
+            default_version: default_version(
+                &definition,
+                source
+                    .as_ref()
+                    .and_then(|source| source.copy.default_alias())
+                    .as_deref(),
+                &aliases,
+                &versions,
+            ),
             description: definition.description,
             entity_not_found: definition.entity_not_found,
             example: example(&definition.example),
@@ -167,6 +213,7 @@ impl Repository {
             aliases,
             versions,
             reason: None,
+            source,
         })
     }
 
@@ -174,8 +221,7 @@ impl Repository {
     /// answered before goes on.
     fn load_or_keep(
         &self,
-        folder: &Path,
-        version: String,
+        files: VersionFiles,
         before: Option<&ModelVersion>,
         definition: &ModelDefinition,
         catalog: &Catalog,
@@ -184,17 +230,17 @@ impl Repository {
             VersionState::Ready(ready) => Some(ready),
             VersionState::Refused(_) | VersionState::Unloaded => None,
         });
-        let stamp = Stamp::of_folder(&folder.join(&version)).unwrap_or_default();
+        let stamp = Stamp::of_folder(&files.folder).unwrap_or_default();
         if let Some(ready) = before.filter(|ready| ready.stamp == stamp) {
             let state = rebound(ready, definition, catalog);
             return ModelVersion {
-                version,
+                version: files.version,
                 state,
                 problem: None,
             };
         }
         let (state, problem) = match (
-            self.load_version(folder, &version, stamp, definition, catalog),
+            self.load_version(&files, stamp, definition, catalog),
             before,
         ) {
             (Ok(ready), _) => (VersionState::Ready(Arc::new(ready)), None),
@@ -205,7 +251,7 @@ impl Repository {
             ),
         };
         ModelVersion {
-            version,
+            version: files.version,
             state,
             problem,
         }
@@ -213,38 +259,41 @@ impl Repository {
 
     fn load_version(
         &self,
-        folder: &Path,
-        version: &str,
+        files: &VersionFiles,
         stamp: Stamp,
         definition: &ModelDefinition,
         catalog: &Catalog,
     ) -> Result<ReadyVersion> {
-        let folder = folder.join(version);
+        let folder = &files.folder;
+        let bytes_max = self.options.file_bytes_max;
         let within = |path: &Path, fault: Error| fault.within(&path.display().to_string());
         let signature_path = folder.join(SIGNATURE_FILE);
-        let signature = Signature::parse(&self.read_text(&signature_path)?)
+        let mut signature = Signature::parse(&read_text(&signature_path, bytes_max)?)
             .map_err(|fault| within(&signature_path, fault))?;
-        check_identity(&signature, &definition.name, version)
+        if files.is_renumbered {
+            signature.version.clone_from(&files.version);
+        }
+        check_identity(&signature, &definition.name, &files.version)
             .map_err(|fault| within(&signature_path, fault))?;
         let inputs = bind_inputs(&signature, definition, catalog)?;
 
         let model_path = folder.join(&signature.file);
-        let model = self.read_known(&model_path, &signature.sha256)?;
+        let model = read_known(&model_path, &signature.sha256, bytes_max)?;
         let explain = signature.explain.as_ref();
-        let explain = explain.map(|by| self.read_known(&folder.join(&by.file), &by.sha256));
+        let explain = explain.map(|by| read_known(&folder.join(&by.file), &by.sha256, bytes_max));
         let explain = explain.transpose()?;
-        let files = ModelFiles {
+        let contents = ModelFiles {
             model: &model,
             explain: explain.as_deref(),
         };
         let mut runtimes = self
             .loader(&signature.runtime)?
-            .load(files, &signature, self.options.workers)
+            .load(contents, &signature, self.options.workers)
             .map_err(|fault| within(&model_path, fault))?;
 
         let layout = Layout::new(&signature);
         let golden_path = folder.join(&signature.golden.file);
-        let golden = GoldenRows::parse(&self.read_text(&golden_path)?, &signature)
+        let golden = GoldenRows::parse(&read_text(&golden_path, bytes_max)?, &signature)
             .map_err(|fault| within(&golden_path, fault))?;
         let proven_missing = golden.missing_inputs();
         check_missing(&signature, &inputs, &layout, &proven_missing)
@@ -288,95 +337,67 @@ impl Repository {
                 ))
             })
     }
+}
 
-    fn read_text(&self, path: &Path) -> Result<String> {
-        String::from_utf8(self.read(path)?).map_err(|_| {
-            Error::failed_precondition(format!("{}: it is not UTF-8 text", path.display()))
-        })
-    }
+/// The files of a model's versions: of its folder, or what was fetched of it.
+fn version_files(folder: &Path, copy: Option<&ModelCopy>) -> Result<Vec<VersionFiles>> {
+    let (folders, is_renumbered) = match copy {
+        Some(copy) => (copy.versions(), copy.has_own_numbers()),
+        None => (version_folders(folder)?, false),
+    };
+    let files = folders.into_iter().map(|(number, folder)| VersionFiles {
+        version: number.to_string(),
+        folder,
+        is_renumbered,
+    });
+    Ok(files.collect())
+}
 
-    /// Reads a file that has to be the one that the trainer wrote.
-    fn read_known(&self, path: &Path, sha256: &str) -> Result<Vec<u8>> {
-        let bytes = self.read(path)?;
-        let digest = hex::encode(Sha256::digest(&bytes));
-        if digest.eq_ignore_ascii_case(sha256) {
-            return Ok(bytes);
+/// Says of each version why it is not here as its source has it; those that are not here at all are added.
+fn add_problems(copy: &ModelCopy, versions: &mut Vec<ModelVersion>) {
+    for (number, problem) in &copy.status().versions {
+        let version = number.to_string();
+        match versions.iter_mut().find(|known| known.version == version) {
+            Some(known) => known.problem = Some(problem.clone()),
+            None => versions.push(ModelVersion {
+                version,
+                state: VersionState::Refused(problem.clone()),
+                problem: None,
+            }),
         }
-        Err(Error::failed_precondition(format!(
-            "{}: its SHA-256 is {digest}, and the signature says {sha256}",
-            path.display()
-        )))
     }
+    versions.sort_by_key(|version| version.version.parse::<u64>().unwrap_or_default());
+}
 
-    fn read(&self, path: &Path) -> Result<Vec<u8>> {
-        let limit = u64::try_from(self.options.file_bytes_max).unwrap_or(u64::MAX);
-        let mut bytes = Vec::new();
-        let is_file = fs::metadata(path)
-            .map_err(|fault| cannot_read(path, &fault))?
-            .is_file();
-        if !is_file {
-            return Err(Error::failed_precondition(format!(
-                "{}: it is no regular file",
-                path.display()
-            )));
-        }
-        fs::File::open(path)
-            .and_then(|file| file.take(limit.saturating_add(1)).read_to_end(&mut bytes))
-            .map_err(|fault| cannot_read(path, &fault))?;
-        if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > limit {
-            return Err(Error::failed_precondition(format!(
-                "{}: it is larger than the {limit} bytes that models.file_bytes_max allows",
-                path.display()
-            )));
-        }
-        Ok(bytes)
+/// The aliases of a source go before all others, which cannot be changed here.
+fn follow_source(
+    copy: Arc<ModelCopy>,
+    previous: Option<&Model>,
+    versions: &[ModelVersion],
+    aliases: &mut BTreeMap<String, String>,
+) -> ModelSource {
+    let SourceAliases { aliases: own, lag } = source_aliases(&copy, previous, versions);
+    copy.remember(answering(&own, versions));
+    let names: BTreeSet<String> = own.keys().cloned().collect();
+    aliases.extend(own);
+    ModelSource {
+        copy,
+        aliases: names,
+        lag,
     }
 }
 
-fn cannot_read(path: &Path, fault: &std::io::Error) -> Error {
-    Error::failed_precondition(format!("{}: cannot be read: {fault}", path.display()))
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default()
-}
-
-/// The folders with a `model.toml`, sorted.
-fn model_folders(path: &Path) -> Result<Vec<PathBuf>> {
-    let mut folders: Vec<PathBuf> = entries(path)?
-        .into_iter()
-        .filter(|entry| entry.join(MODEL_FILE).is_file())
-        .collect();
-    folders.sort();
-    Ok(folders)
-}
-
-/// The numbers of a model's versions, ascending.
-fn version_numbers(folder: &Path) -> Result<Vec<u64>> {
-    let mut numbers: Vec<u64> = entries(folder)?
-        .into_iter()
-        .filter(|entry| entry.is_dir())
-        .filter_map(|entry| {
-            let name = file_name(&entry);
-            let number: u64 = name.parse().ok()?;
-            // "01" is no version: it could not be told from "1".
-            (number.to_string() == name).then_some(number)
-        })
-        .collect();
-    numbers.sort_unstable();
-    Ok(numbers)
-}
-
-fn entries(path: &Path) -> Result<Vec<PathBuf>> {
-    fs::read_dir(path)
-        .and_then(|entries| {
-            entries
-                .map(|entry| entry.map(|entry| entry.path()))
-                .collect()
-        })
-        .map_err(|fault| cannot_read(path, &fault))
+/// A model of which nothing has been fetched has nothing to check.
+fn check_source(source: &ModelSource, versions: &[ModelVersion]) -> Result<()> {
+    if !versions.is_empty() {
+        return Ok(());
+    }
+    let problem = source.problem();
+    Err(Error::failed_precondition(format!(
+        "{}: {}",
+        source.copy.location(),
+        problem.as_deref().unwrap_or("nothing has been fetched yet")
+    )))
 }
 
 fn check_identity(signature: &Signature, model: &str, version: &str) -> Result<()> {

@@ -1,8 +1,10 @@
 //! What the names of a model mean: its default, its aliases, its fallback.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Model, ModelDefinition, ModelVersion, Release, VersionState};
+use super::{
+    Model, ModelCopy, ModelDefinition, ModelVersion, Release, VersionState, files::version_number,
+};
 use crate::error::{Error, Result};
 
 const CHAMPION: &str = "champion";
@@ -45,6 +47,80 @@ pub(super) fn effective_aliases(
     aliases
 }
 
+/// The versions that something here means, by their numbers: a source is asked for them.
+pub(super) fn meant_numbers(definition: &ModelDefinition, model: Option<&Model>) -> BTreeSet<u64> {
+    let defined = definition
+        .aliases
+        .values()
+        .chain(&definition.default_version);
+    let traffics = [Some(&definition.traffic), model.map(|model| &model.traffic)];
+    let shared = traffics.into_iter().flatten().flat_map(|traffic| {
+        let canaries = traffic.canary.iter().map(|share| &share.version);
+        canaries.chain(&traffic.shadow)
+    });
+    let current = model.into_iter().flat_map(|model| model.aliases.values());
+    let meant = defined.chain(shared).chain(current);
+    meant.filter_map(|target| version_number(target)).collect()
+}
+
+/// What the aliases of a model's source mean here.
+#[derive(Debug, Default)]
+pub(super) struct SourceAliases {
+    /// Alias to version.
+    pub aliases: BTreeMap<String, String>,
+    /// Those that mean another version here than at the source, and why; none where there are none.
+    pub lag: Option<String>,
+}
+
+/// An alias of the source moves once the version that it means now is ready: until then it means what it did.
+pub(super) fn source_aliases(
+    copy: &ModelCopy,
+    previous: Option<&Model>,
+    versions: &[ModelVersion],
+) -> SourceAliases {
+    let mut found = SourceAliases::default();
+    let mut lags = Vec::new();
+    for (alias, number) in copy.aliases().unwrap_or_default() {
+        let target = number.to_string();
+        let answering = || copy.answering(&alias).map(|number| number.to_string());
+        let before = previous.and_then(|model| model.aliases.get(&alias).cloned());
+        let former = before.or_else(answering);
+        let former = former.filter(|former| *former != target && is_ready(versions, former));
+        match former.filter(|_| !is_ready(versions, &target)) {
+            Some(former) => {
+                lags.push(format!(
+                    "the alias \"{alias}\" means version {target} there, which is not ready; version {former} goes on"
+                ));
+                found.aliases.insert(alias, former);
+            }
+            None => {
+                found.aliases.insert(alias, target);
+            }
+        }
+    }
+    found.lag = (!lags.is_empty()).then(|| lags.join("; "));
+    found
+}
+
+/// Those aliases whose version is ready, as the copy remembers them.
+pub(super) fn answering(
+    aliases: &BTreeMap<String, String>,
+    versions: &[ModelVersion],
+) -> BTreeMap<String, u64> {
+    let ready = aliases
+        .iter()
+        .filter(|(_, target)| is_ready(versions, target));
+    ready
+        .filter_map(|(alias, target)| Some((alias.clone(), target.parse().ok()?)))
+        .collect()
+}
+
+fn is_ready(versions: &[ModelVersion], target: &str) -> bool {
+    versions
+        .iter()
+        .any(|version| version.version == target && matches!(version.state, VersionState::Ready(_)))
+}
+
 /// A version that answers, and that an alias or the default means, goes on where its folder has gone away.
 pub(super) fn keep_what_is_meant(
     definition: &ModelDefinition,
@@ -80,15 +156,18 @@ pub(super) fn check_fallback(definition: &ModelDefinition, models: &[String]) ->
     }
 }
 
-/// What answers where a request names no version: what model.toml says, else the champion, else the newest that is ready.
+/// What answers where a request names no version: what model.toml says, else the alias that its source names, else the
+/// champion, else the newest that is ready.
 pub(super) fn default_version(
     definition: &ModelDefinition,
+    source_alias: Option<&str>,
     aliases: &BTreeMap<String, String>,
     versions: &[ModelVersion],
 ) -> Option<String> {
     definition
         .default_version
         .as_ref()
+        .or_else(|| aliases.get(source_alias?))
         .or_else(|| aliases.get(CHAMPION))
         .cloned()
         .or_else(|| {
