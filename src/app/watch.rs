@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{catalog::CatalogHandle, error::Result, inference::Lifecycle, stores::Store};
 
 /// Between two things that are done without a wait of their own.
-const PAUSE_MIN: Duration = Duration::from_millis(10);
+const PAUSE_MIN: Duration = Duration::from_millis(50);
 
 /// Asks the store for new definitions at every interval, until the stop.
 pub(super) async fn catalog(

@@ -22,6 +22,7 @@ mod explain;
 mod exports;
 mod fallback;
 mod features;
+mod front;
 mod historical;
 mod historical_stops;
 mod historical_ties;
@@ -34,8 +35,11 @@ mod ledger_export;
 mod ledger_outage;
 mod lifecycle;
 mod materialize;
+mod mlflow;
+mod mlflow_faults;
 mod models;
 mod models_support;
+mod objects;
 mod policies;
 mod predict_stream;
 mod releases;
@@ -52,3 +56,5 @@ mod guard;
 mod postgres;
 #[path = "../support/redis.rs"]
 mod redis_server;
+#[path = "../support/services.rs"]
+mod services;

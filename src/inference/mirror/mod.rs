@@ -177,13 +177,20 @@ impl Mirror {
         count
     }
 
-    /// Asks the sources whose time has come, some at once.
+    /// Asks the sources whose time has come, some at once, of all those that are wanted.
     pub(super) async fn sync_due(self: &Arc<Mirror>, wanted: Vec<Wanted>) {
+        self.forget_others(&wanted);
         let due = wanted.into_iter().filter(|wanted| {
             let copy = self.copy(&wanted.model, &wanted.location);
             copy.schedule().is_due(Instant::now())
         });
         self.sync_all(due.collect()).await;
+    }
+
+    /// What nobody wants any more is never due again.
+    fn forget_others(&self, wanted: &[Wanted]) {
+        let mut copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
+        copies.retain(|model, _| wanted.iter().any(|wanted| wanted.model == *model));
     }
 
     /// Asks sources now. What has begun goes on where the caller does not wait for its end.
