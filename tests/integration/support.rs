@@ -140,6 +140,13 @@ pub fn config_in(url: &str, settings: &[(&str, &str)], environment: &[(&str, &st
     Config::from_layers(&flags, &environment, app::settings_faults).unwrap()
 }
 
+/// A client without TLS: reqwest makes none without a provider of cryptography, whether it is used or not.
+pub fn http_client() -> reqwest::Client {
+    // An error says that another test has done it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::new()
+}
+
 /// A running server with the sample in an embedded store of its own.
 pub struct Running {
     pub server: Server,
@@ -161,7 +168,7 @@ impl Running {
     pub async fn on(url: &str, settings: &[(&str, &str)], dir: TempDir) -> Running {
         Running {
             server: Server::start(&config(url, settings)).await.unwrap(),
-            http: reqwest::Client::new(),
+            http: http_client(),
             dir,
         }
     }
@@ -173,7 +180,7 @@ impl Running {
         let config = config_in(&url, settings, environment);
         Running {
             server: Server::start(&config).await.unwrap(),
-            http: reqwest::Client::new(),
+            http: http_client(),
             dir,
         }
     }

@@ -42,7 +42,7 @@ const FERNET_KEY: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
 /// whole group at the end of the input.
 const GUARD: &str = r#"
 pid=
-halt() { [ -n "$pid" ] && kill -KILL -- "-$pid" 2>/dev/null; [ -n "$pid" ] && wait "$pid" 2>/dev/null; pid=; }
+halt() { [ -n "$pid" ] && kill -KILL "-$pid" 2>/dev/null; [ -n "$pid" ] && wait "$pid" 2>/dev/null; pid=; }
 while read -r order port; do
     case "$order" in
         start) halt; PORT="$port" setsid sh -c "exec $RUN" >>"$DIR/log" 2>&1 & pid=$!; echo started ;;
@@ -168,7 +168,7 @@ impl Mlflow {
             ];
             Mlflow {
                 service: Service::start("mlflow", run, &environment, "/health"),
-                http: reqwest::Client::new(),
+                http: crate::support::http_client(),
             }
         })
     }
@@ -284,7 +284,7 @@ impl S3 {
                 &[],
                 "/moto-api/data.json",
             ),
-            http: reqwest::Client::new(),
+            http: crate::support::http_client(),
         })
     }
 
