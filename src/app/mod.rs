@@ -7,7 +7,7 @@ mod listener;
 mod server;
 mod watch;
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use axum::Router;
 use tokio::{sync::Semaphore, task::JoinHandle};
@@ -32,7 +32,7 @@ use crate::{
     inference::{
         self, JobBounds, JobOptions, JobStore, Jobs, Known, Ledger, LedgerOptions, Lifecycle,
         LoadOptions, Mirror, MirrorOptions, ModelRegistry, Models, Predictor, ReleaseStore,
-        Repository, RuntimeLoader, SAMPLE_WHOLE, Shadows,
+        Releases, Repository, RuntimeLoader, SAMPLE_WHOLE, Shadows,
     },
     middleware::{self, Bounds},
     runtimes::{lightgbm, onnx::OnnxLoader},
@@ -152,8 +152,9 @@ pub async fn load_models(config: &Config, catalog: &Catalog) -> Result<Models> {
     repository.mirror.sync_all(wanted).await;
     repository.load(&Known {
         catalog,
-        releases: &BTreeMap::new(),
+        releases: &Releases::new(),
         previous: &Models::new(),
+        again: None,
     })
 }
 
@@ -348,7 +349,7 @@ impl App {
     }
 
     /// Follows what other processes apply and release, the files of the models, and where else they come from.
-    pub(crate) fn watches(&self, config: &Config, stop: &CancellationToken) -> [JoinHandle<()>; 3] {
+    pub(crate) fn watches(&self, config: &Config, stop: &CancellationToken) -> [JoinHandle<()>; 4] {
         let catalog = watch::catalog(
             Arc::clone(&self.store),
             Arc::clone(&self.catalog),
@@ -360,10 +361,16 @@ impl App {
             config.models.watch_interval,
             stop.clone(),
         );
+        let releases = watch::releases(
+            Arc::clone(&self.lifecycle),
+            config.models.watch_interval,
+            stop.clone(),
+        );
         let sources = watch::sources(Arc::clone(&self.lifecycle), stop.clone());
         [
             tokio::spawn(catalog),
             tokio::spawn(models),
+            tokio::spawn(releases),
             tokio::spawn(sources),
         ]
     }

@@ -41,6 +41,9 @@ const STREAMS_PER_CONNECTION_MAX: u32 = 1_024;
 const STREAM_WINDOW_BYTES: u32 = 64 << 10;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 
+/// Tasks have their own bounds at a stop; whoever exceeds them by so much hangs.
+const DRAIN_SLACK: Duration = Duration::from_millis(500);
+
 /// The smallest message of gRPC is its own head, and a DATA frame of its own where its sender waits for none to join it.
 const MESSAGE_BYTES_MIN: u32 = 5;
 const _: () = assert!(
@@ -151,11 +154,22 @@ impl Server {
         set_health(&self.health, ServingStatus::NotServing).await;
         time::sleep(self.drain_delay).await;
         self.stop.cancel();
+        let late = time::Instant::now() + self.drain_max + DRAIN_SLACK;
         for task in self.tasks {
-            if let Err(fault) = task.await {
-                tracing::error!(%fault, "a listener broke off");
-                self.all_drained.store(false, Ordering::Relaxed);
-            }
+            let is_drained = match time::timeout_at(late, task).await {
+                Ok(Ok(())) => continue,
+                Ok(Err(fault)) => {
+                    tracing::error!(%fault, "a listener broke off");
+                    false
+                }
+                Err(_) => {
+                    tracing::warn!(
+                        "something did not stop in its time, and is left behind (server.drain_ms_max)"
+                    );
+                    false
+                }
+            };
+            self.all_drained.store(is_drained, Ordering::Relaxed);
         }
         // Last: what was answered until now is to be written. What is lost is logged.
         self.ledger.close(self.drain_max).await;

@@ -1,5 +1,5 @@
 //! Follows what changes outside this process: definitions that another one applies, files of models, and what is released
-//! of them on another server.
+//! of them on other servers.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,7 +27,7 @@ pub(super) async fn catalog(
 pub(super) async fn models(lifecycle: Arc<Lifecycle>, interval: Duration, stop: CancellationToken) {
     let follow = || {
         let lifecycle = Arc::clone(&lifecycle);
-        async move { lifecycle.follow().await }.boxed()
+        async move { lifecycle.follow_files().await }.boxed()
     };
     every(interval, stop, "the models", follow).await;
 }
@@ -44,6 +44,19 @@ pub(super) async fn sources(lifecycle: Arc<Lifecycle>, stop: CancellationToken) 
     };
     // Where it fails before it has waited for anything.
     every(PAUSE_MIN, stop, "the sources of models", follow).await;
+}
+
+/// Asks the store what is released of models, at every interval, until the stop; a load does not hold it up.
+pub(super) async fn releases(
+    lifecycle: Arc<Lifecycle>,
+    interval: Duration,
+    stop: CancellationToken,
+) {
+    let follow = || {
+        let lifecycle = Arc::clone(&lifecycle);
+        async move { lifecycle.follow_releases().await }.boxed()
+    };
+    every(interval, stop, "what is released", follow).await;
 }
 
 async fn follow_catalog(store: Arc<Store>, catalog: Arc<CatalogHandle>) -> Result<()> {

@@ -1,7 +1,7 @@
 //! The columns of exported predictions: those that all models share, then the inputs, a column each where they are one
 //! model's, else together as JSON.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use arrow_array::{
     ArrayRef, BooleanArray, Float32Array, Float64Array, Int64Array, StringArray,
@@ -13,7 +13,9 @@ use serde_json::{Map, Value as Json};
 
 use crate::{
     features::{FeatureStatus, RawValue, Value, widen},
-    inference::{LedgerEntry, RecordedValue, RecordedVersion, Role, TensorType, ViolationKind},
+    inference::{
+        LedgerEntry, RecordedInput, RecordedValue, RecordedVersion, Role, TensorType, ViolationKind,
+    },
 };
 
 /// One column.
@@ -49,6 +51,9 @@ enum Content {
     EventTimestamp,
 }
 
+/// An input, and what was recorded of it.
+type Recorded<'a> = (&'a RecordedInput, &'a RecordedValue);
+
 const INPUT: &str = "input_";
 const STATUS: &str = "status_";
 const EVENT_TIMESTAMP: &str = "event_timestamp_";
@@ -72,7 +77,8 @@ pub(super) fn columns_of_model(versions: &[Arc<RecordedVersion>]) -> Vec<Column>
         if known.is_none() {
             names.push(input.name.as_str());
         }
-        let both = known.map_or(input.tensor_type, |known| wider(known, input.tensor_type));
+        let shown = input.shown_type();
+        let both = known.map_or(shown, |known| wider(known, shown));
         types.insert(&input.name, both);
     }
     let mut columns = common();
@@ -169,14 +175,16 @@ impl Column {
             Content::Outputs => outputs(entries),
             Content::Violations => violations(entries),
             Content::Inputs => texts(entries, |entry| {
-                Some(all_as_json(entry, |recorded| {
-                    Some(json_of(&recorded.value))
+                Some(all_as_json(entry, |input, recorded| {
+                    Some(json_of(&input.shown(&recorded.value)))
                 }))
             }),
             Content::Statuses => texts(entries, |entry| {
                 let has_statuses = entry.values.iter().any(|value| value.status.is_some());
                 has_statuses.then(|| {
-                    all_as_json(entry, |recorded| Some(status_name(recorded.status?).into()))
+                    all_as_json(entry, |_, recorded| {
+                        Some(status_name(recorded.status?).into())
+                    })
                 })
             }),
             Content::Input(tensor_type) => {
@@ -184,12 +192,12 @@ impl Column {
             }
             Content::Status => Arc::new(
                 self.values(entries, STATUS)
-                    .map(|recorded| recorded.and_then(|found| found.status).map(status_name))
+                    .map(|found| Some(status_name(found?.1.status?)))
                     .collect::<StringArray>(),
             ),
             Content::EventTimestamp => {
                 let times = self.values(entries, EVENT_TIMESTAMP);
-                let micros = times.map(|found| Some(found?.event_timestamp?.micros()));
+                let micros = times.map(|found| Some(found?.1.event_timestamp?.micros()));
                 Arc::new(TimestampMicrosecondArray::from_iter(micros).with_timezone("UTC"))
             }
         }
@@ -200,12 +208,11 @@ impl Column {
         &'a self,
         entries: &'a [LedgerEntry],
         prefix: &'a str,
-    ) -> impl Iterator<Item = Option<&'a RecordedValue>> {
+    ) -> impl Iterator<Item = Option<Recorded<'a>>> {
         let name = self.name.strip_prefix(prefix).unwrap_or_default();
         entries.iter().map(move |entry| {
-            let inputs = &entry.version.inputs;
-            let at = inputs.iter().position(|input| input.name == name)?;
-            entry.values.get(at)
+            let mut recorded = entry.version.inputs.iter().zip(&entry.values);
+            recorded.find(|(input, _)| input.name == name)
         })
     }
 }
@@ -264,10 +271,13 @@ fn violations(entries: &[LedgerEntry]) -> ArrayRef {
     Arc::new(lists.finish())
 }
 
-fn inputs(tensor_type: TensorType, cells: Vec<Option<&RecordedValue>>) -> ArrayRef {
-    let values = cells
-        .into_iter()
-        .map(|cell| cell.map_or(&Value::Null, |recorded| &recorded.value));
+fn inputs(tensor_type: TensorType, cells: Vec<Option<Recorded<'_>>>) -> ArrayRef {
+    let shown = cells.into_iter().map(|cell| match cell {
+        Some((input, recorded)) => input.shown(&recorded.value),
+        None => Cow::Owned(Value::Null),
+    });
+    let shown: Vec<Cow<'_, Value>> = shown.collect();
+    let values = shown.iter().map(AsRef::as_ref);
     // The cells that are of the column's own type: all but null.
     macro_rules! of {
         ($variant:ident, $array:ty) => {
@@ -329,10 +339,13 @@ fn entity(entry: &LedgerEntry) -> Option<String> {
 }
 
 /// Something of every input, as JSON.
-fn all_as_json(entry: &LedgerEntry, of: impl Fn(&RecordedValue) -> Option<Json>) -> String {
+fn all_as_json(
+    entry: &LedgerEntry,
+    of: impl Fn(&RecordedInput, &RecordedValue) -> Option<Json>,
+) -> String {
     let inputs = entry.version.inputs.iter().zip(&entry.values);
     let fields: Map<String, Json> = inputs
-        .filter_map(|(input, recorded)| Some((input.name.clone(), of(recorded)?)))
+        .filter_map(|(input, recorded)| Some((input.name.clone(), of(input, recorded)?)))
         .collect();
     Json::Object(fields).to_string()
 }

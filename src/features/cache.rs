@@ -17,7 +17,7 @@ use quick_cache::{Weighter, sync::Cache};
 
 use super::{
     EntityKey, ListValue, LoadInput, Materialization, MaterializationRecord, OnlineStore, RowSink,
-    RowTime, Scan, StoredRow, Value, WriteCounts, WriteRow,
+    RowTime, Scan, StoredRow, Timestamp, Value, WriteCounts, WriteRow,
 };
 use crate::{
     catalog::{FeatureView, PerView},
@@ -270,6 +270,15 @@ impl OnlineStore for CachedStore {
             }
         }
         Ok((found, age_bound))
+    }
+
+    async fn read_as_of(
+        &self,
+        view: &FeatureView,
+        keys: &[EntityKey],
+        at: Timestamp,
+    ) -> Result<Vec<Option<StoredRow>>> {
+        self.inner.read_as_of(view, keys, at).await
     }
 
     async fn write(&self, view: &FeatureView, rows: Vec<WriteRow>) -> Result<WriteCounts> {

@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use super::{EntityKey, OnlineStore, StoredRow};
+use super::{EntityKey, Freshness, OnlineStore, StoredRow};
 use crate::{catalog::FeatureView, error::Result};
 
 /// The rows of a view, as entities were asked for.
@@ -18,18 +18,21 @@ impl ViewRows {
     /// Reads each row once.
     ///
     /// # Errors
-    /// As `OnlineStore::read`.
+    /// As `OnlineStore::read` and, for the past, as `OnlineStore::read_as_of`.
     pub(super) async fn read(
         store: &dyn OnlineStore,
         view: &FeatureView,
         keys: &[EntityKey],
+        freshness: Freshness,
     ) -> Result<ViewRows> {
         let repeats = Repeats::among(keys);
-        let read = match &repeats {
-            None => store.read_aged(view, keys).await?,
-            Some(repeats) => store.read_aged(view, &repeats.distinct).await?,
+        let distinct = repeats.as_ref().map_or(keys, |repeats| &repeats.distinct);
+        let (rows, age_bound) = if freshness.is_past {
+            let rows = store.read_as_of(view, distinct, freshness.now).await?;
+            (rows, Duration::ZERO)
+        } else {
+            store.read_aged(view, distinct).await?
         };
-        let (rows, age_bound) = read;
         Ok(ViewRows {
             rows,
             repeats,

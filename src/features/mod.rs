@@ -3,6 +3,7 @@
 //! Knows the catalog, and nothing of SQL, files or the wire: `stores` implement `OnlineStore`, `sources` implement
 //! `RowSource`, `grpc` and `cli` call.
 
+mod as_of;
 mod asked;
 mod cache;
 mod column_statistics;
@@ -22,6 +23,7 @@ mod training_set;
 mod value;
 mod write;
 
+pub use as_of::AsOf;
 pub use asked::AskedFeatures;
 pub use cache::{CacheBounds, CachedStore};
 pub use columns::{Cells, KeyColumn, WriteColumn, WriteTarget, column_keys, column_rows};

@@ -54,14 +54,30 @@ pub struct Freshness {
     pub now: Timestamp,
     /// How old a value may be, where the view's TTL allows more; none: the TTL alone.
     pub max_age: Option<Duration>,
+    /// Whether values are read as they were at `now`, out of the views' histories, and not the newest.
+    pub is_past: bool,
 }
 
 impl Freshness {
     /// As of now, with the views' TTLs alone.
     pub fn now() -> Freshness {
+        Freshness::at(Timestamp::now())
+    }
+
+    /// The newest values, with their ages counted from a moment.
+    pub fn at(now: Timestamp) -> Freshness {
         Freshness {
-            now: Timestamp::now(),
+            now,
             max_age: None,
+            is_past: false,
+        }
+    }
+
+    /// The values of a moment.
+    pub fn as_of(moment: Timestamp) -> Freshness {
+        Freshness {
+            is_past: true,
+            ..Freshness::at(moment)
         }
     }
 
@@ -147,7 +163,8 @@ pub fn check_values(field: &str, rows: usize, columns: usize, values_max: usize)
 /// feature of the selection.
 ///
 /// # Errors
-/// `Unavailable` where the store is away; `InvalidArgument` where the values take more than `bytes_max`; `Internal` where
+/// `Unavailable` where the store is away; `FailedPrecondition` where a view of which the past is asked keeps no history;
+/// `InvalidArgument` where the values take more than `bytes_max`; `Internal` where
 /// the lists do not fit together.
 pub async fn read_features(
     store: &dyn OnlineStore,
@@ -160,7 +177,7 @@ pub async fn read_features(
         .views
         .iter()
         .zip(keys)
-        .map(|(selected, keys)| ViewRows::read(store, &selected.view, keys));
+        .map(|(selected, keys)| ViewRows::read(store, &selected.view, keys, freshness));
     let rows_by_view = future::try_join_all(reads).await?;
 
     let named = selection.references.iter().zip(&selection.value_types);
@@ -352,8 +369,8 @@ mod tests {
         let hour = Duration::from_secs(3_600);
         let status = |ttl: &str, age: Duration, max_age: Duration| {
             let freshness = Freshness {
-                now,
                 max_age: Some(max_age),
+                ..Freshness::at(now)
             };
             let mut row = row(age, Value::Double(1.0), now);
             value_of(&view(ttl), Some(&mut row), freshness).status

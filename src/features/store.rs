@@ -103,6 +103,18 @@ pub trait OnlineStore: Send + Sync {
         Ok((self.read(view, keys).await?, Duration::ZERO))
     }
 
+    /// Reads what the view held of entities at a moment, in the order of the keys, out of its history: what became true up
+    /// to it, whenever that was written; none where nothing had.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` for a view without a history of its own; `Unavailable` where the database is away.
+    async fn read_as_of(
+        &self,
+        view: &FeatureView,
+        keys: &[EntityKey],
+        at: Timestamp,
+    ) -> Result<Vec<Option<StoredRow>>>;
+
     /// Writes rows, all or none. Each is merged into what is stored, feature by feature, as `StoredRow::merge` does; where
     /// the view keeps a history, it is added there, whether late or not.
     ///

@@ -110,6 +110,24 @@ pub(super) fn wire_timestamp(timestamp: Timestamp) -> prost_types::Timestamp {
     }
 }
 
+/// The moment that a request names, to the microsecond below.
+///
+/// # Errors
+/// `InvalidArgument` naming the field, for one that is out of range.
+pub(super) fn moment(
+    field: &str,
+    wire: Option<prost_types::Timestamp>,
+) -> Result<Option<Timestamp>> {
+    let Some(wire) = wire else {
+        return Ok(None);
+    };
+    let micros = wire.seconds.checked_mul(1_000_000);
+    let micros = micros.and_then(|micros| micros.checked_add(i64::from(wire.nanos / 1_000)));
+    let moment = micros.and_then(Timestamp::from_micros);
+    let moment = moment.ok_or_else(|| Error::invalid(field, "it is no point in time"))?;
+    Ok(Some(moment))
+}
+
 /// A status as the wire names it.
 pub(super) fn wire_status(status: FeatureStatus) -> pb::FeatureStatus {
     match status {

@@ -112,7 +112,7 @@ fn subject(
         return row_subject(rows, dense, rows_max);
     }
     check_count("entities", entities.len(), rows_max)?;
-    Ok(Subject::Entities(raw_rows(entities).into()))
+    Ok(Subject::entities(raw_rows(entities)))
 }
 
 fn job_id(text: &str) -> Result<Uuid> {

@@ -94,7 +94,7 @@ fn wire_inputs(entry: &LedgerEntry) -> Vec<pb::RecordedInput> {
     inputs
         .map(|(input, recorded)| pb::RecordedInput {
             name: input.name.clone(),
-            value: Some(wire_value(recorded.value.clone())),
+            value: Some(wire_value(input.shown(&recorded.value).into_owned())),
             feature: match recorded.status {
                 Some(_) => input.feature.clone(),
                 None => String::new(),

@@ -97,6 +97,7 @@ impl ModelService for ModelApi {
         let author = author(&request, &asked.actor, &asked.reason);
         let change = ReleaseChange::RollbackAlias {
             alias: asked.alias.clone(),
+            expected: asked.expected_version.clone(),
         };
         answer(self.lifecycle.change(&asked.model, change, &author).await)
     }
@@ -147,18 +148,16 @@ fn some_text(text: &str) -> Option<String> {
 /// Who asks, and from where: through the gateway, the addresses that it tells.
 fn author<T>(request: &Request<T>, actor: &str, reason: &str) -> Author {
     let bounded = |text: &str| text.chars().take(AUTHOR_CHARS_MAX).collect::<String>();
+    // What a caller says of himself stands before the address that was seen, and never in its place.
     let forwarded = request.metadata().get("x-forwarded-for");
-    let peer = forwarded
-        .and_then(|value| value.to_str().ok())
-        .map(bounded)
-        .or_else(|| {
-            request
-                .remote_addr()
-                .map(|address| address.ip().to_string())
-        });
+    let forwarded = forwarded.and_then(|value| value.to_str().ok()).map(bounded);
+    let seen = request
+        .remote_addr()
+        .map(|address| address.ip().to_string());
+    let peer: Vec<String> = forwarded.into_iter().chain(seen).collect();
     Author {
         actor: bounded(actor),
-        peer: peer.unwrap_or_default(),
+        peer: peer.join(", "),
         reason: bounded(reason),
     }
 }
@@ -245,7 +244,7 @@ fn wire_source(source: &ModelSource) -> pb::ModelSource {
         location: source.copy.location().to_owned(),
         reached_at: source.copy.reached_at().map(wire_timestamp),
         problem: source.problem().unwrap_or_default(),
-        aliases: source.aliases.iter().cloned().collect(),
+        aliases: source.aliases.keys().cloned().collect(),
     }
 }
 

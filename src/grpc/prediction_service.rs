@@ -5,7 +5,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     RequestLimits, StreamBounds,
-    convert::{check_count, raw_rows, wire_status, wire_value},
+    convert::{check_count, moment, raw_rows, wire_status, wire_value},
     ledger::{prediction_id, wire_recorded, wire_replay, wire_status_of},
     model_service::wire_kind,
     pb::{self, prediction_service_server::PredictionService},
@@ -14,12 +14,17 @@ use super::{
     to_status,
 };
 use crate::{
+    catalog::ValueType,
     error::{Error, Result},
+    features::{RawRow, Timestamp, Value},
     inference::{
         Answerer, Explanation, Jobs, Predictions, Predictor, Replay, ScoredBatch, Signature,
         Subject, Target, Task,
     },
 };
+
+/// What names a moment beside an entity's keys.
+const TIMESTAMP: &str = "timestamp";
 
 /// Answers PredictionService.
 #[derive(Clone)]
@@ -51,6 +56,14 @@ impl PredictionService for PredictionApi {
         request: Request<pb::PredictByEntityRequest>,
     ) -> Result<Response<pb::PredictResponse>, Status> {
         let scored = self.score_entities(request.into_inner()).await;
+        scored.map(Response::new).map_err(|error| to_status(&error))
+    }
+
+    async fn predict_entity(
+        &self,
+        request: Request<pb::PredictEntityRequest>,
+    ) -> Result<Response<pb::PredictEntityResponse>, Status> {
+        let scored = self.score_entity(request.into_inner()).await;
         scored.map(Response::new).map_err(|error| to_status(&error))
     }
 
@@ -168,7 +181,7 @@ impl PredictionApi {
     async fn explain_one(&self, request: pb::ExplainRequest) -> Result<pb::ExplainResponse> {
         let subject = match (request.row, request.entity) {
             (Some(row), None) => Subject::Rows(raw_rows(vec![row]).into()),
-            (None, Some(entity)) => Subject::Entities(raw_rows(vec![entity]).into()),
+            (None, Some(entity)) => Subject::entities(raw_rows(vec![entity])),
             (Some(_), Some(_)) => {
                 return Err(Error::invalid("entity", "comes instead of row, not beside"));
             }
@@ -197,13 +210,43 @@ impl PredictionApi {
         request: pb::PredictByEntityRequest,
     ) -> Result<pb::PredictResponse> {
         check_count("entities", request.entities.len(), self.limits.entities_max)?;
-        let subject = Subject::Entities(raw_rows(request.entities).into());
+        let subject = Subject::Entities {
+            rows: raw_rows(request.entities).into(),
+            as_of: moment("asOf", request.as_of)?,
+        };
         let target = Target {
             model: &request.model,
             version: &request.version,
         };
         let scored = self.predictor.predict(target, &subject).await?;
         wire_predictions(&request.model, &scored, request.include_features)
+    }
+
+    async fn score_entity(
+        &self,
+        request: pb::PredictEntityRequest,
+    ) -> Result<pb::PredictEntityResponse> {
+        let model = match request.model.as_str() {
+            "" => self.predictor.model_of_entity(&request.entity)?,
+            name => self.predictor.models.model(name)?,
+        };
+        let (key, as_of) = key_and_moment(request.key.unwrap_or_default())?;
+        let subject = Subject::Entities {
+            rows: [key].into(),
+            as_of,
+        };
+        let target = Target {
+            model: &model.name,
+            version: &request.version,
+        };
+        let scored = self.predictor.predict(target, &subject).await;
+        // The caller named no list.
+        let scored = scored.map_err(|error| error.renamed("entities[0]", "key"))?;
+        let answer = wire_predictions(&model.name, &scored, true)?;
+        Ok(pb::PredictEntityResponse {
+            model: answer.model,
+            prediction: answer.predictions.into_iter().next(),
+        })
     }
 
     async fn recorded(&self, request: &pb::GetPredictionRequest) -> Result<pb::RecordedPrediction> {
@@ -220,6 +263,21 @@ impl PredictionApi {
         let Predictor { ledger, models, .. } = &self.predictor;
         let replay = Replay::run(ledger, models, id, &request.version).await?;
         Ok(wire_replay(&replay))
+    }
+}
+
+/// The join keys of an entity, and the moment that is named beside them.
+fn key_and_moment(key: prost_types::Struct) -> Result<(RawRow, Option<Timestamp>)> {
+    let mut row = raw_rows(vec![key]).into_iter().next().unwrap_or_default();
+    let at = row.fields.iter().position(|(name, _)| name == TIMESTAMP);
+    let Some(at) = at else {
+        return Ok((row, None));
+    };
+    let (_, moment) = row.fields.remove(at);
+    match moment.to_value(ValueType::Timestamp) {
+        Ok(Value::Timestamp(moment)) => Ok((row, Some(moment))),
+        Ok(_) => Ok((row, None)),
+        Err(fault) => Err(Error::invalid(format!("key.{TIMESTAMP}"), fault)),
     }
 }
 

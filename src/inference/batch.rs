@@ -75,7 +75,7 @@ fn extend<T: Clone>(all: &mut Vec<T>, more: &[T], elements: Range<usize>) {
 
 impl Batch {
     /// One batch of the rows of several, which are of one layout, in their order.
-    pub(super) fn joined(parts: &[(&Batch, Range<usize>)]) -> Batch {
+    pub(crate) fn joined(parts: &[(&Batch, Range<usize>)]) -> Batch {
         let tensors = parts.first().map(|(batch, _)| batch.tensors.as_slice());
         let mut joined = Batch {
             rows: 0,

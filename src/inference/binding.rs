@@ -3,7 +3,7 @@
 
 use super::{
     BoundInput, InvalidPolicy, Layout, MissingPolicy, ModelDefinition, Signature,
-    files::MODEL_FILE, signature::Input,
+    repository::MODEL_FILE, signature::Input,
 };
 use crate::{
     catalog::Catalog,
@@ -34,35 +34,66 @@ pub(super) fn bind_inputs(
                 continue;
             }
         };
-        match catalog.resolve(&bound.feature) {
-            Err(fault) => faults.push(format!("input {}: {fault}", input.name)),
-            Ok((view, index)) => {
-                let found = view.features.get(index).map(|field| field.value_type);
-                if found != Some(input.value_type) {
-                    faults.push(format!(
-                        "input {}: the model was trained on a {}, and the feature {} is a {}",
-                        input.name,
-                        input.value_type,
-                        bound.feature,
-                        found.map_or("nothing", |found| found.name())
-                    ));
-                }
-            }
-        }
         inputs.push(bound);
     }
-    for name in definition.inputs.keys() {
-        if signature.input_index(name).is_none() {
-            faults.push(format!(
-                "{MODEL_FILE}: inputs.{name}: the model has no such input"
-            ));
-        }
+    if faults.is_empty() {
+        faults = check_catalog(signature, &inputs, catalog);
     }
     if faults.is_empty() {
         Ok(inputs)
     } else {
         Err(Error::failed_precondition(faults.join("; ")))
     }
+}
+
+/// Holds the features that inputs are bound to against the catalog: each has to be there, of the input's type.
+///
+/// Returns a sentence a fault.
+pub(super) fn check_catalog(
+    signature: &Signature,
+    inputs: &[BoundInput],
+    catalog: &Catalog,
+) -> Vec<String> {
+    let bound = signature.inputs.iter().zip(inputs);
+    let faults = bound.filter_map(|(input, bound)| {
+        let (view, index) = match catalog.resolve(&bound.feature) {
+            Ok(found) => found,
+            Err(fault) => return Some(format!("input {}: {fault}", input.name)),
+        };
+        let found = view.features.get(index).map(|field| field.value_type);
+        (found != Some(input.value_type)).then(|| {
+            format!(
+                "input {}: the model was trained on a {}, and the feature {} is a {}",
+                input.name,
+                input.value_type,
+                bound.feature,
+                found.map_or("nothing", |found| found.name())
+            )
+        })
+    });
+    faults.collect()
+}
+
+/// Refuses defaults that the model's tensors cannot take.
+///
+/// # Errors
+/// `FailedPrecondition` that names the inputs.
+pub(super) fn check_defaults(layout: &Layout, inputs: &[BoundInput]) -> Result<()> {
+    let mut batch = layout.empty_batch(1);
+    let faults = inputs.iter().enumerate().filter_map(|(at, bound)| {
+        let fault = layout
+            .set(&mut batch, 0, at, bound.default.as_ref()?)
+            .err()?;
+        let name = &bound.feature.feature;
+        Some(format!(
+            "{MODEL_FILE}: the default of the input of {name}: {fault}"
+        ))
+    });
+    let faults: Vec<String> = faults.collect();
+    if faults.is_empty() {
+        return Ok(());
+    }
+    Err(Error::failed_precondition(faults.join("; ")))
 }
 
 /// A text that goes into a tensor of numbers can only be one of the model's categories: any other is a missing value.

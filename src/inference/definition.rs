@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{
     Fallback, Traffic,
-    policy::{BoundInput, InvalidPolicy, MissingPolicy},
+    policy::{BoundInput, InvalidPolicy, MissingPolicy, ViolationKind},
 };
 use crate::{
     catalog::{FeatureRef, ValueType, parse_duration},
@@ -194,6 +194,17 @@ impl ModelDefinition {
             categories: policy.categories.clone(),
         };
         check_policy(policy, value_type, &mut faults);
+        match bound
+            .default
+            .as_ref()
+            .and_then(|default| bound.fault(default))
+        {
+            Some(ViolationKind::UnknownCategory) => {
+                faults.push("default: it is none of the categories".to_owned());
+            }
+            Some(_) => faults.push("default: it is outside min to max".to_owned()),
+            None => {}
+        }
         if faults.is_empty() {
             return Ok(bound);
         }

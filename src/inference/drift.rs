@@ -7,7 +7,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use serde::Deserialize;
 
-use super::{Signature, layout::number};
+use super::{
+    Signature,
+    layout::{limit_for, number},
+};
 use crate::features::Value;
 
 /// Bins of one input, the one for what is in no other among them.
@@ -80,7 +83,8 @@ impl Profile {
             return Some(found.unwrap_or(self.texts.len()));
         }
         let number = number(value).ok()??;
-        Some(self.edges.partition_point(|edge| *edge < number))
+        let is_above = |edge: &f64| limit_for(value, *edge) < number;
+        Some(self.edges.partition_point(is_above))
     }
 }
 
@@ -231,6 +235,26 @@ mod tests {
         };
         assert_eq!(texts.bin_of(&Value::String("a".into())), Some(0));
         assert_eq!(texts.bin_of(&Value::String("b".into())), Some(1));
+    }
+
+    #[test]
+    fn an_edge_is_part_of_its_bin_also_where_the_value_was_rounded() {
+        let tenths = Profile {
+            edges: (1..10).map(|tenth| f64::from(tenth) / 10.0).collect(),
+            shares: vec![0.1; 10],
+            ..numbers()
+        };
+        for (bin, rounded) in [0.1_f32, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+            .into_iter()
+            .enumerate()
+        {
+            // As packed rows bring it, and as others do.
+            assert_eq!(tenths.bin_of(&Value::Float(rounded)), Some(bin));
+            let written = Value::Double(crate::features::widen(rounded));
+            assert_eq!(tenths.bin_of(&written), Some(bin), "{rounded}");
+            let above = Value::Float(rounded.next_up());
+            assert_eq!(tenths.bin_of(&above), Some(bin + 1), "{rounded}");
+        }
     }
 
     #[test]

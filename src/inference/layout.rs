@@ -201,6 +201,27 @@ pub(super) fn number(value: &Value) -> Result<Option<f64>, String> {
     }
 }
 
+/// A bound or an edge as a value is to be held against it: as a 32-bit float for what was rounded to one, so that a number
+/// equals itself, and 0.1 is not above 0.1.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "rounding is what is asked for; beyond a 32-bit float is an infinity, which bounds as well"
+)]
+pub(super) fn limit_for(value: &Value, limit: f64) -> f64 {
+    match value {
+        Value::Float(_) => f64::from(limit as f32),
+        Value::Null
+        | Value::Bool(_)
+        | Value::Int32(_)
+        | Value::Int64(_)
+        | Value::Double(_)
+        | Value::String(_)
+        | Value::Bytes(_)
+        | Value::Timestamp(_)
+        | Value::List(_) => limit,
+    }
+}
+
 fn integer(value: &Value) -> Result<i64, String> {
     match value {
         Value::Bool(value) => Ok(i64::from(*value)),

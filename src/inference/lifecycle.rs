@@ -1,15 +1,22 @@
-//! What happens to models while the server runs: files change, definitions change, people release. One change at a time.
+//! What happens to models while the server runs: files change, definitions change, people release.
+//!
+//! Loads go one after the other, and take as long as they take. What is released takes effect at once, beside a load: both
+//! publish the models, one at a time, with what is released last.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex as SyncMutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use tokio::{sync::Mutex, task, time};
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    task, time,
+};
 
 use super::{
-    Author, Known, Look, Model, ModelRegistry, Models, ReleaseChange, ReleaseEvent, ReleaseStore,
-    Repository, VersionState, Wanted, definition::check_alias, release::change_release,
+    Author, Known, Look, Model, ModelRegistry, Models, Release, ReleaseChange, ReleaseEvent,
+    ReleaseStore, Releases, Repository, VersionState, Wanted, announce::log_changes,
+    release::change_release, targets::released,
 };
 use crate::{
     catalog::CatalogHandle,
@@ -21,26 +28,34 @@ use crate::{
 struct Seen {
     look: Look,
     catalog_revision: i64,
-    releases_revision: i64,
     mirror_revision: u64,
 }
 
 #[derive(Default)]
-struct State {
+struct Loading {
     loaded: Seen,
     /// How the files looked when they were last looked at: a copy that is under way changes them from look to look.
     look: Look,
-    /// When what was counted of drift was last turned over; none: not yet.
-    drift_turned: Option<Instant>,
 }
 
-/// Loads models, and changes what is released of them.
+/// What is released, as it was last published.
+#[derive(Default)]
+struct Published {
+    revision: i64,
+    releases: Arc<Releases>,
+}
+
+/// Loads models, and changes what is released of them. Cheap to clone.
+#[derive(Clone)]
 pub struct Lifecycle {
     repository: Arc<Repository>,
     models: Arc<ModelRegistry>,
     catalog: Arc<CatalogHandle>,
     releases: Arc<dyn ReleaseStore>,
-    state: Mutex<State>,
+    loading: Arc<Mutex<Loading>>,
+    published: Arc<Mutex<Published>>,
+    /// When what was counted of drift was last turned over; none: not yet.
+    drift_turned: Arc<SyncMutex<Option<Instant>>>,
 }
 
 impl Lifecycle {
@@ -56,7 +71,9 @@ impl Lifecycle {
             models,
             catalog,
             releases,
-            state: Mutex::default(),
+            loading: Arc::default(),
+            published: Arc::default(),
+            drift_turned: Arc::default(),
         }
     }
 
@@ -65,44 +82,41 @@ impl Lifecycle {
     /// # Errors
     /// As `Repository::load`; `Unavailable` where the database is away.
     pub async fn load(&self) -> Result<()> {
-        let mut state = self.state.lock().await;
-        let seen = self.look().await?;
-        self.load_seen(&mut state, seen).await
+        self.load_again(None).await
     }
 
-    /// Lets what was counted of drift grow old: half of it is forgotten each half of the window.
-    fn turn_drift(&self, state: &mut State) {
-        let turned = *state.drift_turned.get_or_insert_with(Instant::now);
-        if turned.elapsed() < self.repository.options.drift_window / 2 {
-            return;
-        }
-        state.drift_turned = Some(Instant::now());
-        let models = self.models.snapshot();
-        for version in models.values().flat_map(|model| &model.versions) {
-            if let VersionState::Ready(ready) = &version.state {
-                ready.drift.turn();
-            }
-        }
+    /// Loads what is there; of a model, what was refused is checked again. Whoever asks cannot break it off: the next load
+    /// waits for its end.
+    async fn load_again(&self, again: Option<&str>) -> Result<()> {
+        let (lifecycle, again) = (self.clone(), again.map(str::to_owned));
+        let loading = Arc::clone(&self.loading).lock_owned().await;
+        let load = tokio::spawn(async move {
+            let seen = lifecycle.look().await?;
+            lifecycle.load_seen(loading, seen, again).await
+        });
+        load.await
+            .map_err(|fault| Error::internal("loading the models failed").with_source(fault))?
     }
 
-    /// Loads what has changed: definitions and releases at once, files as soon as they have stopped changing. To be called
-    /// again and again.
+    /// Loads what has changed: definitions at once, files as soon as they have stopped changing. To be called again and
+    /// again; passes where a load is under way.
     ///
     /// # Errors
     /// As `load`.
-    pub async fn follow(&self) -> Result<()> {
-        let mut state = self.state.lock().await;
-        self.turn_drift(&mut state);
+    pub async fn follow_files(&self) -> Result<()> {
+        self.turn_drift();
+        let Ok(mut loading) = Arc::clone(&self.loading).try_lock_owned() else {
+            return Ok(());
+        };
         let seen = self.look().await?;
-        let is_settled = seen.look == state.look;
-        state.look.clone_from(&seen.look);
-        let loaded = &state.loaded;
+        let is_settled = seen.look == loading.look;
+        loading.look.clone_from(&seen.look);
+        let loaded = &loading.loaded;
         let is_other = seen.catalog_revision != loaded.catalog_revision
-            || seen.releases_revision != loaded.releases_revision
             || seen.mirror_revision != loaded.mirror_revision
             || (is_settled && seen.look != loaded.look);
-        if is_other {
-            self.load_seen(&mut state, seen).await?;
+        if is_other || self.is_load_wanted().await {
+            self.load_seen(loading, seen, None).await?;
         }
         Ok(())
     }
@@ -115,7 +129,16 @@ impl Lifecycle {
     pub async fn follow_sources(&self) -> Result<()> {
         let wanted = self.wanted().await?;
         self.repository.mirror.sync_due(wanted).await;
-        self.follow().await
+        let loading = Arc::clone(&self.loading).lock_owned().await;
+        if self.repository.mirror.revision() == loading.loaded.mirror_revision {
+            return Ok(());
+        }
+        // Files of the repository that have changed, too, are left to `follow_files`, which waits until they have settled.
+        let seen = Seen {
+            look: loading.loaded.look.clone(),
+            ..self.look().await?
+        };
+        self.load_seen(loading, seen, None).await
     }
 
     /// Waits until a source is to be asked.
@@ -139,6 +162,14 @@ impl Lifecycle {
         Ok(())
     }
 
+    /// Asks the source of one model, where it has one, whatever failed before.
+    async fn ask_source_of(&self, name: &str) -> Result<()> {
+        let mut wanted = self.wanted().await?;
+        wanted.retain(|wanted| wanted.model == name);
+        self.repository.mirror.sync_now(wanted).await;
+        Ok(())
+    }
+
     async fn wanted(&self) -> Result<Vec<Wanted>> {
         let (repository, models) = (Arc::clone(&self.repository), self.models.snapshot());
         let wanted = task::spawn_blocking(move || repository.wanted(&models));
@@ -147,39 +178,47 @@ impl Lifecycle {
             .map_err(|fault| Error::internal("reading the models failed").with_source(fault))?
     }
 
-    /// Asks the source of one model, where it has one, whatever failed before.
-    async fn ask_source_of(&self, name: &str) -> Result<()> {
-        let wanted = self
-            .wanted()
-            .await?
-            .into_iter()
-            .filter(|wanted| wanted.model == name);
-        self.repository.mirror.sync_now(wanted.collect()).await;
+    /// Lets what was released on other servers take effect. To be called again and again.
+    ///
+    /// # Errors
+    /// `Unavailable` where the database is away.
+    pub async fn follow_releases(&self) -> Result<()> {
+        let mut published = self.published.lock().await;
+        let revision = self.releases.releases_revision().await?;
+        if revision != published.revision {
+            published.releases = Arc::new(self.releases.releases().await?);
+            published.revision = revision;
+            self.publish(&self.models.snapshot(), &published.releases);
+        }
         Ok(())
     }
 
     /// Changes what is released of a model, here at once, on other servers of the database soon after.
     ///
     /// # Errors
-    /// `NotFound` for an unknown model; `InvalidArgument` for an alias that is no name; `FailedPrecondition` for a version
-    /// that is not ready, or that cannot be unloaded because it is meant; `Conflict` where an expectation does not hold;
-    /// `Unavailable` where the database is away.
+    /// `NotFound` for an unknown model or version; `InvalidArgument` for an alias that is no name; `FailedPrecondition` for
+    /// a version that is not ready, that cannot be unloaded because it is meant, or a rollback that leads nowhere;
+    /// `Conflict` where an expectation does not hold; `Unavailable` where the database is away.
     pub async fn change(
         &self,
         name: &str,
         change: ReleaseChange,
         author: &Author,
     ) -> Result<Arc<Model>> {
-        let mut state = self.state.lock().await;
-        self.change_in(&mut state, name, change, author).await
+        let model = self.models.model(name)?;
+        let release = change_release(self.releases.as_ref(), &model, &change, author).await?;
+        let changed = Arc::new(released(&model, &release));
+        self.publish_release(name, release).await;
+        // One whose folder is gone goes with its last version.
+        Ok(self.models.model(name).unwrap_or(changed))
     }
 
     /// Loads a version, or all where none is named: without waiting until its files are seen or its source is asked, and
-    /// again where it was unloaded.
+    /// again where it was unloaded or refused.
     ///
     /// # Errors
-    /// `NotFound` for an unknown model or version; `FailedPrecondition` where a check refuses it; `Unavailable` where the
-    /// database is away.
+    /// `NotFound` for an unknown model or version; `FailedPrecondition` where a check refuses it, or model.toml;
+    /// `Unavailable` where the database is away.
     pub async fn load_versions(
         &self,
         name: &str,
@@ -187,16 +226,15 @@ impl Lifecycle {
         author: &Author,
     ) -> Result<Arc<Model>> {
         self.ask_source_of(name).await?;
-        let mut state = self.state.lock().await;
-        let seen = self.look().await?;
-        self.load_seen(&mut state, seen).await?;
+        self.load_again(Some(name)).await?;
         let model = self.models.model(name)?;
         let versions = versions_of(&model, version)?;
         if versions.iter().any(|version| is_unloaded(&model, version)) {
             let change = ReleaseChange::Load {
                 versions: versions.clone(),
             };
-            self.change_in(&mut state, name, change, author).await?;
+            self.change(name, change, author).await?;
+            self.load_again(None).await?;
         }
         let model = self.models.model(name)?;
         check_loaded(&model, &versions)?;
@@ -213,29 +251,13 @@ impl Lifecycle {
         version: &str,
         author: &Author,
     ) -> Result<Arc<Model>> {
-        let mut state = self.state.lock().await;
         let model = self.models.model(name)?;
         let versions = versions_of(&model, version)?;
         if versions.iter().all(|version| is_unloaded(&model, version)) {
             return Ok(model);
         }
         let change = ReleaseChange::Unload { versions };
-        self.change_in(&mut state, name, change, author).await
-    }
-
-    async fn change_in(
-        &self,
-        state: &mut State,
-        name: &str,
-        change: ReleaseChange,
-        author: &Author,
-    ) -> Result<Arc<Model>> {
-        let model = self.models.model(name)?;
-        check_change(&model, &change)?;
-        change_release(self.releases.as_ref(), &model, &change, author).await?;
-        let seen = self.look().await?;
-        self.load_seen(state, seen).await?;
-        self.models.model(name)
+        self.change(name, change, author).await
     }
 
     /// What was changed of a model's release, the newest first.
@@ -250,7 +272,7 @@ impl Lifecycle {
     async fn look(&self) -> Result<Seen> {
         let repository = Arc::clone(&self.repository);
         // Before anything is read: what changes meanwhile is seen at the next look.
-        let releases_revision = self.releases.releases_revision().await?;
+        let catalog_revision = self.catalog.snapshot().revision;
         let mirror_revision = self.repository.mirror.revision();
         let look = task::spawn_blocking(move || repository.look())
             .await
@@ -259,14 +281,20 @@ impl Lifecycle {
             })??;
         Ok(Seen {
             look,
-            catalog_revision: self.catalog.snapshot().revision,
-            releases_revision,
+            catalog_revision,
             mirror_revision,
         })
     }
 
-    async fn load_seen(&self, state: &mut State, seen: Seen) -> Result<()> {
-        let releases = self.releases.releases().await?;
+    /// Loads what was seen, and publishes it with what is released by then.
+    async fn load_seen(
+        &self,
+        mut loading: OwnedMutexGuard<Loading>,
+        seen: Seen,
+        again: Option<String>,
+    ) -> Result<()> {
+        self.follow_releases().await?;
+        let releases = Arc::clone(&self.published.lock().await.releases);
         let (repository, catalog) = (Arc::clone(&self.repository), self.catalog.snapshot());
         let previous = self.models.snapshot();
         let loaded = task::spawn_blocking(move || {
@@ -274,6 +302,7 @@ impl Lifecycle {
                 catalog: &catalog,
                 releases: &releases,
                 previous: &previous,
+                again: again.as_deref(),
             })?;
             log_changes(&previous, &models);
             Ok::<_, Error>(models)
@@ -281,65 +310,64 @@ impl Lifecycle {
         let models = loaded
             .await
             .map_err(|fault| Error::internal("loading the models failed").with_source(fault))??;
-        self.models.replace(models);
-        state.loaded = seen;
+        let published = self.published.lock().await;
+        self.publish(&models, &published.releases);
+        loading.loaded = seen;
         Ok(())
     }
-}
 
-fn check_change(model: &Model, change: &ReleaseChange) -> Result<()> {
-    match change {
-        ReleaseChange::SetAlias { alias, version, .. } => {
-            check_alias(alias).map_err(|fault| Error::invalid("alias", fault))?;
-            check_owner(model, alias)?;
-            match version {
-                Some(version) if model.aliases.contains_key(version) => Err(Error::invalid(
-                    "version",
-                    format!("\"{version}\" is an alias; an alias means a version"),
-                )),
-                Some(version) => model.resolve(version).map(|_| ()),
-                None => Ok(()),
-            }
-        }
-        ReleaseChange::SetTraffic {
-            traffic: Some(traffic),
-            ..
-        } => {
-            traffic.check()?;
-            let shares = traffic.canary.iter().map(|share| &share.version);
-            for target in shares.chain(&traffic.shadow) {
-                model.resolve(target)?;
-            }
-            Ok(())
-        }
-        ReleaseChange::Unload { versions } => {
-            // Whoever unloads all of a model wants it gone.
-            let is_whole = versions.len() == model.versions.len();
-            let meant = versions
-                .iter()
-                .find_map(|version| Some((version, meaning(model, version)?)));
-            match meant.filter(|_| !is_whole) {
-                None => Ok(()),
-                Some((version, meant)) => Err(Error::failed_precondition(format!(
-                    "version {version} of the model \"{}\" is {meant}; let that mean another version first",
-                    model.name
-                ))),
-            }
-        }
-        ReleaseChange::RollbackAlias { alias } => check_owner(model, alias),
-        ReleaseChange::Load { .. } | ReleaseChange::SetTraffic { traffic: None, .. } => Ok(()),
+    /// Lets models answer, with what is released of them. To be called with `published` locked.
+    fn publish(&self, models: &Models, releases: &Releases) {
+        let nothing = Release::default();
+        let models = models.iter().map(|(name, model)| {
+            let release = releases.get(name).unwrap_or(&nothing);
+            (name.clone(), Arc::new(released(model, release)))
+        });
+        let models = models.filter(|(_, model)| !model.is_gone || model.is_ready());
+        self.models.replace(models.collect());
     }
-}
 
-/// An alias of the source would mean at once again what it means there.
-fn check_owner(model: &Model, alias: &str) -> Result<()> {
-    match &model.source {
-        Some(source) if source.aliases.contains(alias) => Err(Error::failed_precondition(format!(
-            "the alias \"{alias}\" of the model \"{}\" is changed where its versions come from, {}",
-            model.name,
-            source.copy.location()
-        ))),
-        Some(_) | None => Ok(()),
+    /// Lets a release that was just kept take effect, unless a newer one has.
+    async fn publish_release(&self, name: &str, release: Release) {
+        let mut published = self.published.lock().await;
+        let mut releases = Releases::clone(&published.releases);
+        let known = releases.get(name).map_or(0, |known| known.revision);
+        if known >= release.revision {
+            return;
+        }
+        releases.insert(name.to_owned(), release);
+        published.releases = Arc::new(releases);
+        self.publish(&self.models.snapshot(), &published.releases);
+    }
+
+    /// Whether a version is not loaded that nobody wants unloaded any more.
+    async fn is_load_wanted(&self) -> bool {
+        let releases = Arc::clone(&self.published.lock().await.releases);
+        let models = self.models.snapshot();
+        models.values().any(|model| {
+            let release = releases.get(&model.name);
+            model.versions.iter().any(|version| {
+                matches!(version.state, VersionState::Unloaded)
+                    && !release.is_some_and(|kept| kept.unloaded.contains(&version.version))
+            })
+        })
+    }
+
+    /// Lets what was counted of drift grow old: half of it is forgotten each half of the window.
+    fn turn_drift(&self) {
+        let turned = self.drift_turned.lock();
+        let mut turned = turned.unwrap_or_else(PoisonError::into_inner);
+        let since = *turned.get_or_insert_with(Instant::now);
+        if since.elapsed() < self.repository.options.drift_window / 2 {
+            return;
+        }
+        *turned = Some(Instant::now());
+        let models = self.models.snapshot();
+        for version in models.values().flat_map(|model| &model.versions) {
+            if let VersionState::Ready(ready) = &version.state {
+                ready.drift.turn();
+            }
+        }
     }
 }
 
@@ -364,24 +392,14 @@ fn is_unloaded(model: &Model, version: &str) -> bool {
     matches!(state, Some(VersionState::Unloaded))
 }
 
-/// What still means a version.
-fn meaning(model: &Model, version: &str) -> Option<String> {
-    if model.default_version.as_deref() == Some(version) {
-        return Some("the default".to_owned());
-    }
-    let alias = model.aliases.iter().find(|(_, target)| *target == version);
-    if let Some((alias, _)) = alias {
-        return Some(format!("the target of the alias \"{alias}\""));
-    }
-    let shares = model.traffic.canary.iter().map(|share| &share.version);
-    shares
-        .chain(&model.traffic.shadow)
-        .any(|target| model.version_of(target) == version)
-        .then(|| "part of the traffic".to_owned())
-}
-
 /// Whoever asks for a load wants to know of its failure.
 fn check_loaded(model: &Model, versions: &[String]) -> Result<()> {
+    if let Some(reason) = &model.reason {
+        return Err(Error::failed_precondition(format!(
+            "the model \"{}\" goes on as it was: {reason}",
+            model.name
+        )));
+    }
     for version in versions {
         model.resolve(version)?;
         let problem = model
@@ -395,74 +413,4 @@ fn check_loaded(model: &Model, versions: &[String]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Says what is new.
-fn log_changes(previous: &Models, models: &Models) {
-    for model in models.values() {
-        let name = &model.name;
-        let before = previous.get(name);
-        if let Some(reason) = &model.reason
-            && before.is_none_or(|before| before.reason.as_ref() != Some(reason))
-        {
-            tracing::error!(model = name, reason, "model refused");
-        }
-        log_lag(model, before.map(Arc::as_ref));
-        for version in &model.versions {
-            let before = before.and_then(|model| model.version(&version.version));
-            log_version(name, version, before);
-        }
-    }
-}
-
-/// Says which aliases of a source are not followed yet.
-fn log_lag(model: &Model, before: Option<&Model>) {
-    let lag_of = |model: &Model| model.source.as_ref().and_then(|source| source.lag.clone());
-    if let Some(lag) = lag_of(model)
-        && before.and_then(lag_of).as_ref() != Some(&lag)
-    {
-        tracing::warn!(
-            model = model.name,
-            lag,
-            "aliases of a model's source not followed"
-        );
-    }
-}
-
-fn log_version(name: &str, version: &super::ModelVersion, before: Option<&super::ModelVersion>) {
-    let number = &version.version;
-    if let Some(problem) = &version.problem
-        && before.is_none_or(|before| before.problem.as_ref() != Some(problem))
-    {
-        let reason = problem;
-        tracing::error!(
-            model = name,
-            version = number,
-            reason,
-            "model version not replaced"
-        );
-    }
-    match (&version.state, before.map(|before| &before.state)) {
-        (VersionState::Ready(ready), Some(VersionState::Ready(known)))
-            if Arc::ptr_eq(&ready.workers, &known.workers) => {}
-        (VersionState::Ready(ready), _) => tracing::info!(
-            model = name,
-            version = number,
-            golden_rows = ready.golden_rows,
-            "model version ready"
-        ),
-        (VersionState::Refused(reason), Some(VersionState::Refused(known))) if reason == known => {}
-        (VersionState::Refused(reason), _) => {
-            tracing::error!(
-                model = name,
-                version = number,
-                reason,
-                "model version refused"
-            );
-        }
-        (VersionState::Unloaded, Some(VersionState::Unloaded)) => {}
-        (VersionState::Unloaded, _) => {
-            tracing::info!(model = name, version = number, "model version unloaded");
-        }
-    }
 }

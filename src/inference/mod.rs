@@ -3,6 +3,7 @@
 //! Knows the catalog and features; nothing of ort, SQL or the wire. `runtimes` implement `Runtime`, `stores` keep releases,
 //! `grpc` calls `Predictor` and `Lifecycle`, which loads a `Repository` into a `ModelRegistry`.
 
+mod announce;
 mod batch;
 mod binding;
 mod counters;
@@ -10,7 +11,6 @@ mod definition;
 mod drift;
 mod explain;
 mod fallback;
-mod files;
 mod golden;
 mod jobs;
 mod layout;
@@ -29,6 +29,7 @@ mod signature;
 mod signature_checks;
 mod stamp;
 mod targets;
+mod version;
 mod workers;
 
 pub use batch::{Batch, TensorData};
@@ -37,7 +38,6 @@ pub use definition::{InputPolicy, ModelDefinition, Policy};
 pub use drift::{Drift, DriftReport, Profile};
 pub use explain::Explanation;
 pub use fallback::{Constant, Fallback, FallbackCounters};
-pub use files::version_number;
 pub use jobs::{
     ChunkResult, ClaimRequest, ClaimedJob, Expired, Hold, JobBounds, JobEnd, JobError, JobFilter,
     JobOptions, JobPage, JobPrediction, JobState, JobStore, Jobs, NewJob, PinnedVersion,
@@ -61,10 +61,10 @@ pub use registry::{
     Model, ModelRegistry, ModelSource, ModelVersion, Models, ReadyVersion, Route, VersionState,
 };
 pub use release::{
-    Author, EventKind, Release, ReleaseChange, ReleaseEvent, ReleaseStore, Share, Traffic,
-    WEIGHT_WHOLE, bucket_of,
+    Author, EventKind, Release, ReleaseChange, ReleaseEvent, ReleaseStore, Releases, Share,
+    Traffic, WEIGHT_WHOLE, bucket_of,
 };
-pub use repository::{Known, LoadOptions, Look, Repository};
+pub use repository::{Known, LoadOptions, Look, Repository, version_number};
 pub use runtime::{ModelFiles, Runtime, RuntimeLoader, cannot_explain};
 pub use scored::{Answerer, Prediction, Predictions, Role, ScoredBatch};
 pub use signature::{

@@ -44,7 +44,7 @@ impl Output {
     }
 
     /// The first numbers, taken off; the rest stays.
-    pub(super) fn take_first(&mut self, count: usize) -> Output {
+    pub(crate) fn take_first(&mut self, count: usize) -> Output {
         match self {
             Output::Float(all) => {
                 let rest = all.split_off(count.min(all.len()));

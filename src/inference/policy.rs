@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::layout::number;
+use super::layout::{limit_for, number};
 use crate::{catalog::FeatureRef, features::Value};
 
 /// What to do with a missing value.
@@ -150,7 +150,8 @@ impl BoundInput {
             .map_or(Admitted::Missing, Admitted::Value)
     }
 
-    fn fault(&self, value: &Value) -> Option<ViolationKind> {
+    /// Why a value is none that is allowed; none: it is one.
+    pub(super) fn fault(&self, value: &Value) -> Option<ViolationKind> {
         if let (Value::String(text), false) = (value, self.categories.is_empty()) {
             let is_known = self.categories.iter().any(|known| known == text);
             return (!is_known).then_some(ViolationKind::UnknownCategory);
@@ -159,8 +160,8 @@ impl BoundInput {
             return None;
         }
         let number = number(value).ok()??;
-        let is_below = self.min.is_some_and(|min| number < min);
-        let is_above = self.max.is_some_and(|max| number > max);
+        let is_below = self.min.is_some_and(|min| number < limit_for(value, min));
+        let is_above = self.max.is_some_and(|max| number > limit_for(value, max));
         (is_below || is_above).then_some(ViolationKind::OutOfRange)
     }
 
@@ -179,6 +180,34 @@ impl BoundInput {
             }
             ViolationKind::UnknownCategory => "none of the texts that the model allows".to_owned(),
             ViolationKind::Missing | ViolationKind::TooOld => "missing".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_is_allowed_also_where_the_value_was_rounded() {
+        for bound in [0.1, 0.3, 0.7, 5.99, 16_777_217.0] {
+            #[expect(clippy::cast_possible_truncation, reason = "as packed rows bring it")]
+            let rounded = bound as f32;
+            let feature = FeatureRef {
+                view: "v".into(),
+                feature: "f".into(),
+            };
+            let input = BoundInput {
+                min: Some(bound),
+                max: Some(bound),
+                ..BoundInput::new(feature)
+            };
+            let kind = |value: Value| input.admit(&value, false).map(|(_, kind)| kind);
+            assert_eq!(kind(Value::Float(rounded)), Ok(None), "{bound}");
+            assert_eq!(kind(Value::Double(bound)), Ok(None), "{bound}");
+            let outside = Ok(Some(ViolationKind::OutOfRange));
+            assert_eq!(kind(Value::Float(rounded.next_up())), outside, "{bound}");
+            assert_eq!(kind(Value::Float(rounded.next_down())), outside, "{bound}");
         }
     }
 }

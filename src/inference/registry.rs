@@ -1,16 +1,12 @@
 //! The models that the server has: an immutable snapshot behind a handle, as the catalog is.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
 
 use super::{
-    Drift, Fallback, FallbackCounters, Layout, ModelCopy, Policy, Signature, Traffic, Workers,
-    counters::VersionCounters, policy::BoundInput, stamp::Stamp,
+    Drift, Fallback, FallbackCounters, Layout, ModelCopy, ModelDefinition, Policy, Signature,
+    Traffic, Workers, counters::VersionCounters, policy::BoundInput, stamp::Stamp, version::Tried,
 };
 use crate::error::{Error, Result};
 
@@ -55,8 +51,10 @@ pub struct ModelVersion {
     pub version: String,
     /// Whether it answers.
     pub state: VersionState,
-    /// Why its files as they are now were not taken, where it answers from those before.
+    /// Why its files, or what model.toml says of it, were not taken as they are now, where it answers as before.
     pub problem: Option<String>,
+    /// What was refused last.
+    pub(super) tried: Option<Tried>,
 }
 
 /// A model, with all its versions.
@@ -70,8 +68,8 @@ pub struct Model {
     pub entity_not_found: Policy,
     /// An entity to try the model with, as a JSON object; empty where model.toml gives none.
     pub example: serde_json::Map<String, serde_json::Value>,
-    /// Alias to version, as model.toml says.
-    pub defined_aliases: BTreeMap<String, String>,
+    /// What model.toml said when it was last taken; none: it never was.
+    pub definition: Option<Arc<ModelDefinition>>,
     /// Alias to version: what was set at run time, else what model.toml says.
     pub aliases: BTreeMap<String, String>,
     /// The version that answers where a request names none: what model.toml says, else the champion, ready or not, else
@@ -83,6 +81,8 @@ pub struct Model {
     pub fallback: Option<Fallback>,
     /// How often it did.
     pub fallbacks: Arc<FallbackCounters>,
+    /// Whether its folder is gone, and it goes on only as long as it answers.
+    pub(super) is_gone: bool,
     /// Counts what was changed at run time.
     pub release_revision: i64,
     /// Oldest first.
@@ -98,9 +98,9 @@ pub struct Model {
 pub struct ModelSource {
     /// What was fetched, and how that went.
     pub copy: Arc<ModelCopy>,
-    /// The aliases that are the source's, and are changed there alone.
-    pub aliases: BTreeSet<String>,
-    /// Which of them mean another version here, and why; none where none does.
+    /// The aliases that are the source's, and are changed there alone, with what they mean here.
+    pub aliases: BTreeMap<String, String>,
+    /// Which of them mean another version there, and why; none where none does.
     pub lag: Option<String>,
 }
 
@@ -108,12 +108,8 @@ impl ModelSource {
     /// Why what is served is not what the source has; none where it is.
     pub fn problem(&self) -> Option<String> {
         let status = self.copy.status();
-        let problems: Vec<&str> = status
-            .problem
-            .iter()
-            .chain(&self.lag)
-            .map(String::as_str)
-            .collect();
+        let problems = status.problem.iter().chain(&self.lag);
+        let problems: Vec<&str> = problems.map(String::as_str).collect();
         (!problems.is_empty()).then(|| problems.join("; "))
     }
 }
@@ -153,10 +149,11 @@ impl Model {
         }
         let mut end = 0;
         for share in &self.traffic.canary {
-            if let Ok(version) = self.resolve(&share.version) {
-                end += share.weight;
-                route.canaries.push((end, Arc::clone(version)));
-            }
+            end += share.weight;
+            // The share of one that is not ready is no other canary's.
+            let version = self.resolve(&share.version).unwrap_or(&route.stable);
+            let version = Arc::clone(version);
+            route.canaries.push((end, version));
         }
         let shadows = self.traffic.shadow.iter();
         route.shadows = shadows
@@ -189,7 +186,7 @@ impl Model {
         };
         let found = self.version(number).ok_or_else(|| {
             Error::not_found(format!(
-                "the model \"{}\" has no version or alias \"{wanted}\"",
+                "the model \"{}\" has no version or alias \"{number}\"",
                 self.name
             ))
         })?;
@@ -204,6 +201,12 @@ impl Model {
                 found.version, self.name
             ))),
         }
+    }
+
+    /// Whether any version answers.
+    pub fn is_ready(&self) -> bool {
+        let mut versions = self.versions.iter();
+        versions.any(|version| matches!(version.state, VersionState::Ready(_)))
     }
 
     /// The version that an alias means; any other name is a version itself.

@@ -3,33 +3,29 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs,
+    io::Read,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use super::{
-    Drift, Layout, Mirror, Model, ModelCopy, ModelDefinition, ModelFiles, ModelSource,
-    ModelVersion, Models, ReadyVersion, Release, RuntimeLoader, Signature, VersionState, Wanted,
-    Workers,
-    binding::{bind_inputs, check_missing},
-    counters::VersionCounters,
-    files::{
-        MODEL_FILE, cannot_read, file_name, model_folders, read_known, read_text, version_folders,
-    },
-    golden::GoldenRows,
+    Mirror, Model, ModelCopy, ModelDefinition, ModelSource, ModelVersion, Models, Release,
+    Releases, RuntimeLoader, Signature, VersionState, Wanted,
     stamp::Stamp,
     targets::{
-        SourceAliases, answering, check_fallback, check_targets, default_version,
-        effective_aliases, keep_what_is_meant, meant_numbers, source_aliases,
+        check_fallback, check_targets, follow_source, keep_what_is_meant, meant_numbers, released,
     },
+    version::{SIGNATURE_FILE, Trial, VersionFiles},
 };
 use crate::{
     catalog::Catalog,
     error::{Error, Result},
 };
 
-const SIGNATURE_FILE: &str = "signature.json";
+/// The name of the file that makes a folder a model.
+pub(super) const MODEL_FILE: &str = "model.toml";
 
 /// How versions are loaded and run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +48,7 @@ pub struct Look {
 
 /// Reads and checks the models of a folder.
 pub struct Repository {
-    /// The folder; one that is not there holds no models.
+    /// The folder.
     pub path: PathBuf,
     /// The runtimes that there are.
     pub loaders: Vec<Arc<dyn RuntimeLoader>>,
@@ -62,22 +58,16 @@ pub struct Repository {
     pub options: LoadOptions,
 }
 
-/// The files of one version.
-struct VersionFiles {
-    version: String,
-    folder: PathBuf,
-    /// Whether somebody else than its trainer has numbered it.
-    is_renumbered: bool,
-}
-
 /// What is known before a load: what is defined, what was released at run time, and what is loaded already.
 pub struct Known<'a> {
     /// What inputs are bound to.
     pub catalog: &'a Catalog,
     /// By model.
-    pub releases: &'a BTreeMap<String, Release>,
+    pub releases: &'a Releases,
     /// What is loaded; versions whose files are as they were stay what they are.
     pub previous: &'a Models,
+    /// The model whose refused versions are checked again, though their files are as they were.
+    pub again: Option<&'a str>,
 }
 
 impl Repository {
@@ -87,26 +77,23 @@ impl Repository {
     /// # Errors
     /// `FailedPrecondition` where the folder itself cannot be read.
     pub fn load(&self, known: &Known<'_>) -> Result<Models> {
-        let mut models = BTreeMap::new();
-        for folder in model_folders(&self.path)? {
-            let name = file_name(&folder);
-            let previous = known.previous.get(&name);
-            let model = match self.load_model(&folder, &name, known) {
-                Ok(model) => model,
-                Err(fault) => Model {
-                    name: name.clone(),
-                    reason: Some(fault.message().to_owned()),
-                    ..previous
-                        .map(|model| Model::clone(model))
-                        .unwrap_or_default()
-                },
-            };
-            models.insert(name, Arc::new(model));
+        let folders = model_folders(&self.path)?;
+        let names: Vec<String> = folders.iter().map(|folder| file_name(folder)).collect();
+        let mut models = Models::new();
+        for (folder, name) in folders.iter().zip(&names) {
+            let model = self.load_model(folder, name, &names, known);
+            models.insert(name.clone(), Arc::new(model));
+        }
+        for (name, previous) in known.previous {
+            if !models.contains_key(name) && previous.is_ready() {
+                models.insert(name.clone(), Arc::new(gone(previous)));
+            }
         }
         Ok(models)
     }
 
-    /// How the files of the repository look: two that are the same need no load in between.
+    /// How the files of the repository look: two that are the same need no load in between. A folder that cannot be read
+    /// looks empty; a load says why.
     ///
     /// # Errors
     /// As `load`.
@@ -116,9 +103,8 @@ impl Repository {
             let mut stamp = Stamp::default();
             stamp.add(folder.join(MODEL_FILE));
             stamps.push((folder.clone(), stamp));
-            for (_, folder) in version_folders(&folder)? {
-                let stamp =
-                    Stamp::of_folder(&folder).map_err(|fault| cannot_read(&folder, &fault))?;
+            for (_, folder) in version_folders(&folder).unwrap_or_default() {
+                let stamp = Stamp::of_folder(&folder).unwrap_or_default();
                 stamps.push((folder, stamp));
             }
         }
@@ -132,7 +118,7 @@ impl Repository {
     pub fn wanted(&self, models: &Models) -> Result<Vec<Wanted>> {
         let folders = model_folders(&self.path)?;
         let wanted = folders.iter().filter_map(|folder| {
-            let text = read_text(&folder.join(MODEL_FILE), self.options.file_bytes_max).ok()?;
+            let text = self.read_text(&folder.join(MODEL_FILE)).ok()?;
             let definition = ModelDefinition::parse(&text).ok()?;
             let model = file_name(folder);
             Some(Wanted {
@@ -145,201 +131,202 @@ impl Repository {
         Ok(wanted.collect())
     }
 
-    fn load_model(&self, folder: &Path, name: &str, known: &Known<'_>) -> Result<Model> {
-        let path = folder.join(MODEL_FILE);
-        let text = read_text(&path, self.options.file_bytes_max)?;
-        let place = path.display().to_string();
-        let definition = ModelDefinition::parse(&text).map_err(|fault| fault.within(&place))?;
-        if definition.name != name {
-            return Err(Error::failed_precondition(format!(
-                "{place}: name: \"{}\" is not the folder's \"{name}\"",
-                definition.name
-            )));
-        }
-        let folders = model_folders(&self.path)?;
-        let names: Vec<String> = folders.iter().map(|folder| file_name(folder)).collect();
-        check_fallback(&definition, &names).map_err(|fault| fault.within(&place))?;
+    fn load_model(&self, folder: &Path, name: &str, names: &[String], known: &Known<'_>) -> Model {
+        let previous = known.previous.get(name).map(AsRef::as_ref);
         let nothing = Release::default();
         let release = known.releases.get(name).unwrap_or(&nothing);
-        let mut aliases = effective_aliases(&definition, release);
-        let previous = known.previous.get(name);
-        let location = definition.source.as_ref();
-        let copy = location.map(|location| self.mirror.copy(name, location));
-        let mut versions = Vec::new();
-        for files in version_files(folder, copy.as_deref())? {
-            let version = &files.version;
-            let before = previous.and_then(|model| model.version(version));
-            versions.push(if release.unloaded.contains(version) {
-                ModelVersion {
-                    version: files.version,
-                    state: VersionState::Unloaded,
-                    problem: None,
+        let read = self.definition(folder, name, names, previous, release);
+        let last = previous.and_then(|model| model.definition.clone());
+        let (definition, reason) = match (read, last) {
+            (Ok(definition), _) => (Arc::new(definition), None),
+            (Err(fault), Some(last)) => (last, Some(fault.message().to_owned())),
+            (Err(fault), None) => {
+                return Model {
+                    name: name.to_owned(),
+                    reason: Some(fault.message().to_owned()),
+                    ..Model::default()
+                };
+            }
+        };
+        let trial = Trial {
+            definition: &definition,
+            catalog: known.catalog,
+            is_again: known.again == Some(name),
+        };
+        let copy = self.copy(name, &definition);
+        let files = version_files(folder, copy.as_deref()).unwrap_or_default();
+        let mut versions: Vec<ModelVersion> = files
+            .into_iter()
+            .map(|files| match release.unloaded.contains(&files.version) {
+                true => ModelVersion::unloaded(files.version),
+                false => {
+                    let before = previous.and_then(|model| model.version(&files.version));
+                    self.load_or_keep(files, before, &trial)
                 }
-            } else {
-                self.load_or_keep(files, before, &definition, known.catalog)
-            });
-        }
-        let source = copy.map(|copy| {
-            add_problems(&copy, &mut versions);
-            let previous = previous.map(Arc::as_ref);
-            follow_source(copy, previous, &versions, &mut aliases)
-        });
-        if let Some(source) = &source {
-            check_source(source, &versions)?;
+            })
+            .collect();
+        if let Some(copy) = &copy {
+            add_problems(copy, &mut versions);
         }
         if let Some(previous) = previous {
-            keep_what_is_meant(&definition, &aliases, previous, &mut versions);
+            keep_what_is_meant(&definition, release, previous, &mut versions);
         }
-        check_targets(&definition, &versions).map_err(|fault| fault.within(&place))?;
-        Ok(Model {
+        let source = copy.map(|copy| follow_source(copy, previous, &versions));
+        let absence = source.as_ref().filter(|_| versions.is_empty()).map(absence);
+        let reason = reason.or(absence);
+        let model = Model {
             name: name.to_owned(),
-            default_version: default_version(
-                &definition,
-                source
-                    .as_ref()
-                    .and_then(|source| source.copy.default_alias())
-                    .as_deref(),
-                &aliases,
-                &versions,
-            ),
-            description: definition.description,
+            description: definition.description.clone(),
             entity_not_found: definition.entity_not_found,
             example: example(&definition.example),
             fallbacks: previous.map_or_else(Arc::default, |model| Arc::clone(&model.fallbacks)),
-            fallback: definition.fallback,
-            traffic: release.traffic.clone().unwrap_or(definition.traffic),
-            release_revision: release.revision,
-            defined_aliases: definition.aliases,
-            aliases,
+            fallback: definition.fallback.clone(),
+            definition: Some(definition),
             versions,
-            reason: None,
+            reason,
             source,
-        })
+            ..Model::default()
+        };
+        released(&model, release)
     }
 
-    /// Loads a version, or keeps it where its files are as they were. Where they have changed and are refused, what
-    /// answered before goes on.
-    fn load_or_keep(
+    /// Reads a `model.toml`, and holds it against what is there.
+    fn definition(
         &self,
-        files: VersionFiles,
-        before: Option<&ModelVersion>,
-        definition: &ModelDefinition,
-        catalog: &Catalog,
-    ) -> ModelVersion {
-        let before = before.and_then(|before| match &before.state {
-            VersionState::Ready(ready) => Some(ready),
-            VersionState::Refused(_) | VersionState::Unloaded => None,
+        folder: &Path,
+        name: &str,
+        names: &[String],
+        previous: Option<&Model>,
+        release: &Release,
+    ) -> Result<ModelDefinition> {
+        let path = folder.join(MODEL_FILE);
+        let text = self.read_text(&path)?;
+        let checked = || {
+            let definition = ModelDefinition::parse(&text)?;
+            if definition.name != name {
+                return Err(Error::failed_precondition(format!(
+                    "name: \"{}\" is not the folder's \"{name}\"",
+                    definition.name
+                )));
+            }
+            check_fallback(&definition, names)?;
+            let copy = self.copy(name, &definition);
+            let files = version_files(folder, copy.as_deref())?;
+            self.check_inputs(&definition, &files)?;
+            let mut versions: Vec<String> = files.into_iter().map(|files| files.version).collect();
+            let problems = copy.as_ref().map(|copy| copy.status()).unwrap_or_default();
+            versions.extend(problems.versions.keys().map(u64::to_string));
+            if copy.is_some() && versions.is_empty() {
+                // Nothing has been fetched to hold it against.
+                return Ok(definition);
+            }
+            // What answers goes on where its folder is gone.
+            let ready = previous.iter().flat_map(|model| &model.versions);
+            let ready = ready.filter(|version| matches!(version.state, VersionState::Ready(_)));
+            versions.extend(ready.map(|version| version.version.clone()));
+            check_targets(&definition, release, &versions)?;
+            Ok(definition)
+        };
+        checked().map_err(|fault| fault.within(&path.display().to_string()))
+    }
+
+    /// Every input that has a policy has to be one of some version: another one may have no such input.
+    fn check_inputs(&self, definition: &ModelDefinition, files: &[VersionFiles]) -> Result<()> {
+        if definition.inputs.is_empty() {
+            return Ok(());
+        }
+        // A version that cannot be read says so itself.
+        let signatures = files.iter().filter_map(|files| {
+            let text = self.read_text(&files.folder.join(SIGNATURE_FILE));
+            Signature::parse(&text.ok()?).ok()
         });
-        let stamp = Stamp::of_folder(&files.folder).unwrap_or_default();
-        if let Some(ready) = before.filter(|ready| ready.stamp == stamp) {
-            let state = rebound(ready, definition, catalog);
-            return ModelVersion {
-                version: files.version,
-                state,
-                problem: None,
-            };
+        let known: BTreeSet<String> = signatures
+            .flat_map(|signature| signature.inputs)
+            .map(|input| input.name)
+            .collect();
+        let unknown = definition
+            .inputs
+            .keys()
+            .filter(|name| !known.contains(*name));
+        let faults: Vec<String> = unknown
+            .map(|name| format!("inputs.{name}: no version of the model has such an input"))
+            .collect();
+        if faults.is_empty() || known.is_empty() {
+            return Ok(());
         }
-        let (state, problem) = match (
-            self.load_version(&files, stamp, definition, catalog),
-            before,
-        ) {
-            (Ok(ready), _) => (VersionState::Ready(Arc::new(ready)), None),
-            (Err(fault), None) => (VersionState::Refused(fault.message().to_owned()), None),
-            (Err(fault), Some(ready)) => (
-                rebound(ready, definition, catalog),
-                Some(fault.message().to_owned()),
-            ),
-        };
-        ModelVersion {
-            version: files.version,
-            state,
-            problem,
-        }
+        Err(Error::failed_precondition(faults.join("; ")))
     }
 
-    fn load_version(
-        &self,
-        files: &VersionFiles,
-        stamp: Stamp,
-        definition: &ModelDefinition,
-        catalog: &Catalog,
-    ) -> Result<ReadyVersion> {
-        let folder = &files.folder;
-        let bytes_max = self.options.file_bytes_max;
-        let within = |path: &Path, fault: Error| fault.within(&path.display().to_string());
-        let signature_path = folder.join(SIGNATURE_FILE);
-        let mut signature = Signature::parse(&read_text(&signature_path, bytes_max)?)
-            .map_err(|fault| within(&signature_path, fault))?;
-        if files.is_renumbered {
-            signature.version.clone_from(&files.version);
-        }
-        check_identity(&signature, &definition.name, &files.version)
-            .map_err(|fault| within(&signature_path, fault))?;
-        let inputs = bind_inputs(&signature, definition, catalog)?;
+    /// What was fetched of a model that has a source.
+    fn copy(&self, name: &str, definition: &ModelDefinition) -> Option<Arc<ModelCopy>> {
+        let location = definition.source.as_ref()?;
+        Some(self.mirror.copy(name, location))
+    }
 
-        let model_path = folder.join(&signature.file);
-        let model = read_known(&model_path, &signature.sha256, bytes_max)?;
-        let explain = signature.explain.as_ref();
-        let explain = explain.map(|by| read_known(&folder.join(&by.file), &by.sha256, bytes_max));
-        let explain = explain.transpose()?;
-        let contents = ModelFiles {
-            model: &model,
-            explain: explain.as_deref(),
-        };
-        let mut runtimes = self
-            .loader(&signature.runtime)?
-            .load(contents, &signature, self.options.workers)
-            .map_err(|fault| within(&model_path, fault))?;
-
-        let layout = Layout::new(&signature);
-        let golden_path = folder.join(&signature.golden.file);
-        let golden = GoldenRows::parse(&read_text(&golden_path, bytes_max)?, &signature)
-            .map_err(|fault| within(&golden_path, fault))?;
-        let proven_missing = golden.missing_inputs();
-        check_missing(&signature, &inputs, &layout, &proven_missing)
-            .map_err(|fault| within(&golden_path, fault))?;
-        // Every runtime runs the golden rows: that is its warm-up, too.
-        for runtime in &mut runtimes {
-            golden
-                .check(runtime.as_mut(), &layout, &signature)
-                .map_err(|fault| within(&golden_path, fault))?;
-        }
-        // The copies share what explains them.
-        let is_explained = signature.explain.is_some() || golden.has_explanations();
-        if let (Some(runtime), true) = (runtimes.first_mut(), is_explained) {
-            golden
-                .check_explained(runtime.as_mut(), &layout, &signature)
-                .map_err(|fault| within(&golden_path, fault))?;
-        }
-        let workers = Workers::start(&definition.name, runtimes, self.options.queue_max)?;
-        Ok(ReadyVersion {
-            golden_rows: golden.count(),
-            proven_missing: proven_missing.into(),
-            counters: Arc::new(VersionCounters::new(signature.inputs.len())),
-            drift: Arc::new(Drift::new(&signature)),
-            signature: Arc::new(signature),
-            layout: Arc::new(layout),
-            inputs,
-            workers: Arc::new(workers),
-            stamp,
+    pub(super) fn read_text(&self, path: &Path) -> Result<String> {
+        String::from_utf8(self.read(path)?).map_err(|_| {
+            Error::failed_precondition(format!("{}: it is not UTF-8 text", path.display()))
         })
     }
 
-    fn loader(&self, name: &str) -> Result<&Arc<dyn RuntimeLoader>> {
-        self.loaders
-            .iter()
-            .find(|loader| loader.name() == name)
-            .ok_or_else(|| {
-                let names: Vec<&str> = self.loaders.iter().map(|loader| loader.name()).collect();
-                Error::failed_precondition(format!(
-                    "the signature asks for the runtime \"{name}\"; this server has: {}",
-                    names.join(", ")
-                ))
-            })
+    pub(super) fn read(&self, path: &Path) -> Result<Vec<u8>> {
+        let limit = u64::try_from(self.options.file_bytes_max).unwrap_or(u64::MAX);
+        let mut bytes = Vec::new();
+        let is_file = fs::metadata(path)
+            .map_err(|fault| cannot_read(path, &fault))?
+            .is_file();
+        if !is_file {
+            return Err(Error::failed_precondition(format!(
+                "{}: it is no regular file",
+                path.display()
+            )));
+        }
+        fs::File::open(path)
+            .and_then(|file| file.take(limit.saturating_add(1)).read_to_end(&mut bytes))
+            .map_err(|fault| cannot_read(path, &fault))?;
+        if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > limit {
+            return Err(Error::failed_precondition(format!(
+                "{}: it is larger than the {limit} bytes that models.file_bytes_max allows",
+                path.display()
+            )));
+        }
+        Ok(bytes)
     }
 }
 
-/// The files of a model's versions: of its folder, or what was fetched of it.
+/// A model whose folder is gone goes on as it was: a folder that is put in its place may not be there for a moment.
+fn gone(previous: &Model) -> Model {
+    Model {
+        reason: Some(
+            "its folder, or the model.toml in it, is gone; UnloadModel, or a restart, takes it out"
+                .to_owned(),
+        ),
+        is_gone: true,
+        ..previous.clone()
+    }
+}
+
+pub(super) fn cannot_read(path: &Path, fault: &std::io::Error) -> Error {
+    Error::failed_precondition(format!("{}: cannot be read: {fault}", path.display()))
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+/// The folders with a `model.toml`, sorted.
+fn model_folders(path: &Path) -> Result<Vec<PathBuf>> {
+    let mut folders: Vec<PathBuf> = entries(path)?
+        .into_iter()
+        .filter(|entry| entry.join(MODEL_FILE).is_file())
+        .collect();
+    folders.sort();
+    Ok(folders)
+}
+
+/// The files of a model's versions: of its folder, or what was fetched of it. Ascending.
 fn version_files(folder: &Path, copy: Option<&ModelCopy>) -> Result<Vec<VersionFiles>> {
     let (folders, is_renumbered) = match copy {
         Some(copy) => (copy.versions(), copy.has_own_numbers()),
@@ -359,81 +346,44 @@ fn add_problems(copy: &ModelCopy, versions: &mut Vec<ModelVersion>) {
         let version = number.to_string();
         match versions.iter_mut().find(|known| known.version == version) {
             Some(known) => known.problem = Some(problem.clone()),
-            None => versions.push(ModelVersion {
-                version,
-                state: VersionState::Refused(problem.clone()),
-                problem: None,
-            }),
+            None => versions.push(ModelVersion::refused(version, problem.clone())),
         }
     }
     versions.sort_by_key(|version| version.version.parse::<u64>().unwrap_or_default());
 }
 
-/// The aliases of a source go before all others, which cannot be changed here.
-fn follow_source(
-    copy: Arc<ModelCopy>,
-    previous: Option<&Model>,
-    versions: &[ModelVersion],
-    aliases: &mut BTreeMap<String, String>,
-) -> ModelSource {
-    let SourceAliases { aliases: own, lag } = source_aliases(&copy, previous, versions);
-    copy.remember(answering(&own, versions));
-    let names: BTreeSet<String> = own.keys().cloned().collect();
-    aliases.extend(own);
-    ModelSource {
-        copy,
-        aliases: names,
-        lag,
-    }
-}
-
-/// A model of which nothing has been fetched has nothing to check.
-fn check_source(source: &ModelSource, versions: &[ModelVersion]) -> Result<()> {
-    if !versions.is_empty() {
-        return Ok(());
-    }
+/// Why a model is not there of which nothing has been fetched.
+fn absence(source: &ModelSource) -> String {
     let problem = source.problem();
-    Err(Error::failed_precondition(format!(
-        "{}: {}",
-        source.copy.location(),
-        problem.as_deref().unwrap_or("nothing has been fetched yet")
-    )))
+    let problem = problem.as_deref().unwrap_or("nothing has been fetched yet");
+    format!("{}: {problem}", source.copy.location())
 }
 
-fn check_identity(signature: &Signature, model: &str, version: &str) -> Result<()> {
-    if signature.model != model || signature.version != version {
-        return Err(Error::failed_precondition(format!(
-            "it is the signature of {}/{}, not of {model}/{version}",
-            signature.model, signature.version
-        )));
-    }
-    Ok(())
+/// The folders of a model's versions with their numbers, ascending.
+fn version_folders(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
+    let mut versions: Vec<(u64, PathBuf)> = entries(folder)?
+        .into_iter()
+        .filter(|entry| entry.is_dir())
+        .filter_map(|entry| Some((version_number(&file_name(&entry))?, entry)))
+        .collect();
+    versions.sort_unstable();
+    Ok(versions)
 }
 
-/// A version with its inputs bound anew: definitions may have changed.
-fn rebound(
-    ready: &Arc<ReadyVersion>,
-    definition: &ModelDefinition,
-    catalog: &Catalog,
-) -> VersionState {
-    let bound = bind_inputs(&ready.signature, definition, catalog).and_then(|inputs| {
-        check_missing(
-            &ready.signature,
-            &inputs,
-            &ready.layout,
-            &ready.proven_missing,
-        )
-        .map_err(|fault| fault.within(&ready.signature.golden.file))?;
-        Ok(inputs)
-    });
-    match bound {
-        Ok(inputs) if inputs == ready.inputs => VersionState::Ready(Arc::clone(ready)),
-        Ok(inputs) => VersionState::Ready(Arc::new(ReadyVersion {
-            inputs,
-            ..ReadyVersion::clone(ready)
-        })),
-        Err(fault) => VersionState::Refused(fault.message().to_owned()),
-    }
+/// The number that a version's name is. "01" is none: it could not be told from "1".
+pub fn version_number(name: &str) -> Option<u64> {
+    let number: u64 = name.parse().ok()?;
+    (number.to_string() == name).then_some(number)
+}
+
+fn entries(path: &Path) -> Result<Vec<PathBuf>> {
+    fs::read_dir(path)
+        .and_then(|entries| {
+            entries
+                .map(|entry| entry.map(|entry| entry.path()))
+                .collect()
+        })
+        .map_err(|fault| cannot_read(path, &fault))
 }
 
 /// An example entity as JSON; what JSON cannot say is left out.

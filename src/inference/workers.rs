@@ -1,6 +1,7 @@
 //! The threads that run a version: a runtime each, one bounded queue before them.
 
 use std::{
+    collections::VecDeque,
     ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -8,9 +9,10 @@ use std::{
         mpsc::{self, Receiver, SyncSender, TrySendError},
     },
     thread,
+    time::Duration,
 };
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time};
 
 use super::{Batch, Explanation, Output, Runtime};
 use crate::error::{Error, ErrorKind, Result};
@@ -20,6 +22,12 @@ const ROWS_TOGETHER: usize = 128;
 
 /// A part of a batch that is given to one worker; smaller ones cost more to hand over than they gain.
 const ROWS_APART: usize = 128;
+
+/// Rows of a large batch that are run together: after so many others have their turn.
+const ROWS_PART_MAX: usize = 512;
+
+/// Between two attempts to find a place in a full queue for a part of a batch that has begun.
+const PLACE_WAIT: Duration = Duration::from_millis(1);
 
 /// Some rows of a batch, and who waits for their scores.
 struct Scoring {
@@ -39,6 +47,13 @@ enum Job {
     Explain(Explaining),
 }
 
+/// What waits for a thread.
+struct Waiting {
+    queue: Receiver<Job>,
+    /// What was taken from the queue and was too large to go with those before it: the next in turn.
+    kept: Option<Job>,
+}
+
 /// The worker threads of one version. They end when this is dropped and the queue is empty.
 #[derive(Debug)]
 pub struct Workers {
@@ -53,7 +68,11 @@ impl Workers {
     /// `Unavailable` where the system gives no thread.
     pub fn start(name: &str, runtimes: Vec<Box<dyn Runtime>>, queue_max: usize) -> Result<Workers> {
         let (queue, jobs) = mpsc::sync_channel(queue_max);
-        let jobs = Arc::new(Mutex::new(jobs));
+        let waiting = Waiting {
+            queue: jobs,
+            kept: None,
+        };
+        let jobs = Arc::new(Mutex::new(waiting));
         let count = runtimes.len().max(1);
         for runtime in runtimes {
             let jobs = Arc::clone(&jobs);
@@ -67,28 +86,30 @@ impl Workers {
         Ok(Workers { queue, count })
     }
 
-    /// Scores a batch on the next free threads, a large one on several at once.
+    /// Scores a batch on the next free threads, a large one part by part on several at once: of its parts no more wait than
+    /// keep the threads busy, so that others get in between.
     ///
     /// # Errors
     /// `Overloaded` at once where the queue is full; what the runtime answers.
     pub async fn run(&self, batch: Arc<Batch>) -> Result<Output> {
-        let mut answers = Vec::new();
-        for rows in parts(batch.rows, self.count) {
-            let (answer, answered) = oneshot::channel();
-            let batch = Arc::clone(&batch);
+        let mut parts = parts(batch.rows, self.count);
+        let mut begun = VecDeque::new();
+        for rows in parts.by_ref().take(self.count + 1) {
+            let (job, answered) = scoring(&batch, rows);
             // Where a later part finds no place, those before are cancelled with their receivers.
-            self.give(Job::Score(Scoring {
-                batch,
-                rows,
-                answer,
-            }))?;
-            answers.push(answered);
+            self.give(job)?;
+            begun.push_back(answered);
         }
         let mut output: Option<Output> = None;
-        for answered in answers {
+        while let Some(answered) = begun.pop_front() {
             let part = answered.await.map_err(|fault| {
                 Error::internal("a model's thread gave no answer").with_source(fault)
             })??;
+            if let Some(rows) = parts.next() {
+                let (job, answered) = scoring(&batch, rows);
+                self.give_patiently(job).await?;
+                begun.push_back(answered);
+            }
             match &mut output {
                 Some(all) => all.append(part)?,
                 None => output = Some(part),
@@ -115,24 +136,54 @@ impl Workers {
                 ErrorKind::Overloaded,
                 "the model's queue is full; try again later",
             ),
-            TrySendError::Disconnected(_) => Error::internal("the model's threads have ended"),
+            TrySendError::Disconnected(_) => have_ended(),
         })
+    }
+
+    /// As `give`, for a batch that was let in: waits for a place.
+    async fn give_patiently(&self, mut job: Job) -> Result<()> {
+        loop {
+            match self.queue.try_send(job) {
+                Ok(()) => return Ok(()),
+                Err(TrySendError::Full(back)) => job = back,
+                Err(TrySendError::Disconnected(_)) => return Err(have_ended()),
+            }
+            time::sleep(PLACE_WAIT).await;
+        }
     }
 }
 
-/// Cuts rows into parts of about the same size, as many as there are workers, where each is worth handing over.
+fn have_ended() -> Error {
+    Error::internal("the model's threads have ended")
+}
+
+/// Rows for a thread, and where their scores come.
+fn scoring(batch: &Arc<Batch>, rows: Range<usize>) -> (Job, oneshot::Receiver<Result<Output>>) {
+    let (answer, answered) = oneshot::channel();
+    let batch = Arc::clone(batch);
+    let job = Job::Score(Scoring {
+        batch,
+        rows,
+        answer,
+    });
+    (job, answered)
+}
+
+/// Cuts rows into parts of about the same size, none larger than one may be: as many as there are workers, where each is
+/// worth handing over, or more.
 fn parts(rows: usize, workers: usize) -> impl Iterator<Item = Range<usize>> {
     let count = (rows / ROWS_APART).clamp(1, workers);
+    let count = count.max(rows.div_ceil(ROWS_PART_MAX));
     let size = rows.div_ceil(count).max(1);
     (0..rows.max(1))
         .step_by(size)
         .map(move |first| first..rows.min(first + size))
 }
 
-fn work(mut runtime: Box<dyn Runtime>, jobs: &Mutex<Receiver<Job>>) {
+fn work(mut runtime: Box<dyn Runtime>, jobs: &Mutex<Waiting>) {
     loop {
         let Some((scoring, explaining)) =
-            next_jobs(&jobs.lock().unwrap_or_else(PoisonError::into_inner))
+            next_jobs(&mut jobs.lock().unwrap_or_else(PoisonError::into_inner))
         else {
             return;
         };
@@ -144,14 +195,21 @@ fn work(mut runtime: Box<dyn Runtime>, jobs: &Mutex<Receiver<Job>>) {
     }
 }
 
-/// The next job, and small ones that wait behind it already; none at the end. Waits for no company. Nobody waits for what
-/// was cancelled.
-fn next_jobs(queue: &Receiver<Job>) -> Option<(Vec<Scoring>, Vec<Explaining>)> {
-    let mut job = queue.recv().ok()?;
+/// The next job, and small ones that wait behind it already; none at the end. Waits for no company, and takes none that
+/// would hold up who was there before. Nobody waits for what was cancelled.
+fn next_jobs(waiting: &mut Waiting) -> Option<(Vec<Scoring>, Vec<Explaining>)> {
+    let mut job = match waiting.kept.take() {
+        Some(job) => job,
+        None => waiting.queue.recv().ok()?,
+    };
     let (mut rows, mut scoring, mut explaining) = (0, Vec::new(), Vec::new());
     loop {
         match job {
             Job::Score(one) if !one.answer.is_closed() => {
+                if rows > 0 && rows + one.rows.len() > ROWS_TOGETHER {
+                    waiting.kept = Some(Job::Score(one));
+                    break;
+                }
                 rows += one.rows.len();
                 scoring.push(one);
             }
@@ -165,7 +223,7 @@ fn next_jobs(queue: &Receiver<Job>) -> Option<(Vec<Scoring>, Vec<Explaining>)> {
         if rows >= ROWS_TOGETHER {
             break;
         }
-        match queue.try_recv() {
+        match waiting.queue.try_recv() {
             Ok(next) => job = next,
             Err(_) => break,
         }
@@ -242,7 +300,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_full_queue_sheds_a_panic_is_survived_and_the_cancelled_are_skipped() {
+    async fn a_full_queue_sheds_and_a_panic_is_survived() {
         let (begun, begins) = mpsc::sync_channel(8);
         let (order, orders) = mpsc::sync_channel(8);
         let workers =
@@ -270,11 +328,79 @@ mod tests {
         begins.recv().unwrap();
         order.send(true).unwrap();
 
-        // Waits behind nothing now; cancelled before it runs or while it does, the next one is answered.
         let next = spawn(4);
         begins.recv().unwrap();
         order.send(true).unwrap();
         assert_eq!(next.await.unwrap().unwrap().len(), 4);
+    }
+
+    /// A worker that does as it is told, how many rows each of its runs has, and what tells it.
+    fn told() -> (Arc<Workers>, Receiver<usize>, SyncSender<bool>) {
+        let (begun, begins) = mpsc::sync_channel(64);
+        let (order, orders) = mpsc::sync_channel(64);
+        let runtimes: Vec<Box<dyn Runtime>> = vec![Box::new(Told { begun, orders })];
+        let workers = Arc::new(Workers::start("test", runtimes, 8).unwrap());
+        (workers, begins, order)
+    }
+
+    type Running = tokio::task::JoinHandle<Result<Output>>;
+
+    /// Scores rows in the background; returns once they run or wait in the queue.
+    async fn begin(workers: &Arc<Workers>, rows: u16) -> Running {
+        let workers = Arc::clone(workers);
+        let running = tokio::spawn(async move { workers.run(batch(0..rows)).await });
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        running
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_is_cancelled_while_it_waits_is_never_run() {
+        let (workers, begins, order) = told();
+        let first = begin(&workers, 1).await;
+        assert_eq!(begins.recv().unwrap(), 1);
+        let cancelled = begin(&workers, 20).await;
+        let next = begin(&workers, 3).await;
+        cancelled.abort();
+        assert!(cancelled.await.unwrap_err().is_cancelled());
+        order.send(true).unwrap();
+        first.await.unwrap().unwrap();
+        assert_eq!(begins.recv().unwrap(), 3);
+        order.send(true).unwrap();
+        assert_eq!(next.await.unwrap().unwrap().len(), 3);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_small_batch_neither_waits_for_a_large_one_behind_it_nor_for_all_of_one_before_it() {
+        let (workers, begins, order) = told();
+        let first = begin(&workers, 1).await;
+        assert_eq!(begins.recv().unwrap(), 1);
+        let small = begin(&workers, 2).await;
+        let large = begin(&workers, 5_000).await;
+        order.send(true).unwrap();
+        first.await.unwrap().unwrap();
+        // By itself, although the large one waits behind it.
+        assert_eq!(begins.recv().unwrap(), 2);
+        order.send(true).unwrap();
+        small.await.unwrap().unwrap();
+
+        assert_eq!(begins.recv().unwrap(), 500);
+        let late = begin(&workers, 4).await;
+        let mut runs = vec![500];
+        order.send(true).unwrap();
+        while runs.last() != Some(&4) {
+            runs.push(begins.recv().unwrap());
+            order.send(true).unwrap();
+        }
+        assert!(late.await.unwrap().is_ok());
+        assert!(runs.len() <= 4, "{runs:?}");
+        let left = 10 - (runs.len() - 1);
+        for _ in 0..left {
+            assert_eq!(begins.recv().unwrap(), 500);
+            order.send(true).unwrap();
+        }
+        let output = large.await.unwrap().unwrap();
+        let expected: Vec<f64> = (0..5_000_u16).map(f64::from).collect();
+        assert_eq!(floats(&output), expected);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -323,5 +449,6 @@ mod tests {
         assert_eq!(cut(300, 4), [0..150, 150..300]);
         assert_eq!(cut(1_000, 2), [0..500, 500..1_000]);
         assert_eq!(cut(1_001, 3), [0..334, 334..668, 668..1_001]);
+        assert_eq!(cut(1_025, 1), [0..342, 342..684, 684..1_025]);
     }
 }

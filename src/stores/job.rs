@@ -191,8 +191,15 @@ impl JobStore for Store {
         self.record().end_job(hold, end, retention).await
     }
 
-    async fn retry_job(&self, hold: &Hold, wait: Duration, error: &JobError) -> Result<bool> {
-        self.record().retry_job(hold, wait, error).await
+    async fn retry_job(
+        &self,
+        hold: &Hold,
+        wait: Duration,
+        error: &JobError,
+        is_counted: bool,
+    ) -> Result<bool> {
+        let record = self.record();
+        record.retry_job(hold, wait, error, is_counted).await
     }
 
     async fn give_back_job(&self, hold: &Hold) -> Result<bool> {

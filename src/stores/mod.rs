@@ -231,6 +231,15 @@ impl OnlineStore for Store {
         self.online().read(view, keys).await
     }
 
+    async fn read_as_of(
+        &self,
+        view: &FeatureView,
+        keys: &[EntityKey],
+        at: Timestamp,
+    ) -> Result<Vec<Option<StoredRow>>> {
+        self.online().read_as_of(view, keys, at).await
+    }
+
     async fn write(&self, view: &FeatureView, rows: Vec<WriteRow>) -> Result<WriteCounts> {
         self.online().write(view, rows).await
     }

@@ -299,6 +299,18 @@ pub(super) fn check_whole(view: &FeatureView, rows: &[WriteRow]) -> Result<()> {
 }
 
 /// A view that keeps no history, asked for it.
+/// Refuses to read the past of a view that keeps no history of its own.
+pub(super) fn check_history(view: &FeatureView) -> Result<()> {
+    match (&view.table, view.history) {
+        (Some(table), _) => Err(Error::failed_precondition(format!(
+            "the feature view \"{}\" reads the table {}, and the past of a table is not served; ferrocast historical reads it",
+            view.name, table.name
+        ))),
+        (None, false) => Err(no_history(view)),
+        (None, true) => Ok(()),
+    }
+}
+
 pub(super) fn no_history(view: &FeatureView) -> Error {
     Error::failed_precondition(format!(
         "the feature view \"{}\" keeps no history; define it with history = true",

@@ -105,6 +105,15 @@ impl OnlineStore for Endless {
         Err(Error::internal("not asked for"))
     }
 
+    async fn read_as_of(
+        &self,
+        _: &FeatureView,
+        _: &[EntityKey],
+        _: Timestamp,
+    ) -> Result<Vec<Option<StoredRow>>> {
+        Err(Error::internal("not asked for"))
+    }
+
     async fn write(&self, _: &FeatureView, _: Vec<WriteRow>) -> Result<WriteCounts> {
         Err(Error::internal("not asked for"))
     }

@@ -8,7 +8,7 @@ use ferrocast::{
     error::Result,
     features::{
         CacheBounds, CachedStore, EntityKey, LoadInput, Materialization, MaterializationRecord,
-        OnlineStore, RowSink, Scan, StoredRow, Value, WriteCounts, WriteRow,
+        OnlineStore, RowSink, Scan, StoredRow, Timestamp, Value, WriteCounts, WriteRow,
     },
 };
 use tokio::sync::{Semaphore, mpsc};
@@ -104,6 +104,15 @@ impl OnlineStore for Gated {
         self.has_read.add_permits(1);
         self.may_answer.acquire().await.unwrap().forget();
         rows
+    }
+
+    async fn read_as_of(
+        &self,
+        view: &FeatureView,
+        keys: &[EntityKey],
+        at: Timestamp,
+    ) -> Result<Vec<Option<StoredRow>>> {
+        self.inner.read_as_of(view, keys, at).await
     }
 
     async fn write(&self, view: &FeatureView, rows: Vec<WriteRow>) -> Result<WriteCounts> {

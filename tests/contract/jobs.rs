@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use ferrocast::inference::{JobEnd, JobFilter, JobState, JobStore, NewJob};
+use ferrocast::inference::{ClaimRequest, JobEnd, JobFilter, JobState, JobStore, NewJob};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -18,6 +18,9 @@ for_every_sql_store!(
     chunks_come_in_order_and_pages_are_exact,
     another_version_begins_anew,
     a_failed_attempt_waits_and_says_why,
+    an_attempt_that_is_not_counted_leaves_its_tries,
+    what_a_worker_declines_is_taken_by_others,
+    a_waiting_job_without_attempts_left_is_given_up,
     a_job_that_is_given_back_goes_first_and_the_attempt_does_not_count,
     a_job_whose_workers_vanish_is_given_up,
 );
@@ -239,7 +242,7 @@ async fn a_failed_attempt_waits_and_says_why(fixture: Fixture) {
     assert!(append(store, &held, &chunk(0, "stays")).await);
     assert!(
         store
-            .retry_job(&held, Duration::ZERO, &fault())
+            .retry_job(&held, Duration::ZERO, &fault(), true)
             .await
             .unwrap()
     );
@@ -255,9 +258,62 @@ async fn a_failed_attempt_waits_and_says_why(fixture: Fixture) {
         (again.job.attempts, again.job.tries, again.job.done),
         (2, 2, 10)
     );
-    assert!(store.retry_job(&again.hold, LONG, &fault()).await.unwrap());
+    assert!(
+        store
+            .retry_job(&again.hold, LONG, &fault(), true)
+            .await
+            .unwrap()
+    );
     assert_eq!(claim(store, LONG).await, None);
     assert_eq!(results(store, id).await, ["stays"]);
+}
+
+async fn an_attempt_that_is_not_counted_leaves_its_tries(fixture: Fixture) {
+    let store = &fixture.store;
+    let id = submit(store).await;
+    for attempt in 1..=5 {
+        let held = claimed(store).await;
+        assert_eq!((held.job.attempts, held.job.tries), (attempt, 1));
+        let retried = store.retry_job(&held.hold, Duration::ZERO, &fault(), false);
+        assert!(retried.await.unwrap());
+    }
+    let waiting = job(store, id).await;
+    assert_eq!((waiting.tries, waiting.error), (0, Some(fault())));
+}
+
+async fn what_a_worker_declines_is_taken_by_others(fixture: Fixture) {
+    let store = &fixture.store;
+    let ids = [submit(store).await, submit(store).await];
+    let declining = |declined: &[Uuid]| ClaimRequest {
+        declined: declined.to_vec(),
+        ..request(LONG)
+    };
+    let none = store.claim_job(&declining(&ids)).await.unwrap();
+    assert_eq!(none, None);
+    let second = store.claim_job(&declining(&ids[..1])).await.unwrap();
+    assert_eq!(second.unwrap().job.id, ids[1]);
+    assert_eq!(claimed(store).await.job.id, ids[0]);
+}
+
+/// As where fewer attempts are allowed than there were.
+async fn a_waiting_job_without_attempts_left_is_given_up(fixture: Fixture) {
+    let store = &fixture.store;
+    let id = submit(store).await;
+    for _ in 0..2 {
+        let held = claimed(store).await;
+        let retried = store.retry_job(&held.hold, Duration::ZERO, &fault(), true);
+        assert!(retried.await.unwrap());
+    }
+    assert!(
+        store
+            .fail_lost_jobs(3, &fault(), LONG)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    let failed = store.fail_lost_jobs(2, &fault(), LONG).await.unwrap();
+    assert_eq!(failed.len(), 1);
+    assert_eq!((failed[0].id, failed[0].state), (id, JobState::Failed));
 }
 
 async fn a_job_that_is_given_back_goes_first_and_the_attempt_does_not_count(fixture: Fixture) {

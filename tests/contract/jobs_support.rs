@@ -52,6 +52,7 @@ pub fn request(lease: Duration) -> ClaimRequest {
     ClaimRequest {
         worker: "here".to_owned(),
         models: vec!["other".to_owned(), "one".to_owned()],
+        declined: Vec::new(),
         lease,
         attempts_max: 3,
     }
@@ -127,6 +128,6 @@ pub async fn assert_worthless(store: &Store, hold: &Hold) {
     }
     assert!(!end(store, hold, JobEnd::Succeeded).await);
     assert!(!end(store, hold, JobEnd::Failed(fault())).await);
-    assert!(!store.retry_job(hold, LONG, &fault()).await.unwrap());
+    assert!(!store.retry_job(hold, LONG, &fault(), true).await.unwrap());
     assert!(!store.give_back_job(hold).await.unwrap());
 }

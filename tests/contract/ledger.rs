@@ -52,6 +52,7 @@ pub fn version(model: &str, number: &str, types: &[TensorType]) -> Arc<RecordedV
                 name: format!("input \"{at}\" ä"),
                 tensor_type: *tensor_type,
                 feature: format!("view:{at}"),
+                categories: Vec::new(),
             })
             .collect(),
         classes: vec!["good".to_owned(), "b\0d".to_owned()],

@@ -112,6 +112,48 @@ async fn a_partition_that_somebody_dropped_is_made_again() {
     assert_eq!(all(&fixture.store, everything(), 10).await, [again]);
 }
 
+/// A login that writes and makes no tables, as where an administrator makes the partitions.
+#[tokio::test]
+async fn today_is_written_although_tomorrow_cannot_be_made() {
+    let fixture = postgres().await;
+    let version = version("m", "1", &[TensorType::Float]);
+    append(&fixture.store, &[entry(&version, NOON)]).await;
+    let client = client(&fixture).await;
+    client
+        .batch_execute("DROP TABLE ferrocast_predictions_20261122")
+        .await
+        .unwrap();
+    let url = writer_of(&fixture, &client).await;
+    let store = open_store(&url, None).await;
+    for micros in [1, 2] {
+        append(&store, &[entry(&version, NOON + micros)]).await;
+    }
+    assert_eq!(all(&store, everything(), 10).await.len(), 3);
+    assert_eq!(
+        partitions(&client).await,
+        ["ferrocast_predictions_20261121"]
+    );
+    // What needs the other partition is refused, and says so.
+    let tomorrow: std::sync::Arc<[_]> = [entry(&version, NOON + DAY_MICROS)].into();
+    let error = store.append_predictions(&tomorrow).await.unwrap_err();
+    assert!(error.message().contains("denied"), "{error}");
+}
+
+/// The URL of a login of the database that may read and write what is there.
+async fn writer_of(fixture: &Fixture, client: &tokio_postgres::Client) -> String {
+    let (before, database) = fixture.url.rsplit_once('/').unwrap();
+    let role = format!("writer_{database}");
+    client
+        .batch_execute(&format!(
+            "CREATE ROLE {role} LOGIN PASSWORD 'w'; \
+             GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}"
+        ))
+        .await
+        .unwrap();
+    let host = before.rsplit_once('@').unwrap().1;
+    format!("postgres://{role}:w@{host}/{database}")
+}
+
 #[tokio::test]
 async fn a_partition_that_is_kept_elsewhere_is_left_alone() {
     let fixture = postgres().await;

@@ -11,6 +11,7 @@
     clippy::print_stderr
 )]
 
+mod as_of;
 mod cache;
 mod cancel;
 mod catalog;

@@ -65,7 +65,7 @@ async fn the_sample_has_not_drifted_and_other_rows_have() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_served_long_ago_is_forgotten() {
     let settings = [
-        ("models.drift_window_ms", "1000"),
+        ("models.drift_window_ms", "5000"),
         ("models.watch_interval_ms", "50"),
     ];
     let running = Running::with(&settings).await;
@@ -73,6 +73,7 @@ async fn what_was_served_long_ago_is_forgotten() {
         .post(PREDICT, json!({"rows": [{"annual_inc": 1}]}))
         .await;
     assert_eq!(status, 200);
+    assert_eq!(drift(&running, "annual_inc").await["rows"], "1");
     let forgotten = async {
         while drift(&running, "annual_inc").await["rows"] != "0" {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;

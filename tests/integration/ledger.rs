@@ -142,6 +142,26 @@ async fn replay(running: &Running, id: &str, version: &str) -> (u16, Json) {
         .await
 }
 
+/// Whoever asks at once meets the writer at every step of its work.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_answered_a_moment_ago_is_there() {
+    let running = Running::with(&[("ledger.flush_ms_max", "5")]).await;
+    let mut client = running.predictions().await;
+    let request = pb::PredictByEntityRequest {
+        model: "credit_risk".into(),
+        entities: vec![loan("LC00001")],
+        ..Default::default()
+    };
+    for turn in 0..1_500_u32 {
+        let answer = client.predict_by_entity(request.clone()).await.unwrap();
+        let prediction_id = answer.into_inner().predictions[0].prediction_id.clone();
+        tokio::time::sleep(Duration::from_micros(u64::from(turn % 80) * 100)).await;
+        let request = pb::GetPredictionRequest { prediction_id };
+        let found = client.get_prediction(request).await;
+        assert!(found.is_ok(), "turn {turn}: {found:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_that_the_request_brought_are_recorded_as_the_model_saw_them() {
     let running = Running::with(&[NEVER_BY_ITSELF]).await;
@@ -416,9 +436,12 @@ async fn what_is_too_old_goes_when_the_server_starts() {
     predict_loan(&running).await;
     running.server.stop().await;
     assert_eq!(there(), 2, "kept for ever");
-    let settings = [("ledger.retention_days", "1")];
+    // Also where nothing new is kept.
+    let settings = [("ledger.retention_days", "1"), ("ledger.enabled", "false")];
     let _running = Running::on(&url, &settings, tempfile::tempdir().unwrap()).await;
+    let give_up_at = std::time::Instant::now() + Duration::from_secs(60);
     while there() != 1 {
+        assert!(std::time::Instant::now() < give_up_at, "it is kept");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

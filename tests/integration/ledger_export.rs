@@ -18,7 +18,7 @@ use crate::{
 
 const FROM: &str = "2020-01-01";
 
-fn export(url: &str, further: &[&str]) -> (i32, String, String) {
+pub fn export(url: &str, further: &[&str]) -> (i32, String, String) {
     let mut arguments = vec!["predictions", "export", "--database-url", url];
     arguments.extend(further);
     let done = ferrocast(&arguments);
@@ -29,7 +29,7 @@ fn export(url: &str, further: &[&str]) -> (i32, String, String) {
     )
 }
 
-fn read(path: &Path) -> Vec<RecordBatch> {
+pub fn read(path: &Path) -> Vec<RecordBatch> {
     let file = fs::File::open(path).unwrap();
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
     let batches: Vec<RecordBatch> = reader.build().unwrap().map(Result::unwrap).collect();

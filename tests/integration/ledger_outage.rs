@@ -142,9 +142,28 @@ async fn a_database_that_hangs_and_one_that_is_killed() {
     let after = caller.await_balance().await;
     assert!(after.written > between.written, "{after:?}");
 
-    // A stop while nobody answers ends in its time, and loses what is in the queue.
+    assert!(running.server.stop().await);
+
+    // A stop while nobody answers ends in its time, whatever waits for an answer, and loses what is in the queue.
+    let settings = [
+        ("server.drain_ms_max", "1000"),
+        ("jobs.poll_ms", "10"),
+        ("jobs.sweep_ms", "10"),
+        ("database.statement_ms_max", "60000"),
+        ("ledger.flush_ms_max", "10"),
+    ];
+    let running = Running::on(&url, &settings, tempfile::tempdir().unwrap()).await;
+    let mut caller = Caller {
+        client: running.predictions().await,
+        predicted: 0,
+    };
     postgres.pause_all();
     caller.predict().await;
-    let _ = running.server.stop().await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let (server, began) = (running.server, Instant::now());
+    let _ = server.stop().await;
+    let took = began.elapsed();
     postgres.resume_all();
+    // For requests and for the ledger, and as much again for a busy machine.
+    assert!(took < Duration::from_secs(4), "{took:?}");
 }

@@ -10,7 +10,9 @@
     clippy::string_slice
 )]
 
+mod as_of;
 mod bad_input;
+mod batch_sizes;
 mod catalog_watch;
 mod cli;
 mod column_faults;
@@ -20,6 +22,7 @@ mod documents;
 mod drift;
 mod explain;
 mod exports;
+mod exports_explained;
 mod fallback;
 mod features;
 mod front;
@@ -27,10 +30,13 @@ mod historical;
 mod historical_stops;
 mod historical_ties;
 mod jobs;
+mod jobs_elsewhere;
+mod jobs_ledger;
 mod jobs_restart;
 mod jobs_support;
 mod kill;
 mod ledger;
+mod ledger_categories;
 mod ledger_export;
 mod ledger_outage;
 mod lifecycle;
@@ -42,6 +48,7 @@ mod models_support;
 mod objects;
 mod policies;
 mod predict_stream;
+mod release_faults;
 mod releases;
 mod reload;
 mod rest;

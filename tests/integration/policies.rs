@@ -124,6 +124,34 @@ async fn what_is_outside_is_named_counted_and_handled_as_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_default_does_not_hide_from_drift_what_was_missing() {
+    let models = with_policies(
+        "[inputs.annual_inc]\non_missing = \"default\"\ndefault = 50000\n\
+         [inputs.int_rate]\nmax = 0.5\non_invalid = \"default\"\ndefault = 0.1\n\
+         on_missing = \"default\"",
+    );
+    let running = serve(&models).await;
+    let rows: Vec<Json> = (0..50)
+        .map(|row| match row % 2 {
+            0 => json!({}),
+            _ => json!({"annual_inc": 50_000, "int_rate": 0.9}),
+        })
+        .collect();
+    scores(&running, json!(rows)).await;
+    let (_, model) = running.get("/v1/models/credit_risk").await;
+    let inputs = model["versions"][0]["inputs"].as_array().unwrap();
+    for name in ["annual_inc", "int_rate"] {
+        let input = inputs.iter().find(|input| input["name"] == name).unwrap();
+        let drift = &input["drift"];
+        assert_eq!(
+            (&drift["rows"], &drift["missingShare"]),
+            (&json!("50"), &json!(0.5)),
+            "{name}: {drift}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_rejected_names_row_and_bounds() {
     let models = with_policies(
         "[inputs.annual_inc]\nmin = 0\non_invalid = \"reject\"\n\
@@ -208,6 +236,18 @@ async fn policies_that_make_no_sense_refuse_the_version() {
             "asks for a default",
         ),
         ("[inputs.term]\ndefault = \"x\"", "no policy asks"),
+        (
+            "[inputs.annual_inc]\nmax = 1\non_missing = \"default\"\ndefault = 2",
+            "default: it is outside",
+        ),
+        (
+            "[inputs.term]\ncategories = [\"a\"]\non_missing = \"default\"\ndefault = \"b\"",
+            "default: it is none of the categories",
+        ),
+        (
+            "[inputs.annual_inc]\non_missing = \"default\"\ndefault = 1e39",
+            "the default of the input",
+        ),
         (
             "[inputs.annual_inc]\non_invalid = \"reject\"",
             "needs min, max or categories",

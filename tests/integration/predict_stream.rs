@@ -113,15 +113,16 @@ async fn whoever_takes_no_answers_is_held_up_and_given_up() {
     let (requests, mut answers) = open(&running).await;
     // Answers of some 200 kB each soon fill what the caller's side takes unread. Held up, nothing more can be sent, and after
     // two seconds the server has enough of it.
+    let sent = std::cell::Cell::new(0);
     let sending = async {
-        let mut sent = 0;
-        while sent < 10_000 && requests.send(rows(sent, 2_000)).await.is_ok() {
-            sent += 1;
+        while sent.get() < 10_000 && requests.send(rows(sent.get(), 2_000)).await.is_ok() {
+            sent.set(sent.get() + 1);
         }
-        sent
     };
-    let sent = tokio::time::timeout(Duration::from_secs(15), sending).await;
-    assert!(sent.is_err() || sent.is_ok_and(|sent| sent < 10_000));
+    let _ = tokio::time::timeout(Duration::from_secs(15), sending).await;
+    let sent = sent.get();
+    eprintln!("SENT {sent}");
+    assert!((1..100).contains(&sent), "{sent} requests");
     let end = loop {
         match answers.message().await {
             Ok(Some(_)) => {}

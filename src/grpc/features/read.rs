@@ -9,13 +9,13 @@ use crate::{
     catalog::Catalog,
     error::{Error, Result},
     features::{
-        AskedFeatures, EntityKey, FeatureSelection, Freshness, KeyColumn, Timestamp, check_values,
+        AskedFeatures, EntityKey, FeatureSelection, Freshness, KeyColumn, check_values,
         column_keys, entity_keys, read_features,
     },
     grpc::{
         FeatureApi,
         column_reader::{Blanks, ColumnReader},
-        convert::{check_count, raw_rows, wire_value},
+        convert::{check_count, moment, raw_rows, wire_value},
         pb::{self, AnswerFormat},
     },
 };
@@ -29,9 +29,10 @@ impl FeatureApi {
         mut request: pb::GetOnlineFeaturesRequest,
     ) -> Result<pb::GetOnlineFeaturesResponse> {
         let format = answer_format(request.format)?;
+        let as_of = moment("asOf", request.as_of)?;
         let freshness = Freshness {
-            now: Timestamp::now(),
             max_age: request.max_age.map(max_age).transpose()?,
+            ..as_of.map_or_else(Freshness::now, Freshness::as_of)
         };
         let catalog = self.catalog.snapshot();
         let asked = self.asked_features(&catalog, &request.features, &request.feature_service)?;

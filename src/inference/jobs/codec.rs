@@ -98,7 +98,7 @@ enum StoredKind {
 pub(super) fn encode_input(subject: &Subject, rows: Range<usize>) -> Result<Vec<u8>> {
     let stored = match subject {
         Subject::Rows(all) => StoredInput::Rows(stored_rows(all.get(rows))),
-        Subject::Entities(all) => StoredInput::Entities(stored_rows(all.get(rows))),
+        Subject::Entities { rows: all, .. } => StoredInput::Entities(stored_rows(all.get(rows))),
         Subject::Dense { values, rows: all } => {
             let columns = values.len().checked_div(*all).unwrap_or_default();
             let some = values.get(rows.start * columns..rows.end * columns);
@@ -142,7 +142,7 @@ pub(super) fn decode_input(chunks: &[Vec<u8>]) -> Result<Subject> {
     match all {
         None => Err(not_understood("no chunk")),
         Some(StoredInput::Rows(rows)) => Ok(Subject::Rows(rows.into_raw()?.into())),
-        Some(StoredInput::Entities(rows)) => Ok(Subject::Entities(rows.into_raw()?.into())),
+        Some(StoredInput::Entities(rows)) => Ok(Subject::entities(rows.into_raw()?)),
         Some(StoredInput::Dense { values, rows }) => Ok(Subject::Dense {
             values: values.into(),
             rows,
@@ -381,8 +381,8 @@ mod tests {
             row(&[("x", RawValue::Number(0.1)), ("", RawValue::Number(-0.0))]),
         ];
         for size in 1..=rows.len() {
-            let Subject::Entities(back) =
-                decode_input(&chunks(&Subject::Entities(rows.clone().into()), size)).unwrap()
+            let Subject::Entities { rows: back, .. } =
+                decode_input(&chunks(&Subject::entities(rows.clone()), size)).unwrap()
             else {
                 panic!("entities stay entities");
             };

@@ -4,7 +4,9 @@
 //! after chunk with one version, and stores each with the progress in one transaction; whoever has lost the lease writes
 //! nothing. Another worker goes on after the last stored chunk, so that each row of the result was scored once.
 
+mod chunk;
 mod codec;
+mod declined;
 mod queue;
 mod store;
 mod worker;

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::{
     JobFilter, JobOptions, JobPrediction, JobState, JobStore, NewJob, PredictionJob, codec,
+    declined::Declined,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -49,6 +50,8 @@ pub struct Jobs {
     pub(super) options: Arc<JobOptions>,
     /// Wakes a worker of this server.
     pub(super) wake: Arc<Notify>,
+    /// What this server leaves to others.
+    pub(super) declined: Arc<Declined>,
 }
 
 impl Jobs {
@@ -59,6 +62,7 @@ impl Jobs {
             predictor,
             options: Arc::new(options),
             wake: Arc::new(Notify::new()),
+            declined: Arc::default(),
         }
     }
 

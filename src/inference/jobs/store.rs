@@ -49,6 +49,8 @@ pub struct ClaimRequest {
     pub worker: String,
     /// The models that he has.
     pub models: Vec<String>,
+    /// Jobs that he leaves to others.
+    pub declined: Vec<Uuid>,
     /// How long he keeps a job without being heard of.
     pub lease: Duration,
     /// A job that was taken so often without getting on is not taken any more.
@@ -143,7 +145,8 @@ pub trait JobStore: Send + Sync {
     /// Takes the job that has waited longest, or whose worker was not heard of for its lease; no other worker gets it.
     async fn claim_job(&self, request: &ClaimRequest) -> Result<Option<ClaimedJob>>;
 
-    /// Lets jobs fail whose workers went away as often as may be; returns them.
+    /// Lets jobs fail whose attempts are used up, because their workers went away or fewer are allowed than were; returns
+    /// them.
     async fn fail_lost_jobs(
         &self,
         attempts_max: u32,
@@ -172,8 +175,14 @@ pub trait JobStore: Send + Sync {
     /// succeed.
     async fn end_job(&self, hold: &Hold, end: &JobEnd, retention: Duration) -> Result<bool>;
 
-    /// Lets a job wait for its next attempt, and says why.
-    async fn retry_job(&self, hold: &Hold, wait: Duration, error: &JobError) -> Result<bool>;
+    /// Lets a job wait for its next attempt, and says why. `is_counted`: whether this one was one of those that it has.
+    async fn retry_job(
+        &self,
+        hold: &Hold,
+        wait: Duration,
+        error: &JobError,
+        is_counted: bool,
+    ) -> Result<bool>;
 
     /// Gives a job back at once; the attempt does not count.
     async fn give_back_job(&self, hold: &Hold) -> Result<bool>;

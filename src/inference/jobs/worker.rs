@@ -10,16 +10,22 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use tokio::time::{self, Instant};
+use tokio::{
+    task,
+    time::{self, Instant},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     ChunkResult, ClaimRequest, ClaimedJob, Hold, JobEnd, JobError, Jobs, PinnedVersion,
-    PredictionJob, codec, queue::log_end,
+    PredictionJob,
+    chunk::{Storing, is_away},
+    codec,
+    queue::log_end,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    inference::{Model, ReadyVersion, Subject},
+    inference::{Model, ReadyVersion, Subject, VersionState},
 };
 
 /// A lease is renewed so often while it lasts.
@@ -28,6 +34,12 @@ const RENEWALS_A_LEASE: u32 = 3;
 /// The wait between attempts is doubled so often at the most.
 const DOUBLINGS_MAX: u32 = 6;
 
+/// As `DOUBLINGS_MAX`, where a database or a model is away for a moment.
+const DOUBLINGS_AWAY_MAX: u32 = 2;
+
+/// A question for a job that is under way at a stop gets so much time: a job could be ours without our knowing else.
+const TAKE_GRACE: Duration = Duration::from_secs(1);
+
 /// Jobs of one kind that one look for expired ones changes at once.
 const EXPIRED_TOGETHER_MAX: u32 = 100;
 
@@ -35,8 +47,7 @@ const EXPIRED_TOGETHER_MAX: u32 = 100;
 pub async fn work(jobs: Jobs, worker: String, stop: CancellationToken) {
     let mut is_failing = false;
     while !stop.is_cancelled() {
-        // Not given up halfway: a job could be ours then without our knowing.
-        match jobs.take(&worker).await {
+        match jobs.take_in_time(&worker, &stop).await {
             Ok(Some(claimed)) => {
                 is_failing = false;
                 Box::pin(jobs.attend(claimed, &stop)).await;
@@ -62,7 +73,9 @@ pub async fn work(jobs: Jobs, worker: String, stop: CancellationToken) {
 pub async fn sweep(jobs: Jobs, stop: CancellationToken) {
     let pause = jobs.options.sweep_interval;
     while stop.run_until_cancelled(time::sleep(pause)).await.is_some() {
-        if let Err(fault) = jobs.expire(&stop).await {
+        // Each step is a transaction: whoever gives one up has changed all of it or nothing.
+        let expired = stop.run_until_cancelled(jobs.expire(&stop)).await;
+        if let Some(Err(fault)) = expired {
             tracing::debug!(%fault, "prediction jobs cannot be looked through; trying on");
         }
     }
@@ -76,6 +89,8 @@ enum Outcome {
     Lost,
     /// The server stops.
     Stopped,
+    /// This server has not the version that it needs; another one may.
+    Absent(Error),
     /// It failed.
     Failed(Failure),
 }
@@ -99,7 +114,10 @@ impl From<Error> for Failure {
 /// What becomes of a job after an attempt.
 enum Settlement {
     End(JobEnd),
-    Retry(Duration, JobError),
+    /// Later, and whether the attempt counts.
+    Retry(Duration, JobError, bool),
+    /// At once, by another server.
+    Decline(JobError),
     GiveBack,
 }
 
@@ -109,16 +127,44 @@ struct Attempt {
     hold: Hold,
     /// Attempts since a chunk was last stored, this one among them.
     tries: AtomicU32,
+    storing: Storing,
+}
+
+/// Who scores a job.
+enum Pin {
+    /// This version, from this row on.
+    Version(PinnedVersion, u32),
+    /// Nobody here, for this reason.
+    Absent(Error),
+    /// The job was lost.
+    Lost,
 }
 
 impl Jobs {
+    /// As `take`; at a stop there is none.
+    async fn take_in_time(
+        &self,
+        worker: &str,
+        stop: &CancellationToken,
+    ) -> Result<Option<ClaimedJob>> {
+        let late = async {
+            stop.cancelled().await;
+            time::sleep(TAKE_GRACE).await;
+        };
+        tokio::select! {
+            biased;
+            taken = self.take(worker) => taken,
+            () = late => Ok(None),
+        }
+    }
+
     /// The next job of a model that this server has.
     async fn take(&self, worker: &str) -> Result<Option<ClaimedJob>> {
         let attempts_max = self.options.attempts_max;
         let lost = JobError {
             kind: ErrorKind::Unavailable,
             message: format!(
-                "given up after {attempts_max} attempts: each time its worker was not heard of any more, as when a server is killed"
+                "given up after {attempts_max} attempts (jobs.attempts_max): its worker was not heard of any more, as when a server is killed"
             ),
         };
         let retention = self.options.retention;
@@ -137,6 +183,7 @@ impl Jobs {
                 .filter(|model| is_served(model))
                 .map(|model| model.name.clone())
                 .collect(),
+            declined: self.declined.now(),
             lease: self.options.lease,
             attempts_max,
         };
@@ -158,18 +205,25 @@ impl Jobs {
             tries: AtomicU32::new(claimed.job.tries),
             job: claimed.job,
             hold: claimed.hold,
+            storing: Storing::default(),
         };
-        let scored = AssertUnwindSafe(Box::pin(self.score(&attempt))).catch_unwind();
+        let scored = AssertUnwindSafe(Box::pin(self.score(&attempt, stop))).catch_unwind();
         let outcome = tokio::select! {
             biased;
             () = stop.cancelled() => Outcome::Stopped,
             () = self.keep_lease(&attempt.hold) => Outcome::Lost,
             scored = scored => scored.unwrap_or_else(|_| Err(panicked())).unwrap_or_else(Outcome::Failed),
         };
+        // What is on its way to the store gets there, and into the ledger, before the job is anybody else's.
+        attempt.storing.finished().await;
         let id = attempt.job.id;
         let settlement = match outcome {
             Outcome::Done => Settlement::End(JobEnd::Succeeded),
             Outcome::Stopped => Settlement::GiveBack,
+            Outcome::Absent(error) => {
+                self.declined.add(id, self.options.retry_wait);
+                Settlement::Decline(JobError::new(&error))
+            }
             Outcome::Failed(failure) => self.judge(&attempt, &failure),
             Outcome::Lost => {
                 tracing::info!(job = %id, "a prediction job was lost to another worker, cancelled or expired");
@@ -187,17 +241,23 @@ impl Jobs {
     }
 
     /// Scores what is left of a job.
-    async fn score(&self, attempt: &Attempt) -> Result<Outcome, Failure> {
+    async fn score(&self, attempt: &Attempt, stop: &CancellationToken) -> Result<Outcome, Failure> {
         let job = &attempt.job;
-        let subject = codec::decode_input(&self.store.job_input(job.id).await?)?;
-        check_length(&subject, job)?;
-        let Some((pinned, mut done)) = self.pin(attempt).await? else {
-            return Ok(Outcome::Lost);
+        let (pinned, mut done) = match self.pin(attempt).await? {
+            Pin::Version(pinned, done) => (pinned, done),
+            Pin::Absent(error) => return Ok(Outcome::Absent(error)),
+            Pin::Lost => return Ok(Outcome::Lost),
         };
+        let subject = self.input(job).await?;
         let chunk_rows = job.chunk_rows.max(1);
         while done < job.total {
             let end = done.saturating_add(chunk_rows).min(job.total);
-            let (model, version) = self.pinned_version(&job.model, &pinned)?;
+            let (model, version) = match self.pinned_version(&job.model, &pinned) {
+                Err(error) if self.may_be_elsewhere(&job.model, &pinned.version) => {
+                    return Ok(Outcome::Absent(error));
+                }
+                found => found?,
+            };
             let rows = position(done)..position(end);
             let scored = self
                 .predictor
@@ -213,39 +273,71 @@ impl Jobs {
                 done: end,
                 result: codec::encode_result(&scored)?,
             };
-            let lease = self.options.lease;
-            if !self
-                .store
-                .append_result(&attempt.hold, &chunk, lease)
-                .await?
-            {
+            // What was scored in vain was never predicted.
+            let kept = self.keep_chunk(&attempt.storing, attempt.hold, (chunk, scored), stop);
+            if !kept.await? {
                 return Ok(Outcome::Lost);
             }
-            // What was scored in vain was never predicted.
-            self.predictor.ledger.record(&scored);
+            self.declined.forget(job.id);
             attempt.tries.store(1, Ordering::Relaxed);
             done = end;
         }
         Ok(Outcome::Done)
     }
 
+    /// What is to be scored.
+    async fn input(&self, job: &PredictionJob) -> Result<Subject> {
+        let chunks = self.store.job_input(job.id).await?;
+        // Tens of thousands of rows.
+        let decoded = task::spawn_blocking(move || codec::decode_input(&chunks)).await;
+        let subject = decoded
+            .map_err(|fault| Error::internal("reading a job ended early").with_source(fault))??;
+        check_length(&subject, job)?;
+        Ok(subject)
+    }
+
     /// The version that scores all of the job, and the row that it goes on from: the one of the attempts before where it is
-    /// still here, else the one that is meant now, from the first row. None: the job was lost.
-    async fn pin(&self, attempt: &Attempt) -> Result<Option<(PinnedVersion, u32)>> {
+    /// still somewhere, else the one that is meant now, from the first row.
+    async fn pin(&self, attempt: &Attempt) -> Result<Pin> {
         let job = &attempt.job;
-        if let Some(pinned) = &job.version
-            && self.pinned_version(&job.model, pinned).is_ok()
-        {
-            return Ok(Some((pinned.clone(), job.done)));
+        if let Some(pinned) = &job.version {
+            match self.pinned_version(&job.model, pinned) {
+                Ok(_) => return Ok(Pin::Version(pinned.clone(), job.done)),
+                // Nobody has gone on with it since, as often as it was left to others: it is nowhere any more.
+                Err(error)
+                    if self.may_be_elsewhere(&job.model, &pinned.version)
+                        && self.declined.times(job.id) < self.options.attempts_max =>
+                {
+                    return Ok(Pin::Absent(error));
+                }
+                Err(_) => {}
+            }
         }
         let model = self.predictor.models.model(&job.model)?;
-        let signature = &model.resolve(&job.wanted_version)?.signature;
+        let wanted = match model.resolve(&job.wanted_version) {
+            Err(error) if self.may_be_elsewhere(&job.model, &job.wanted_version) => {
+                return Ok(Pin::Absent(error));
+            }
+            wanted => wanted?,
+        };
+        let signature = &wanted.signature;
         let pinned = PinnedVersion {
             version: signature.version.clone(),
             digest: signature.sha256.clone(),
         };
-        let is_ours = self.store.pin_job(&attempt.hold, &pinned).await?;
-        Ok(is_ours.then_some((pinned, 0)))
+        if self.store.pin_job(&attempt.hold, &pinned).await? {
+            return Ok(Pin::Version(pinned, 0));
+        }
+        Ok(Pin::Lost)
+    }
+
+    /// Whether other servers may have a version that this one has not. What is unloaded is so for all.
+    fn may_be_elsewhere(&self, model: &str, wanted: &str) -> bool {
+        let Ok(model) = self.predictor.models.model(model) else {
+            return true;
+        };
+        let state = model.version(model.version_of(wanted)).map(|v| &v.state);
+        !matches!(state, Some(VersionState::Unloaded))
     }
 
     /// A version as it was pinned. It can go away, or be replaced by another of its number, between any two chunks.
@@ -293,6 +385,13 @@ impl Jobs {
         if failure.is_final {
             return Settlement::End(JobEnd::Failed(told));
         }
+        if is_away(error) {
+            // The rows are not at fault, however often: until the job's time is up.
+            let doublings = attempt.job.attempts.saturating_sub(1);
+            let wait = self.options.retry_wait;
+            let wait = wait.saturating_mul(1 << doublings.min(DOUBLINGS_AWAY_MAX));
+            return Settlement::Retry(wait, told, false);
+        }
         let tries = attempt.tries.load(Ordering::Relaxed);
         if tries >= self.options.attempts_max {
             told.message = format!("given up after {tries} attempts: {}", told.message);
@@ -300,7 +399,7 @@ impl Jobs {
         }
         let doublings = tries.saturating_sub(1).min(DOUBLINGS_MAX);
         let wait = self.options.retry_wait.saturating_mul(1 << doublings);
-        Settlement::Retry(wait, told)
+        Settlement::Retry(wait, told, true)
     }
 
     /// Writes down what becomes of a job: tries on while the database is away, until the lease ends anyway. A stop gets one
@@ -316,7 +415,14 @@ impl Jobs {
             let retention = self.options.retention;
             let settled = match settlement {
                 Settlement::End(end) => self.store.end_job(hold, end, retention).await,
-                Settlement::Retry(wait, error) => self.store.retry_job(hold, *wait, error).await,
+                Settlement::Retry(wait, error, is_counted) => {
+                    let retried = self.store.retry_job(hold, *wait, error, *is_counted);
+                    retried.await
+                }
+                Settlement::Decline(error) => {
+                    let declined = self.store.retry_job(hold, Duration::ZERO, error, false);
+                    declined.await
+                }
                 Settlement::GiveBack => self.store.give_back_job(hold).await,
             };
             if settled.is_ok() || stop.is_cancelled() || Instant::now() >= give_up_at {
@@ -335,7 +441,11 @@ impl Jobs {
                 Ok(Some(job)) => log_end(&job),
                 Ok(None) | Err(_) => tracing::info!(job = %id, "prediction job ended"),
             },
-            Settlement::Retry(wait, error) => {
+            Settlement::Decline(error) => {
+                let error = &error.message;
+                tracing::info!(job = %id, error, "a prediction job is left to other servers for a while");
+            }
+            Settlement::Retry(wait, error, _) => {
                 let (wait_ms, error) = (wait.as_millis(), &error.message);
                 tracing::warn!(job = %id, error, wait_ms, "an attempt at a prediction job failed");
             }

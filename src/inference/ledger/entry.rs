@@ -1,6 +1,6 @@
 //! What is kept of one prediction, and of the version that made it.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -22,6 +22,53 @@ pub struct RecordedInput {
     pub tensor_type: TensorType,
     /// The feature that filled it in predictions by entity, "view:feature".
     pub feature: String,
+    /// Of a text that its tensor holds as a number: the texts, in the order of their numbers. Another version may number them
+    /// otherwise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub categories: Vec<String>,
+}
+
+impl RecordedInput {
+    /// A value of the input as people know it: the text, where its tensor holds the number of a category.
+    pub fn shown<'a>(&self, value: &'a Value) -> Cow<'a, Value> {
+        let code = match value {
+            Value::Float(code) => Some(f64::from(*code)),
+            Value::Double(code) => Some(*code),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Int32(_)
+            | Value::Int64(_)
+            | Value::String(_)
+            | Value::Bytes(_)
+            | Value::Timestamp(_)
+            | Value::List(_) => None,
+        };
+        let numbered = (0_u32..).map(f64::from).zip(&self.categories);
+        let found = code.and_then(|code| numbered.into_iter().find(|(number, _)| *number == code));
+        match found {
+            Some((_, text)) => Cow::Owned(Value::String(text.clone())),
+            None => Cow::Borrowed(value),
+        }
+    }
+
+    /// The type of what is shown.
+    pub fn shown_type(&self) -> TensorType {
+        if self.categories.is_empty() {
+            self.tensor_type
+        } else {
+            TensorType::String
+        }
+    }
+
+    /// Whether a value of the one goes into the other's place as it is. Records of old have no categories: those of the same
+    /// model file are taken for the same.
+    fn is_like(&self, other: &RecordedInput) -> bool {
+        self.name == other.name
+            && self.tensor_type == other.tensor_type
+            && (self.categories == other.categories
+                || self.categories.is_empty()
+                || other.categories.is_empty())
+    }
 }
 
 /// A version as it was when it predicted: kept once, however many predictions it made.
@@ -57,6 +104,11 @@ impl RecordedVersion {
                 name: input.name.clone(),
                 tensor_type: tensor.tensor_type,
                 feature: bound.map_or_else(String::new, |bound| bound.feature.to_string()),
+                categories: if signature.is_coded(input) {
+                    input.categories.clone()
+                } else {
+                    Vec::new()
+                },
             })
         });
         let mut recorded = RecordedVersion {
@@ -98,17 +150,13 @@ impl RecordedVersion {
 
     /// Whether both score the same rows with the same file: the features behind the inputs may be others.
     pub fn scores_as(&self, other: &RecordedVersion) -> bool {
-        let shape = |version: &RecordedVersion| -> Vec<(String, TensorType)> {
-            let inputs = version.inputs.iter();
-            inputs
-                .map(|input| (input.name.clone(), input.tensor_type))
-                .collect()
-        };
+        let mut pairs = self.inputs.iter().zip(&other.inputs);
         self.model == other.model
             && self.version == other.version
             && self.digest == other.digest
             && self.classes == other.classes
-            && shape(self) == shape(other)
+            && self.inputs.len() == other.inputs.len()
+            && pairs.all(|(one, other)| one.is_like(other))
     }
 }
 

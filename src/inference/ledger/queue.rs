@@ -10,6 +10,7 @@ use std::{
 
 use tokio::{
     sync::{
+        Notify,
         mpsc::{self, UnboundedSender},
         oneshot,
     },
@@ -85,6 +86,8 @@ pub(super) struct Shared {
     pub(super) store: Arc<dyn LedgerStore>,
     pub(super) options: LedgerOptions,
     pub(super) counters: Counters,
+    /// Wakes those who wait for room in the queue.
+    freed: Notify,
     stop: CancellationToken,
 }
 
@@ -97,13 +100,19 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Starts the task that writes, and the one that drops what is too old; neither where the ledger is not enabled.
+    /// Starts the task that drops what is too old and, where the ledger is enabled, the one that writes.
     pub fn start(store: Arc<dyn LedgerStore>, options: LedgerOptions) -> Ledger {
         let shared = Arc::new(Shared {
             store,
             options,
             counters: Counters::default(),
+            freed: Notify::new(),
             stop: CancellationToken::new(),
+        });
+        let stop = shared.stop.clone();
+        let kept = Arc::clone(&shared);
+        tokio::spawn(async move {
+            stop.run_until_cancelled(upkeep::run(kept)).await;
         });
         if !shared.options.is_enabled {
             return Ledger {
@@ -118,11 +127,6 @@ impl Ledger {
         tokio::spawn(async move {
             stop.run_until_cancelled(writer.run()).await;
         });
-        let stop = shared.stop.clone();
-        let kept = Arc::clone(&shared);
-        tokio::spawn(async move {
-            stop.run_until_cancelled(upkeep::run(kept)).await;
-        });
         Ledger {
             shared,
             queue: Some(queue),
@@ -131,28 +135,53 @@ impl Ledger {
 
     /// Records scored rows, sooner or later. Never waits.
     pub fn record(&self, scored: &Arc<ScoredBatch>) {
-        let Some(queue) = &self.queue else {
+        if let Some(waiting) = self.sampled(scored) {
+            let is_room = self.shared.take_room(waiting.bytes);
+            self.enqueue(waiting, is_room);
+        }
+    }
+
+    /// As `record`, for those who have time: waits for room in the queue, while `patience` lasts.
+    pub async fn record_patiently(
+        &self,
+        scored: &Arc<ScoredBatch>,
+        patience: impl Future<Output = impl Sized>,
+    ) {
+        let Some(waiting) = self.sampled(scored) else {
             return;
         };
-        let counters = &self.shared.counters;
+        let is_room = tokio::select! {
+            biased;
+            is_room = self.shared.await_room(waiting.bytes) => is_room,
+            _ = patience => false,
+        };
+        self.enqueue(waiting, is_room);
+    }
+
+    /// The rows that are to be kept; the others are counted. None: nothing is.
+    fn sampled(&self, scored: &Arc<ScoredBatch>) -> Option<Waiting> {
+        self.queue.as_ref()?;
         let rows = sampled_rows(scored, self.shared.options.sample_share);
-        add(&counters.not_sampled, scored.rows() - rows.len());
-        if rows.is_empty() {
-            return;
-        }
-        let (count, bytes) = (rows.len(), bytes_of(scored));
-        if !self.shared.take_room(bytes) {
+        let left_out = scored.rows() - rows.len();
+        add(&self.shared.counters.not_sampled, left_out);
+        (!rows.is_empty()).then(|| Waiting {
+            scored: Arc::clone(scored),
+            rows,
+            bytes: bytes_of(scored),
+        })
+    }
+
+    /// Puts rows into the queue, whose room is theirs already, or counts them as lost.
+    fn enqueue(&self, waiting: Waiting, is_room: bool) {
+        let (counters, count, bytes) = (&self.shared.counters, waiting.rows.len(), waiting.bytes);
+        if !is_room {
             self.shared.drop_full(count);
             return;
         }
         counters.queued.fetch_add(count, Ordering::Relaxed);
-        let waiting = Waiting {
-            scored: Arc::clone(scored),
-            rows,
-            bytes,
-        };
+        let queue = self.queue.as_ref();
         // The writer ends only where the server does.
-        if queue.send(Message::Rows(waiting)).is_err() {
+        if queue.is_none_or(|queue| queue.send(Message::Rows(waiting)).is_err()) {
             self.shared.release(count, bytes);
             add(&counters.dropped_away, count);
         }
@@ -163,10 +192,12 @@ impl Ledger {
     /// # Errors
     /// `NotFound`; `Unavailable` where the database is away or too slow.
     pub async fn prediction(&self, id: Uuid) -> Result<LedgerEntry> {
+        // Asked before the look: what is written between the two waits no more, and was not there to be seen.
+        let may_have_waited = self.status().queued > 0;
         if let Some(found) = self.shared.store.prediction(id).await? {
             return Ok(found);
         }
-        if self.status().queued > 0 {
+        if may_have_waited {
             if !self.flush(FLUSH_WAIT_MAX).await {
                 return Err(Error::unavailable(format!(
                     "the prediction {id} is not in the ledger yet: others wait to be written before it, and the database is slow; try again"
@@ -239,6 +270,23 @@ impl Shared {
         is_room
     }
 
+    /// Reserves room in the queue as soon as there is some; says at once where there never will be.
+    async fn await_room(&self, bytes: usize) -> bool {
+        loop {
+            let freed = self.freed.notified();
+            tokio::pin!(freed);
+            // Before the look, so that what is freed between the two is not missed.
+            freed.as_mut().enable();
+            if self.take_room(bytes) {
+                return true;
+            }
+            if bytes > self.options.queue_bytes_max {
+                return false;
+            }
+            freed.await;
+        }
+    }
+
     fn drop_full(&self, rows: usize) {
         add(&self.counters.dropped_full, rows);
         if !self.counters.is_dropping.swap(true, Ordering::Relaxed) {
@@ -255,6 +303,7 @@ impl Shared {
         self.counters
             .queued_bytes
             .fetch_sub(bytes, Ordering::Relaxed);
+        self.freed.notify_waiters();
     }
 
     /// Says that nothing is lost any more, once the queue has room again.

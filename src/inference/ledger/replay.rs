@@ -1,6 +1,6 @@
 //! Scoring a recorded prediction again: by the version that made it, or by another one of the same model.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
 use uuid::Uuid;
 
@@ -10,8 +10,9 @@ use crate::{
     error::{Error, Result},
     features::{Value, is_exact_whole, widen},
     inference::{
-        Batch, ModelRegistry, Output, ReadyVersion, TensorType, layout::number,
-        signature::Interpreted,
+        Batch, ModelRegistry, Output, ReadyVersion, TensorType,
+        layout::number,
+        signature::{Input, Interpreted},
     },
 };
 
@@ -103,14 +104,14 @@ fn lay_out(entry: &LedgerEntry, version: &ReadyVersion) -> Result<(Batch, Vec<St
         if !recorded.contains(input.name.as_str()) {
             missing_inputs.push(input.name.clone());
         }
-        let then = names(entry).position(|name| name == input.name);
-        let value = then.and_then(|then| entry.values.get(then));
-        let value = value.map_or(&Value::Null, |recorded| &recorded.value);
         let tensor = version.signature.tensors.iter();
         let tensor = tensor.clone().find(|tensor| tensor.name == input.tensor);
         let fitted = tensor.map_or_else(
             || Err("it has no tensor".to_owned()),
-            |tensor| fitted(value, tensor.tensor_type, input.value_type),
+            |tensor| {
+                let value = recorded_value(entry, version, input)?;
+                fitted(&value, tensor.tensor_type, input.value_type)
+            },
         );
         let set = match fitted {
             Ok(Value::Null) if version.layout.knows_missing(position) => Ok(()),
@@ -131,6 +132,29 @@ fn lay_out(entry: &LedgerEntry, version: &ReadyVersion) -> Result<(Batch, Vec<St
         version.signature.model,
         faults.join("; ")
     )))
+}
+
+/// What was recorded of an input, null where nothing was: a category as its text, whatever number it had then.
+fn recorded_value<'a>(
+    entry: &'a LedgerEntry,
+    version: &ReadyVersion,
+    input: &Input,
+) -> Result<Cow<'a, Value>, String> {
+    let mut recorded = entry.version.inputs.iter().zip(&entry.values);
+    let Some((then, recorded)) = recorded.find(|(then, _)| then.name == input.name) else {
+        return Ok(Cow::Owned(Value::Null));
+    };
+    let value = then.shown(&recorded.value);
+    let is_number = !matches!(*value, Value::Null | Value::String(_));
+    let now = &version.signature;
+    let is_same = now.version == entry.version.version
+        && now.sha256.eq_ignore_ascii_case(&entry.version.digest);
+    if is_number && now.is_coded(input) && !is_same {
+        return Err(format!(
+            "{value} is the number of a category, recorded without its text: only the version that scored it knows which"
+        ));
+    }
+    Ok(value)
 }
 
 fn names(entry: &LedgerEntry) -> impl Iterator<Item = &str> {

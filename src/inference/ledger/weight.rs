@@ -71,7 +71,7 @@ fn column_bytes(column: &FeatureColumn) -> usize {
 fn subject_bytes(subject: &Subject) -> usize {
     match subject {
         Subject::Dense { values, .. } => size_of_val(values.as_ref()),
-        Subject::Rows(rows) | Subject::Entities(rows) => rows.iter().map(row_bytes).sum(),
+        Subject::Rows(rows) | Subject::Entities { rows, .. } => rows.iter().map(row_bytes).sum(),
     }
 }
 

@@ -35,7 +35,8 @@ impl Predictor {
         } else {
             Vec::new()
         };
-        let prepared = self.prepare(model, &version, subject, positions, began.at);
+        let rows = (positions, None);
+        let prepared = self.prepare(model, &version, subject, rows, began.at);
         let (prepared, left) = match prepared.await {
             Err(error) if is_soft && is_away(&error) => return Ok((None, refuse_all(all, &error))),
             prepared => prepared?,

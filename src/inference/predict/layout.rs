@@ -86,19 +86,22 @@ impl<'a> Filler<'a> {
                 return Ok(());
             }
         };
+        let is_defaulted =
+            matches!(admitted, Admitted::Value(given) if !std::ptr::eq(given, value));
         if let Some(kind) = kind {
             self.laid_out.violations.push(InputViolation {
                 row,
                 input,
                 kind,
-                is_defaulted: matches!(admitted, Admitted::Value(given) if !std::ptr::eq(given, value)),
+                is_defaulted,
             });
         }
-        let given = match admitted {
-            Admitted::Value(value) => value,
+        // A default hides from the model what came, and not from drift: what was missing is missing there.
+        let served = match admitted {
+            Admitted::Value(_) => value,
             Admitted::Missing => &Value::Null,
         };
-        let slot = version.drift.slot(input, given);
+        let slot = version.drift.slot(input, served);
         self.laid_out.slots.extend(slot);
         match admitted {
             Admitted::Value(value) => {

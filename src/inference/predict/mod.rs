@@ -1,5 +1,6 @@
 //! Prediction: the one place where a request for scores branches.
 
+mod entity;
 mod fallback;
 mod layout;
 mod part;
@@ -16,12 +17,13 @@ use self::prepare::{Left, Prepared};
 pub use self::{shadow::Shadows, subject::Subject};
 use super::{
     Explanation, Ledger, Model, ModelRegistry, ReadyVersion,
+    explain::check_explanations,
     scored::{Predictions, Role, ScoredBatch},
 };
 use crate::{
     catalog::CatalogHandle,
     error::{Error, ErrorKind, Result},
-    features::{OnlineStore, Timestamp, check_values},
+    features::{FeatureColumn, OnlineStore, Timestamp, check_values},
 };
 
 /// Which model, and which version of it: a version, an alias, or empty for the default and the traffic's shares.
@@ -85,7 +87,8 @@ impl Predictor {
         }
         let predictions = self.fall_back(&model, subject, parts, left).await?;
         for shadow in route.shadows {
-            self.shadows.start(self, &model, shadow, subject);
+            self.shadows
+                .start(self, &model, shadow, subject, &predictions.parts);
         }
         Ok(predictions)
     }
@@ -107,34 +110,30 @@ impl Predictor {
             return Err(Error::internal("a row that no version scores"));
         };
         let scored = self
-            .score(&model, version, subject, positions, Role::Answer)
+            .score(&model, version, subject, (positions, None), Role::Answer)
             .await?;
         let explained = scored.version.workers.explain(Arc::clone(&scored.batch));
         let explained = explained.await?;
-        match explained.iter().find(|explanation| !explanation.adds_up()) {
-            None => {
-                let scored = Arc::new(scored);
-                self.ledger.record(&scored);
-                Ok((scored, explained))
-            }
-            Some(wrong) => Err(Error::internal(format!(
-                "the contributions do not add up to the raw score {}",
-                wrong.raw_score
-            ))),
-        }
+        let outputs = (0..scored.output.len()).filter_map(|at| scored.output.get(at));
+        let outputs: Vec<f64> = outputs.collect();
+        check_explanations(&explained, &outputs).map_err(Error::internal)?;
+        let scored = Arc::new(scored);
+        self.ledger.record(&scored);
+        Ok((scored, explained))
     }
 
-    /// Scores some of the rows with one version, all or none.
+    /// Scores some of the rows with one version, all or none. Their features are read, unless somebody has them.
     async fn score(
         &self,
         model: &Model,
         version: Arc<ReadyVersion>,
         subject: &Subject,
-        positions: Vec<usize>,
+        (positions, columns): (Vec<usize>, Option<Vec<FeatureColumn>>),
         role: Role,
     ) -> Result<ScoredBatch> {
         let began = Began::now();
-        let prepared = self.prepare(model, &version, subject, positions, began.at);
+        let rows = (positions, columns);
+        let prepared = self.prepare(model, &version, subject, rows, began.at);
         let (prepared, left) = prepared.await?;
         match left.values().next() {
             Some(refusal) => Err(refusal.to_error()),

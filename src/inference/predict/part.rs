@@ -35,7 +35,7 @@ impl Predictor {
                     lay_out_dense(&version, values, &part)?.whole()?;
                 }
             }
-            Subject::Entities(entities) => {
+            Subject::Entities { rows: entities, .. } => {
                 let features = version.inputs.iter().map(|input| input.feature.clone());
                 let catalog = self.catalog.snapshot();
                 let selection = FeatureSelection::resolve(&catalog, features.collect())?;
@@ -65,9 +65,13 @@ impl Predictor {
         subject: &Subject,
         rows: Range<usize>,
     ) -> Result<Arc<ScoredBatch>> {
-        let positions = rows.collect();
-        self.score(model, version, subject, positions, Role::Answer)
-            .await
-            .map(Arc::new)
+        let positions = rows.clone().collect();
+        let mut scored = self
+            .score(model, version, subject, (positions, None), Role::Answer)
+            .await?;
+        // What is kept of a part keeps no memory of the whole.
+        scored.subject = subject.part(&rows);
+        scored.positions = (0..scored.rows()).collect();
+        Ok(Arc::new(scored))
     }
 }

@@ -85,7 +85,7 @@ impl Prepared {
                 subject::check_dense(values, *rows, version.inputs.len())?;
                 lay_out_dense(version, values, positions)?
             }
-            (Subject::Entities(_), columns) => {
+            (Subject::Entities { .. }, columns) => {
                 let columns = columns.as_deref().unwrap_or_default();
                 lay_out_columns(version, columns, positions)?
             }
@@ -114,7 +114,7 @@ fn keep_others<T>(all: &mut Vec<T>, rows: &BTreeSet<usize>) {
 }
 
 impl Predictor {
-    /// Reads and lays out some rows, but for those that the model does not score: an unknown entity where it rejects such,
+    /// Reads, unless somebody has, and lays out some rows, but for those that the model does not score: an unknown entity where it rejects such,
     /// a value that a policy refuses.
     ///
     /// # Errors
@@ -124,7 +124,7 @@ impl Predictor {
         model: &Model,
         version: &ReadyVersion,
         subject: &Subject,
-        positions: Vec<usize>,
+        (positions, columns): (Vec<usize>, Option<Vec<FeatureColumn>>),
         at: Timestamp,
     ) -> Result<(Prepared, Left)> {
         let mut prepared = Prepared {
@@ -133,9 +133,21 @@ impl Predictor {
             positions,
         };
         let mut left = Left::new();
-        if let Subject::Entities(entities) = subject {
-            let columns = self.read(version, entities, &prepared.positions, at);
-            prepared.features = Some(columns.await?);
+        if let Subject::Entities {
+            rows: entities,
+            as_of,
+        } = subject
+        {
+            let freshness = as_of.map_or_else(|| Freshness::at(at), Freshness::as_of);
+            let mut columns = match columns {
+                Some(columns) => columns,
+                None => {
+                    let read = self.read(version, entities, &prepared.positions, freshness);
+                    read.await?
+                }
+            };
+            leave_out_old(version, &mut columns, freshness.now);
+            prepared.features = Some(columns);
             if model.entity_not_found == Policy::Reject {
                 let unknown = prepared.unknown_entities();
                 let told = unknown.iter().filter_map(|row| {
@@ -162,17 +174,14 @@ impl Predictor {
         version: &ReadyVersion,
         entities: &[RawRow],
         positions: &[usize],
-        now: Timestamp,
+        freshness: Freshness,
     ) -> Result<Vec<FeatureColumn>> {
         let catalog = self.catalog.snapshot();
         let references = version.inputs.iter().map(|i| i.feature.clone()).collect();
         let selection = FeatureSelection::resolve(&catalog, references)?;
         let keys = entity_keys_at(&selection, entities, positions)?;
-        let freshness = Freshness { now, max_age: None };
         let (store, bytes_max) = (self.store.as_ref(), self.answer_bytes_max);
-        let mut columns = read_features(store, &selection, &keys, freshness, bytes_max).await?;
-        leave_out_old(version, &mut columns, now);
-        Ok(columns)
+        read_features(store, &selection, &keys, freshness, bytes_max).await
     }
 }
 

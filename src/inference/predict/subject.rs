@@ -1,10 +1,10 @@
 //! What is to be scored, in the form in which it came.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use crate::{
     error::{Error, Result},
-    features::RawRow,
+    features::{RawRow, Timestamp},
     inference::{
         ReadyVersion,
         release::{bucket_of, bucket_of_numbers},
@@ -24,14 +24,27 @@ pub enum Subject {
         rows: usize,
     },
     /// Entities, join key to value.
-    Entities(Arc<[RawRow]>),
+    Entities {
+        /// The entities.
+        rows: Arc<[RawRow]>,
+        /// The moment whose features are read; none: the newest.
+        as_of: Option<Timestamp>,
+    },
 }
 
 impl Subject {
+    /// Entities with their newest features.
+    pub fn entities(rows: Vec<RawRow>) -> Subject {
+        Subject::Entities {
+            rows: rows.into(),
+            as_of: None,
+        }
+    }
+
     /// How many rows or entities.
     pub fn len(&self) -> usize {
         match self {
-            Subject::Rows(rows) | Subject::Entities(rows) => rows.len(),
+            Subject::Rows(rows) | Subject::Entities { rows, .. } => rows.len(),
             Subject::Dense { rows, .. } => *rows,
         }
     }
@@ -44,7 +57,7 @@ impl Subject {
     /// The entity of a row, as the caller named it; none where rows came with the request.
     pub fn entity(&self, row: usize) -> Option<&RawRow> {
         match self {
-            Subject::Entities(entities) => entities.get(row),
+            Subject::Entities { rows, .. } => rows.get(row),
             Subject::Rows(_) | Subject::Dense { .. } => None,
         }
     }
@@ -56,7 +69,7 @@ impl Subject {
     /// `FailedPrecondition` for packed numbers, whose meaning is that of another model's inputs.
     pub(super) fn taken_by(&self, version: &ReadyVersion, positions: &[usize]) -> Result<Subject> {
         match self {
-            Subject::Entities(_) => Ok(self.clone()),
+            Subject::Entities { .. } => Ok(self.clone()),
             Subject::Dense { .. } => Err(Error::failed_precondition(
                 "packed numbers mean nothing to another model; send rows",
             )),
@@ -76,19 +89,30 @@ impl Subject {
         }
     }
 
+    /// Some of its rows, by themselves. What a caller sent as rows or numbers has been laid out, and needs no second copy.
+    pub(super) fn part(&self, rows: &Range<usize>) -> Subject {
+        match self {
+            Subject::Entities { rows: all, as_of } => Subject::Entities {
+                rows: all.get(rows.clone()).unwrap_or_default().into(),
+                as_of: *as_of,
+            },
+            Subject::Rows(_) | Subject::Dense { .. } => Subject::Rows(Arc::from([])),
+        }
+    }
+
     /// The field of the request that has it.
     pub(super) fn field(&self) -> &'static str {
         match self {
             Subject::Rows(_) => "rows",
             Subject::Dense { .. } => "dense.rowCount",
-            Subject::Entities(_) => "entities",
+            Subject::Entities { .. } => "entities",
         }
     }
 
     /// Where a row falls among the shares of the traffic: by its entity, else by all that it is.
     pub(super) fn bucket(&self, model: &str, columns: usize, row: usize) -> u32 {
         match self {
-            Subject::Rows(rows) | Subject::Entities(rows) => {
+            Subject::Rows(rows) | Subject::Entities { rows, .. } => {
                 rows.get(row).map_or(0, |row| bucket_of(model, row))
             }
             Subject::Dense { values, .. } => {

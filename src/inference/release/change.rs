@@ -1,17 +1,20 @@
 //! Changing a release: one change at a time, held against what is there.
 
-use super::{EventKind, Release, ReleaseEvent, ReleaseStore, Traffic};
+use super::{
+    EventKind, Release, ReleaseEvent, ReleaseStore, Traffic,
+    check::{check_change, check_owner},
+};
 use crate::{
     error::{Error, ErrorKind, Result},
     features::Timestamp,
-    inference::{Author, Model},
+    inference::{Author, Model, targets::released},
 };
 
 /// How often a change is tried anew where another one comes before it.
 const ATTEMPTS_MAX: usize = 5;
 
 /// Events that are looked through for the target before.
-const EVENTS_MAX: usize = 1_000;
+const EVENTS_MAX: usize = 10_000;
 
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +32,8 @@ pub enum ReleaseChange {
     RollbackAlias {
         /// The alias.
         alias: String,
+        /// Refused where it means something else; not set: whatever it means.
+        expected: Option<String>,
     },
     /// Shares out the traffic anew; none: as model.toml says.
     SetTraffic {
@@ -53,7 +58,7 @@ pub enum ReleaseChange {
 ///
 /// # Errors
 /// `Conflict` where an expectation does not hold, or others keep coming before; `FailedPrecondition` for a rollback without
-/// a target before; `Unavailable` where the database is away.
+/// a target before; as `check_change`; `Unavailable` where the database is away.
 pub(in crate::inference) async fn change_release(
     store: &dyn ReleaseStore,
     model: &Model,
@@ -67,13 +72,14 @@ pub(in crate::inference) async fn change_release(
             .remove(&model.name)
             .unwrap_or_default();
         let change = match change {
-            ReleaseChange::RollbackAlias { alias } => {
+            ReleaseChange::RollbackAlias { alias, expected } => {
+                check_owner(model, alias)?;
                 let current = current_alias(&release, model, alias);
                 let before = target_before(store, model, alias, current.as_deref()).await?;
                 ReleaseChange::SetAlias {
                     alias: alias.clone(),
                     version: before,
-                    expected: None,
+                    expected: expected.clone().map(Some),
                 }
             }
             ReleaseChange::SetAlias { .. }
@@ -81,6 +87,11 @@ pub(in crate::inference) async fn change_release(
             | ReleaseChange::Load { .. }
             | ReleaseChange::Unload { .. } => change.clone(),
         };
+        // As it is on every server, and not only as this one has seen it.
+        check_change(&released(model, &release), &change)?;
+        if is_done(&release, &change) {
+            return Ok(release);
+        }
         let (release, event) = changed(release, model, change, author)?;
         if store.put_release(&release, &event).await? {
             return Ok(release);
@@ -99,7 +110,28 @@ pub(in crate::inference) async fn change_release(
 fn current_alias(release: &Release, model: &Model, alias: &str) -> Option<String> {
     match release.aliases.get(alias) {
         Some(set) => set.clone(),
-        None => model.defined_aliases.get(alias).cloned(),
+        None => {
+            let definition = model.definition.as_ref();
+            definition.and_then(|definition| definition.aliases.get(alias).cloned())
+        }
+    }
+}
+
+/// Whether an alias was set to this very version before: a call that is made twice is one change, and one to roll back.
+fn is_done(release: &Release, change: &ReleaseChange) -> bool {
+    match change {
+        ReleaseChange::SetAlias {
+            alias,
+            version,
+            expected,
+        } => {
+            let is_expected = expected.as_ref().is_none_or(|expected| expected == version);
+            is_expected && release.aliases.get(alias) == Some(version)
+        }
+        ReleaseChange::RollbackAlias { .. }
+        | ReleaseChange::SetTraffic { .. }
+        | ReleaseChange::Load { .. }
+        | ReleaseChange::Unload { .. } => false,
     }
 }
 
@@ -110,9 +142,10 @@ async fn target_before(
     current: Option<&str>,
 ) -> Result<Option<String>> {
     let events = store.release_events(&model.name, EVENTS_MAX).await?;
-    let last = events
-        .into_iter()
-        .find(|event| event.kind == EventKind::Alias && event.name == alias);
+    // One that changed nothing, as the first that keeps what model.toml says, is none to go back beyond.
+    let last = events.into_iter().find(|event| {
+        event.kind == EventKind::Alias && event.name == alias && event.before != event.after
+    });
     match last {
         Some(event) if event.after.as_deref() == current => Ok(event.before),
         Some(_) | None => Err(Error::failed_precondition(format!(
@@ -171,7 +204,7 @@ fn changed(
             release.unloaded.extend(versions.iter().cloned());
             (EventKind::Unload, versions.join(", "), None, None)
         }
-        ReleaseChange::RollbackAlias { alias } => {
+        ReleaseChange::RollbackAlias { alias, .. } => {
             return Err(Error::internal(format!(
                 "the rollback of {alias} has no target"
             )));

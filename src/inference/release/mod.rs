@@ -4,6 +4,7 @@
 //! with who, when and from where.
 
 mod change;
+mod check;
 mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +33,9 @@ pub struct Release {
     /// Versions that are not loaded, though their folders are there.
     pub unloaded: BTreeSet<String>,
 }
+
+/// Releases by model.
+pub type Releases = BTreeMap<String, Release>;
 
 /// Who changed something, from where, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -85,7 +89,7 @@ pub trait ReleaseStore: Send + Sync {
     ///
     /// # Errors
     /// `Unavailable` where the database is away.
-    async fn releases(&self) -> Result<BTreeMap<String, Release>>;
+    async fn releases(&self) -> Result<Releases>;
 
     /// Counts the changes of all releases: the same number means the same releases.
     ///

@@ -15,8 +15,8 @@ const LOCATION_EXTERNAL: i32 = 1;
 /// The newest operator sets that ONNX Runtime 1.31 is known to read, by domain.
 const OPSETS_MAX: [(&str, i64); 2] = [("", 26), ("ai.onnx.ml", 5)];
 
-/// What trees, linear models and the preprocessing before them are made of. Nothing whose output can be much larger than
-/// its inputs, as Tile and Expand.
+/// What trees, linear models and the preprocessing before them are made of. Nothing whose output is as large as a number in
+/// the graph says, as Tile and Expand; two inputs can still make an output as large as their product.
 const OPERATORS: [(&str, &[&str]); 2] = [
     (
         "",
@@ -168,6 +168,23 @@ struct TensorProto {
     data_location: i32,
 }
 
+/// Operators that multiply matrices. ONNX Runtime computes one row by another kernel than several, which rounds otherwise.
+const PRODUCTS: [&str; 6] = [
+    "Gemm",
+    "LinearClassifier",
+    "LinearRegressor",
+    "MatMul",
+    "SVMClassifier",
+    "SVMRegressor",
+];
+
+/// What a file that is let through is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Inspected {
+    /// Whether the graph multiplies matrices.
+    pub(super) has_products: bool,
+}
+
 /// A message of which only the presence matters.
 #[derive(Clone, PartialEq, Message)]
 struct Unread {}
@@ -176,7 +193,7 @@ struct Unread {}
 ///
 /// # Errors
 /// `FailedPrecondition` with every fault and, where there is a way, how to export without it.
-pub(super) fn inspect(model: &[u8], nodes_max: usize) -> Result<()> {
+pub(super) fn inspect(model: &[u8], nodes_max: usize) -> Result<Inspected> {
     let model = ModelProto::decode(model).map_err(|fault| {
         Error::failed_precondition("it is no ONNX file, or a broken one").with_source(fault)
     })?;
@@ -192,7 +209,10 @@ pub(super) fn inspect(model: &[u8], nodes_max: usize) -> Result<()> {
         faults.push("it defines functions of its own, which are not allowed".to_owned());
     }
     if faults.is_empty() {
-        return Ok(());
+        let mut operators = graph.node.iter().map(|node| node.op_type.as_str());
+        return Ok(Inspected {
+            has_products: operators.any(|operator| PRODUCTS.contains(&operator)),
+        });
     }
     faults.dedup();
     faults.truncate(FAULTS_MAX);

@@ -57,7 +57,7 @@ impl RuntimeLoader for OnnxLoader {
         signature: &Signature,
         count: usize,
     ) -> Result<Vec<Box<dyn Runtime>>> {
-        inspect::inspect(files.model, self.nodes_max)?;
+        let inspected = inspect::inspect(files.model, self.nodes_max)?;
         let explainer = match (files.explain, &signature.explain) {
             (Some(text), Some(by)) => Some(Arc::new(Explainer::new(text, by, signature)?)),
             (Some(_) | None, _) => None,
@@ -74,6 +74,7 @@ impl RuntimeLoader for OnnxLoader {
                 tensors: signature.tensors.clone(),
                 output: signature.output.clone(),
                 shape: signature.answer_shape(),
+                has_products: inspected.has_products,
                 session,
             }));
         }
@@ -233,6 +234,8 @@ struct OnnxRuntime {
     /// Asks for the one output that is needed.
     options: RunOptions<HasSelectedOutputs>,
     shape: AnswerShape,
+    /// Whether one row by itself would be computed otherwise than among others.
+    has_products: bool,
     explained: Option<Explained>,
 }
 
@@ -285,7 +288,12 @@ impl Runtime for OnnxRuntime {
     fn run(&mut self, batch: &Batch, rows: Range<usize>) -> Result<Output> {
         let mut answered: Option<Output> = None;
         for first in rows.clone().step_by(ROWS_PER_CALL) {
-            let part = self.run_part(batch, first..rows.end.min(first + ROWS_PER_CALL))?;
+            let part = first..rows.end.min(first + ROWS_PER_CALL);
+            let part = if part.len() == 1 && self.has_products {
+                self.run_one(batch, part)?
+            } else {
+                self.run_part(batch, part)?
+            };
             match &mut answered {
                 Some(all) => all.append(part)?,
                 None => answered = Some(part),
@@ -347,6 +355,13 @@ impl OnnxRuntime {
             }
             None => Ok(Vec::new()),
         }
+    }
+
+    /// One row, scored as it is among others: in the company of itself.
+    fn run_one(&mut self, batch: &Batch, row: Range<usize>) -> Result<Output> {
+        let twice = Batch::joined(&[(batch, row.clone()), (batch, row)]);
+        let mut both = self.run_part(&twice, 0..2)?;
+        Ok(both.take_first(both.len() / 2))
     }
 
     fn run_part(&mut self, batch: &Batch, rows: Range<usize>) -> Result<Output> {

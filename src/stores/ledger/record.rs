@@ -365,6 +365,7 @@ mod tests {
             name: format!("{tensor_type:?}"),
             tensor_type: *tensor_type,
             feature: String::new(),
+            categories: Vec::new(),
         });
         let version = RecordedVersion {
             key: uuid::Uuid::nil(),

@@ -57,7 +57,7 @@ impl JobStore for PostgresStore {
             "UPDATE ferrocast_prediction_jobs SET state = 'RUNNING', attempts = attempts + 1, tries = tries + 1, \
              lease = $1, worker = $2, started_at = coalesce(started_at, now()), claim_at = now() + $3{INTERVAL} \
              WHERE id = (SELECT id FROM ferrocast_prediction_jobs WHERE state IN ('QUEUED', 'RUNNING') \
-             AND claim_at <= now() AND tries < $4 AND model = ANY($5) ORDER BY claim_at, id LIMIT 1 \
+             AND claim_at <= now() AND tries < $4 AND model = ANY($5) AND id <> ALL($6) ORDER BY claim_at, id LIMIT 1 \
              FOR UPDATE SKIP LOCKED) RETURNING {COLUMNS}"
         );
         let lease = Uuid::now_v7();
@@ -67,6 +67,7 @@ impl JobStore for PostgresStore {
             &micros(request.lease),
             &i64::from(request.attempts_max),
             &request.models,
+            &request.declined,
         ];
         let claimed = jobs(&self.database, &sql, parameters).await?;
         Ok(claimed.into_iter().next().map(|job| ClaimedJob {
@@ -81,7 +82,7 @@ impl JobStore for PostgresStore {
         error: &JobError,
         retention: Duration,
     ) -> Result<Vec<PredictionJob>> {
-        let which = "id = ANY(ARRAY(SELECT id FROM ferrocast_prediction_jobs WHERE state = 'RUNNING' \
+        let which = "id = ANY(ARRAY(SELECT id FROM ferrocast_prediction_jobs WHERE state IN ('QUEUED', 'RUNNING') \
                      AND claim_at <= now() AND tries >= $5 FOR UPDATE SKIP LOCKED))";
         let end = Ending::new(JobState::Failed, Some(error), retention);
         self.end_jobs(&end, which, &[&i64::from(attempts_max)])
@@ -161,10 +162,17 @@ impl JobStore for PostgresStore {
         Ok(!ended.is_empty())
     }
 
-    async fn retry_job(&self, hold: &Hold, wait: Duration, error: &JobError) -> Result<bool> {
+    async fn retry_job(
+        &self,
+        hold: &Hold,
+        wait: Duration,
+        error: &JobError,
+        is_counted: bool,
+    ) -> Result<bool> {
         let sql = format!(
             "UPDATE ferrocast_prediction_jobs SET state = 'QUEUED', lease = NULL, claim_at = now() + $3{INTERVAL}, \
-             error_kind = $4, error = $5 WHERE id = $1 AND lease = $2 AND state = 'RUNNING'"
+             error_kind = $4, error = $5, tries = greatest(tries - $6::bigint, 0) \
+             WHERE id = $1 AND lease = $2 AND state = 'RUNNING'"
         );
         let parameters: Parameters<'_> = &[
             &hold.id,
@@ -172,6 +180,7 @@ impl JobStore for PostgresStore {
             &micros(wait),
             &error.kind.reason(),
             &error.message,
+            &i64::from(!is_counted),
         ];
         changes(&self.database, &sql, parameters).await
     }

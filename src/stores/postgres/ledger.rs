@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use deadpool_postgres::Transaction;
@@ -25,12 +26,20 @@ use crate::{
 
 const COLUMNS: &str = "id, version_key, at, latency_us, score, role, label, entity, record";
 
+/// Days whose partitions are remembered to be there.
+const KNOWN_DAYS_MAX: usize = 16;
+
+/// After a partition could not be made ahead, and before that is tried, and said, again.
+const AHEAD_INTERVAL: Duration = Duration::from_secs(600);
+
 /// What a store remembers of its ledger.
 #[derive(Debug, Default)]
 pub(super) struct LedgerState {
     pub(super) versions: VersionCache,
     /// Days that have a partition, as far as is known.
     days: Mutex<BTreeSet<u64>>,
+    /// When a partition could not be made ahead.
+    failed_ahead: Mutex<Option<Instant>>,
 }
 
 impl LedgerState {
@@ -39,8 +48,24 @@ impl LedgerState {
         days.is_subset(&known)
     }
 
-    fn set_days(&self, days: BTreeSet<u64>) {
-        *self.days.lock().unwrap_or_else(PoisonError::into_inner) = days;
+    fn add_days(&self, days: &BTreeSet<u64>) {
+        let mut known = self.days.lock().unwrap_or_else(PoisonError::into_inner);
+        known.extend(days);
+        while known.len() > KNOWN_DAYS_MAX {
+            known.pop_first();
+        }
+    }
+
+    /// Whether it is too soon to make a partition ahead again.
+    fn has_failed_ahead(&self) -> bool {
+        let failed = self.failed_ahead.lock();
+        let failed = failed.unwrap_or_else(PoisonError::into_inner);
+        failed.is_some_and(|at| at.elapsed() < AHEAD_INTERVAL)
+    }
+
+    fn set_failed_ahead(&self) {
+        let failed = self.failed_ahead.lock();
+        *failed.unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 }
 
@@ -85,9 +110,7 @@ pub(super) async fn append(
     if entries.is_empty() {
         return Ok(());
     }
-    let mut days: BTreeSet<u64> = entries.iter().map(|entry| day_of(entry.id)).collect();
-    // Ahead, so that nobody waits for it at midnight.
-    days.extend(days.last().map(|last| last + 1));
+    let days: BTreeSet<u64> = entries.iter().map(|entry| day_of(entry.id)).collect();
     let owned = Arc::clone(entries);
     let encoded = tokio::task::spawn_blocking(move || Columns::of(&owned));
     let columns = encoded
@@ -95,17 +118,38 @@ pub(super) async fn append(
         .map_err(|fault| Error::internal("encoding predictions failed").with_source(fault))??;
     if !state.are_known(&days) {
         partitions::make(database, &days).await?;
-        state.set_days(days.clone());
+        state.add_days(&days);
     }
-    match insert(database, entries, &columns).await {
+    let inserted = match insert(database, entries, &columns).await {
         // Somebody has dropped the partition of a day that was known.
         Err(fault) if partitions::is_missing(&fault) => {
             partitions::make(database, &days).await?;
             insert(database, entries, &columns).await
         }
         done => done,
+    };
+    inserted.map_err(|fault| fault.at(database.target()))?;
+    make_ahead(database, state, days.last().map(|last| last + 1)).await;
+    Ok(())
+}
+
+/// Makes the partition of the next day, so that nobody waits for it at midnight. Where that fails, today's predictions are
+/// written all the same.
+async fn make_ahead(database: &Database, state: &LedgerState, next: Option<u64>) {
+    let days: BTreeSet<u64> = next.into_iter().collect();
+    if state.are_known(&days) || state.has_failed_ahead() {
+        return;
     }
-    .map_err(|fault| fault.at(database.target()))
+    match partitions::make(database, &days).await {
+        Ok(()) => state.add_days(&days),
+        Err(fault) => {
+            state.set_failed_ahead();
+            tracing::warn!(
+                %fault,
+                "the ledger's partition of tomorrow could not be made; what is predicted then cannot be written before it is there"
+            );
+        }
+    }
 }
 
 async fn insert(

@@ -4,6 +4,7 @@
 //! number of rows, one writes them. Every wait has a bound and a name in `DatabaseOptions`.
 
 mod arrays;
+mod as_of;
 mod catalog;
 mod columns;
 mod delete;
@@ -44,7 +45,7 @@ use super::{
     DatabaseOptions,
     migrations::{self, HISTORY_TABLE},
     statements::StatementCache,
-    table::{check_keys, check_rows, history_name, no_history, table_name},
+    table::{check_history, check_keys, check_rows, history_name, no_history, table_name},
 };
 use crate::{
     catalog::{Catalog, CatalogStore, FeatureView, Plan},
@@ -175,6 +176,18 @@ impl OnlineStore for PostgresStore {
         }
         let read = &self.statements.of(view).read;
         let found = rows::read(&self.database, view, read, keys).await;
+        found.map_err(|fault| fault.at_view(self.database.target(), view))
+    }
+
+    async fn read_as_of(
+        &self,
+        view: &FeatureView,
+        keys: &[EntityKey],
+        at: Timestamp,
+    ) -> Result<Vec<Option<StoredRow>>> {
+        check_keys(view, keys)?;
+        check_history(view)?;
+        let found = as_of::read(&self.database, view, keys, at).await;
         found.map_err(|fault| fault.at_view(self.database.target(), view))
     }
 

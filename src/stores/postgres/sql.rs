@@ -12,8 +12,8 @@ use crate::{
         feature_times::{FEATURE_TIMES, GENERATION},
         statements::Statements,
         table::{
-            column_names, column_types, key_names, quoted, quoted_list, row_names, table_name,
-            value_names,
+            column_names, column_types, history_name, key_names, quoted, quoted_list, row_names,
+            table_name, value_names,
         },
     },
 };
@@ -144,6 +144,23 @@ fn read(view: &FeatureView) -> String {
         key_aliases(view),
         quoted(&table_name(view)),
         same_entity(view, "stored", "asked.k")
+    )
+}
+
+/// Reads an entity's history, the newest row first: the join keys are the first parameters, arrays of one, the moment is
+/// the last. Rows after it count only where features of them can be older than they are.
+pub(super) fn as_of(view: &FeatureView) -> String {
+    let keys = key_carriers(view);
+    format!(
+        "SELECT {} FROM {} AS asked({}) JOIN {} AS stored ON {} \
+         WHERE stored.event_timestamp <= ${} OR stored.{FEATURE_TIMES} IS NOT NULL \
+         ORDER BY stored.event_timestamp DESC, stored.created_at DESC",
+        stored_columns(view, "stored"),
+        unnest(&keys),
+        key_aliases(view),
+        quoted(&history_name(view)),
+        same_entity(view, "stored", "asked.k"),
+        keys.len() + 1
     )
 }
 

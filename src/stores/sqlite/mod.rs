@@ -33,7 +33,7 @@ use super::{
     ledger::VersionCache,
     migrations::{self, HISTORY_TABLE},
     statements::StatementCache,
-    table::{check_keys, check_rows, no_history},
+    table::{check_history, check_keys, check_rows, no_history},
 };
 use crate::{
     catalog::{Catalog, CatalogStore, FeatureView, Plan},
@@ -175,6 +175,21 @@ impl OnlineStore for SqliteStore {
         let keys = keys.to_vec();
         let found = self.readers.run(Work::Statement, move |connection| {
             rows::read(connection, &statements, &keys)
+        });
+        found.await
+    }
+
+    async fn read_as_of(
+        &self,
+        view: &FeatureView,
+        keys: &[EntityKey],
+        at: Timestamp,
+    ) -> Result<Vec<Option<StoredRow>>> {
+        check_keys(view, keys)?;
+        check_history(view)?;
+        let (view, keys) = (view.clone(), keys.to_vec());
+        let found = self.readers.run(Work::Statement, move |connection| {
+            rows::read_as_of(connection, &view, &keys, at)
         });
         found.await
     }

@@ -9,11 +9,12 @@ use rusqlite::{
 use super::{
     fault::Fault,
     pool::begin_write,
+    sql,
     values::{Bound, read_cell, read_time},
 };
 use crate::{
     catalog::{FeatureView, ValueType},
-    features::{EntityKey, StoredRow, WriteCounts, WriteRow},
+    features::{AsOf, EntityKey, StoredRow, Timestamp, Value, WriteCounts, WriteRow},
     stores::{
         feature_times::{self, FEATURE_TIMES, GENERATION},
         statements::Statements,
@@ -47,6 +48,41 @@ fn read_in(
         found.push(stored.map(|(row, _)| row));
     }
     Ok(found)
+}
+
+/// Reads what was true of keys at a moment, in one transaction.
+pub(super) fn read_as_of(
+    connection: &mut Connection,
+    view: &FeatureView,
+    keys: &[EntityKey],
+    at: Timestamp,
+) -> Result<Vec<Option<StoredRow>>, Fault> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
+    let mut select = transaction.prepare_cached(&sql::as_of(view))?;
+    let found = keys.iter().map(|key| {
+        let found = find_as_of(&mut select, view, key, at);
+        found.map_err(|fault| fault.of_view(view))
+    });
+    found.collect()
+}
+
+fn find_as_of(
+    select: &mut CachedStatement<'_>,
+    view: &FeatureView,
+    key: &EntityKey,
+    at: Timestamp,
+) -> Result<Option<StoredRow>, Fault> {
+    let at_value = Value::Timestamp(at);
+    let bound = key.values().iter().chain([&at_value]).map(Bound);
+    let mut rows = select.query(params_from_iter(bound))?;
+    let mut known = AsOf::new(at);
+    while let Some(row) = rows.next()? {
+        let (row, _) = read_row(row, 0, view).map_err(|fault| fault.of_entity(key))?;
+        if !known.add(row) {
+            break;
+        }
+    }
+    Ok(known.finish())
 }
 
 /// The row of a key, with the generation that it was written in.

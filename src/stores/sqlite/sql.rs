@@ -4,7 +4,7 @@ use crate::{
     catalog::{ExistingTable, FeatureView, Field},
     features::{Scan, Timestamp},
     stores::{
-        feature_times::GENERATION,
+        feature_times::{FEATURE_TIMES, GENERATION},
         statements::Statements,
         table::{
             column_names, history_name, key_names, quoted, quoted_list, row_names, table_name,
@@ -92,6 +92,21 @@ fn read(view: &FeatureView) -> String {
             newest_first(table)
         ),
     }
+}
+
+/// Reads an entity's history, the newest row first: the join keys are the first parameters, the moment is the last. Rows
+/// after it count only where features of them can be older than they are.
+pub(super) fn as_of(view: &FeatureView) -> String {
+    let keys: Vec<String> = key_names(view)
+        .map(|name| format!("{} = ?", quoted(name)))
+        .collect();
+    format!(
+        "SELECT {} FROM {} WHERE {} AND (event_timestamp <= ? OR {FEATURE_TIMES} IS NOT NULL) \
+         ORDER BY event_timestamp DESC, created_at DESC",
+        quoted_list(row_names(view)),
+        quoted(&history_name(view)),
+        keys.join(" AND ")
+    )
 }
 
 /// Reads all rows, or those from `?1` on: the join keys, then as `read`.

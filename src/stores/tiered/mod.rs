@@ -28,7 +28,7 @@ use crate::{
     error::{Error, Result},
     features::{
         EntityKey, LoadInput, Materialization, MaterializationRecord, OnlineStore, RowSink, Scan,
-        StoredRow, WriteCounts, WriteRow,
+        StoredRow, Timestamp, WriteCounts, WriteRow,
     },
 };
 
@@ -172,6 +172,15 @@ impl OnlineStore for TieredStore {
             self.read_from_record(view, unreadable, &mut rows).await?;
         }
         Ok(rows)
+    }
+
+    async fn read_as_of(
+        &self,
+        view: &FeatureView,
+        keys: &[EntityKey],
+        at: Timestamp,
+    ) -> Result<Vec<Option<StoredRow>>> {
+        self.pair.record.read_as_of(view, keys, at).await
     }
 
     async fn write(&self, view: &FeatureView, rows: Vec<WriteRow>) -> Result<WriteCounts> {

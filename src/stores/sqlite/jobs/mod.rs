@@ -56,7 +56,9 @@ impl JobStore for SqliteStore {
 
     async fn claim_job(&self, request: &ClaimRequest) -> Result<Option<ClaimedJob>> {
         let models = serde_json::Value::from(request.models.clone()).to_string();
-        let choice = (now(), request.attempts_max, models);
+        let declined: Vec<String> = request.declined.iter().map(|id| text(*id)).collect();
+        let declined = serde_json::Value::from(declined).to_string();
+        let choice = (now(), request.attempts_max, models, declined);
         if !self.has_any(CLAIMABLE, choice.clone()).await? {
             return Ok(None);
         }
@@ -156,12 +158,20 @@ impl JobStore for SqliteStore {
         ended.await
     }
 
-    async fn retry_job(&self, hold: &Hold, wait: Duration, error: &JobError) -> Result<bool> {
-        let sql = "state = 'QUEUED', lease = NULL, claim_at = ?, error_kind = ?, error = ?";
+    async fn retry_job(
+        &self,
+        hold: &Hold,
+        wait: Duration,
+        error: &JobError,
+        is_counted: bool,
+    ) -> Result<bool> {
+        let sql = "state = 'QUEUED', lease = NULL, claim_at = ?, error_kind = ?, error = ?, \
+                   tries = max(tries - ?, 0)";
         let values: Vec<Box<dyn ToSql + Send>> = vec![
             Box::new(now() + micros(wait)),
             Box::new(error.kind.reason()),
             Box::new(error.message.clone()),
+            Box::new(i64::from(!is_counted)),
         ];
         self.change_held(hold, sql, values).await
     }

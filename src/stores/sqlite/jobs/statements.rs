@@ -17,12 +17,15 @@ use crate::{
     },
 };
 
-/// A job that a worker may take: the clock is ?1, the number of tries ?2, the models as a JSON array ?3.
+/// A job that a worker may take: the clock is ?1, the number of tries ?2, the models as a JSON array ?3, and so ?4 the jobs
+/// that he declines.
 pub(super) const CLAIMABLE: &str = "SELECT id FROM ferrocast_prediction_jobs WHERE state IN ('QUEUED', 'RUNNING') \
-     AND claim_at <= ?1 AND tries < ?2 AND model IN (SELECT value FROM json_each(?3)) ORDER BY claim_at, id LIMIT 1";
+     AND claim_at <= ?1 AND tries < ?2 AND model IN (SELECT value FROM json_each(?3)) \
+     AND id NOT IN (SELECT value FROM json_each(?4)) ORDER BY claim_at, id LIMIT 1";
 
-/// Jobs whose workers went away too often: the clock is ?1, the number of tries ?2.
-pub(super) const LOST: &str = "SELECT id FROM ferrocast_prediction_jobs WHERE state = 'RUNNING' AND claim_at <= ?1 AND tries >= ?2";
+/// Jobs whose attempts are used up: the clock is ?1, the number of tries ?2.
+pub(super) const LOST: &str = "SELECT id FROM ferrocast_prediction_jobs WHERE state IN ('QUEUED', 'RUNNING') \
+     AND claim_at <= ?1 AND tries >= ?2";
 
 /// What ending writes into a job.
 pub(super) struct Ending {
@@ -113,7 +116,7 @@ fn known(connection: &Connection, new: &NewJob) -> Result<Option<PredictionJob>,
 
 pub(super) fn claim(
     connection: &mut Connection,
-    choice: (i64, u32, String),
+    choice: (i64, u32, String, String),
     worker: &str,
     lease_micros: i64,
 ) -> Result<Option<ClaimedJob>, Fault> {
