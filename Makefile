@@ -49,6 +49,7 @@ test: test-rust test-python ## Runs all tests; starts and stops the servers that
 test-rust: runtime
 	@scripts/postgres.sh
 	@scripts/redis.sh
+	@scripts/services.sh
 	$(WITH_CMAKE) $(CARGO) test --workspace --locked $(ALL_FEATURES)
 
 test-python: runtime

@@ -1,9 +1,11 @@
 //! Ferrocast keeps features and predicts from them in one process.
 //!
 //! Layers, each importing only those before it: `error`, `config`, `telemetry`; the domain (`catalog`, `features`,
-//! `inference`); the edges (`stores`, `runtimes`, `sources`, `training_sets`, `exports` outward, `grpc`, `middleware` inward); `app`; `cli`.
+//! `inference`); the edges (`stores`, `runtimes`, `sources`, `artifacts`, `training_sets`, `exports` outward, `grpc`, `middleware`,
+//! `webhooks` inward); `app`; `cli`.
 
 pub mod app;
+pub mod artifacts;
 pub mod catalog;
 pub mod cli;
 pub mod config;
@@ -18,3 +20,4 @@ pub mod sources;
 pub mod stores;
 pub mod telemetry;
 pub mod training_sets;
+pub mod webhooks;

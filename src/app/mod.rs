@@ -9,12 +9,14 @@ mod watch;
 
 use std::{path::Path, sync::Arc};
 
+use axum::Router;
 use tokio::{sync::Semaphore, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
 
 use crate::{
+    artifacts::{AllowedHosts, ArtifactOptions, ArtifactSources, MlflowServer},
     catalog::{Catalog, CatalogHandle, CatalogStore},
     config::{CacheConfig, Config, DatabaseConfig, JobsConfig, LedgerConfig, OnlineConfig},
     error::{Error, Result, Violation},
@@ -29,8 +31,8 @@ use crate::{
     },
     inference::{
         self, JobBounds, JobOptions, JobStore, Jobs, Known, Ledger, LedgerOptions, Lifecycle,
-        LoadOptions, ModelRegistry, Models, Predictor, ReleaseStore, Releases, Repository,
-        RuntimeLoader, SAMPLE_WHOLE, Shadows,
+        LoadOptions, Mirror, MirrorOptions, ModelRegistry, Models, Predictor, ReleaseStore,
+        Releases, Repository, RuntimeLoader, SAMPLE_WHOLE, Shadows,
     },
     middleware::{self, Bounds},
     runtimes::{lightgbm, onnx::OnnxLoader},
@@ -38,6 +40,7 @@ use crate::{
     stores::{self, DatabaseOptions, OnlineOptions, Store},
     telemetry,
     training_sets::{TrainingSetMaker, TrainingSetOptions},
+    webhooks,
 };
 
 pub use banner::banner;
@@ -50,6 +53,8 @@ pub fn settings_faults(config: &Config) -> Vec<Violation> {
     let checked = [
         ("telemetry.log_filter", telemetry::check(&config.telemetry)),
         ("database.url", stores::check_url(&config.database.url)),
+        ("artifacts.allowed_hosts", allowed_hosts(config).map(drop)),
+        ("mlflow.tracking_uri", mlflow_server(config).map(drop)),
         (
             "online.redis_urls",
             online_options(config).map_or(Ok(()), |online| stores::check_online(&online)),
@@ -130,18 +135,67 @@ pub async fn prepare_schema(store: &Store, database: &DatabaseConfig) -> Result<
     store.check_schema().await
 }
 
-/// Loads and checks the models of the configuration's repository against a catalog, with nothing released.
+/// Loads and checks the models of the configuration's repository against a catalog, with nothing released. What comes from
+/// elsewhere is fetched anew, into a folder that is gone afterwards.
 ///
 /// # Errors
 /// `FailedPrecondition` where the runtime or the folder is not there. A model that fails its checks is no error here: it
 /// is in the result with its reason.
-pub fn load_models(config: &Config, catalog: &Catalog) -> Result<Models> {
-    repository(config)?.load(&Known {
+pub async fn load_models(config: &Config, catalog: &Catalog) -> Result<Models> {
+    let folder = tempfile::tempdir().map_err(|fault| {
+        Error::unavailable("there is no folder to fetch into").with_source(fault)
+    })?;
+    let mut config = config.clone();
+    config.artifacts.cache_dir = folder.path().to_path_buf();
+    let repository = repository(&config)?;
+    let wanted = repository.wanted(&Models::new())?;
+    repository.mirror.sync_all(wanted).await;
+    repository.load(&Known {
         catalog,
         releases: &Releases::new(),
         previous: &Models::new(),
         again: None,
     })
+}
+
+fn allowed_hosts(config: &Config) -> Result<AllowedHosts> {
+    AllowedHosts::parse(&config.artifacts.allowed_hosts)
+        .map_err(|why| Error::invalid("artifacts.allowed_hosts", why))
+}
+
+/// The tracking server, where one is set.
+fn mlflow_server(config: &Config) -> Result<Option<MlflowServer>> {
+    let mlflow = &config.mlflow;
+    if mlflow.tracking_uri.reveal().is_empty() {
+        return Ok(None);
+    }
+    let server = MlflowServer::new(
+        &mlflow.tracking_uri,
+        mlflow.username.clone(),
+        mlflow.password.clone(),
+        mlflow.token.clone(),
+    );
+    server.map(Some).map_err(Error::failed_precondition)
+}
+
+fn mirror(config: &Config) -> Result<Mirror> {
+    let artifacts = &config.artifacts;
+    let sources = ArtifactSources::new(ArtifactOptions {
+        mlflow: mlflow_server(config)?,
+        allowed_hosts: allowed_hosts(config)?,
+        environment: artifacts.environment.clone(),
+        aws_credentials_file: artifacts.aws_credentials_file.clone(),
+        request_max: artifacts.request_max,
+    })?;
+    let options = MirrorOptions {
+        folder: artifacts.cache_dir.clone(),
+        poll_interval: artifacts.poll_interval,
+        fetch_max: artifacts.fetch_max,
+        file_bytes_max: u64::try_from(config.models.file_bytes_max).unwrap_or(u64::MAX),
+        version_bytes_max: artifacts.version_bytes_max,
+        versions_max: artifacts.versions_max,
+    };
+    Ok(Mirror::new(options, Arc::new(sources)))
 }
 
 fn repository(config: &Config) -> Result<Repository> {
@@ -151,6 +205,7 @@ fn repository(config: &Config) -> Result<Repository> {
     Ok(Repository {
         path: models.path.clone(),
         loaders,
+        mirror: Arc::new(mirror(config)?),
         options: LoadOptions {
             workers: models.workers,
             queue_max: models.queue_max,
@@ -194,6 +249,7 @@ impl App {
             Arc::clone(&catalog),
             releases,
         );
+        lifecycle.ask_sources(config.artifacts.start_max).await?;
         lifecycle.load().await?;
         let online = cached(store.clone(), &config.cache);
         let predictor = Predictor {
@@ -281,12 +337,19 @@ impl App {
         Ok(middleware::around(add_reflection(services)?, bounds))
     }
 
+    /// What is told over HTTP without being asked for; none where no secret is set.
+    pub(crate) fn webhooks(&self, config: &Config) -> Option<Router> {
+        let secret = &config.mlflow.webhook_secret;
+        let is_set = !secret.reveal().is_empty();
+        is_set.then(|| webhooks::router(secret.clone(), Arc::clone(&self.lifecycle)))
+    }
+
     pub(crate) fn store(&self) -> Arc<Store> {
         Arc::clone(&self.store)
     }
 
-    /// Follows what other processes apply and release, and the files of the models.
-    pub(crate) fn watches(&self, config: &Config, stop: &CancellationToken) -> [JoinHandle<()>; 3] {
+    /// Follows what other processes apply and release, the files of the models, and where else they come from.
+    pub(crate) fn watches(&self, config: &Config, stop: &CancellationToken) -> [JoinHandle<()>; 4] {
         let catalog = watch::catalog(
             Arc::clone(&self.store),
             Arc::clone(&self.catalog),
@@ -303,10 +366,12 @@ impl App {
             config.models.watch_interval,
             stop.clone(),
         );
+        let sources = watch::sources(Arc::clone(&self.lifecycle), stop.clone());
         [
             tokio::spawn(catalog),
             tokio::spawn(models),
             tokio::spawn(releases),
+            tokio::spawn(sources),
         ]
     }
 

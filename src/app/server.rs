@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use axum::Router;
 use ferrocast_gateway::{Alias, AliasParseError, Backend, Gateway, GatewayConfig, ServeLimits};
 use tokio::{net::TcpListener, task::JoinHandle, time};
 use tokio_util::sync::CancellationToken;
@@ -104,8 +105,12 @@ impl Server {
             all_drained: Arc::new(AtomicBool::new(true)),
         };
         if let Some(listener) = http {
-            let gateway = gateway(config, routes.clone())?;
-            server.serve_http(listener, gateway);
+            let router = gateway(config, routes.clone())?.router();
+            let router = match app.webhooks(config) {
+                Some(webhooks) => router.merge(webhooks),
+                None => router,
+            };
+            server.serve_http(listener, router);
         }
         server.serve_grpc(grpc, routes);
         server
@@ -226,7 +231,7 @@ impl Server {
         }));
     }
 
-    fn serve_http(&mut self, listener: TcpListener, gateway: Gateway) {
+    fn serve_http(&mut self, listener: TcpListener, router: Router) {
         let stop = self.stop.clone();
         let limits = ServeLimits {
             connections_max: self.connections_max,
@@ -235,13 +240,8 @@ impl Server {
         };
         let all_drained = Arc::clone(&self.all_drained);
         self.tasks.push(tokio::spawn(async move {
-            let is_drained = ferrocast_gateway::serve(
-                listener,
-                gateway.router(),
-                limits,
-                stop.cancelled_owned(),
-            )
-            .await;
+            let is_drained =
+                ferrocast_gateway::serve(listener, router, limits, stop.cancelled_owned()).await;
             if !is_drained {
                 all_drained.store(false, Ordering::Relaxed);
             }

@@ -9,6 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{catalog::CatalogHandle, error::Result, inference::Lifecycle, stores::Store};
 
+/// Between two things that are done without a wait of their own.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+
 /// Asks the store for new definitions at every interval, until the stop.
 pub(super) async fn catalog(
     store: Arc<Store>,
@@ -27,6 +30,20 @@ pub(super) async fn models(lifecycle: Arc<Lifecycle>, interval: Duration, stop: 
         async move { lifecycle.follow_files().await }.boxed()
     };
     every(interval, stop, "the models", follow).await;
+}
+
+/// Asks where models come from, each when its time has come, until the stop.
+pub(super) async fn sources(lifecycle: Arc<Lifecycle>, stop: CancellationToken) {
+    let follow = || {
+        let lifecycle = Arc::clone(&lifecycle);
+        async move {
+            lifecycle.wait_for_sources().await;
+            lifecycle.follow_sources().await
+        }
+        .boxed()
+    };
+    // Where it fails before it has waited for anything.
+    every(PAUSE_MIN, stop, "the sources of models", follow).await;
 }
 
 /// Asks the store what is released of models, at every interval, until the stop; a load does not hold it up.

@@ -11,7 +11,7 @@ use crate::{
     config::Config,
     error::{Error, Result},
     features::{Sources, Timestamp, ViewSource},
-    inference::{Model, VersionState},
+    inference::{Model, ModelSource, VersionState},
     sources::{DefinitionFile, FileSources, read_definitions},
 };
 
@@ -24,7 +24,7 @@ Examples:
 pub(super) struct Check {}
 
 /// The configuration has been read, and so checked, before.
-pub(super) fn run(config: &Config) -> Result<ExitCode> {
+pub(super) async fn run(config: &Config) -> Result<ExitCode> {
     output::line("configuration: good");
     if !config.online.redis_urls.is_empty() {
         output::line("features: read from Redis, kept in the database");
@@ -40,7 +40,7 @@ pub(super) fn run(config: &Config) -> Result<ExitCode> {
             file.definitions.views.len()
         ));
     }
-    let models = app::load_models(config, &catalog)?;
+    let models = app::load_models(config, &catalog).await?;
     let refusals: Vec<String> = models.values().flat_map(|model| report(model)).collect();
     if refusals.is_empty() {
         return Ok(ExitCode::SUCCESS);
@@ -85,6 +85,9 @@ fn report(model: &Model) -> Vec<String> {
         .iter()
         .map(|reason| format!("model {name}: {reason}"))
         .collect();
+    let source = model.source.as_ref();
+    let problem = source.and_then(ModelSource::problem);
+    refusals.extend(problem.map(|problem| format!("model {name}: {problem}")));
     if model.reason.is_none() && model.versions.is_empty() {
         output::line(&format!("model {name}: no versions yet"));
     }

@@ -150,7 +150,7 @@ fn run(command: Command, config: &Config) -> Result<ExitCode> {
             Command::Historical(command) => historical::run(config, &command).await,
             Command::Describe(command) => describe::run(config, &command).await,
             Command::Predictions(command) => predictions::run(config, &command).await,
-            Command::Check(_) => check::run(config),
+            Command::Check(_) => check::run(config).await,
         }
     });
     // What a second signal left running is not waited for.

@@ -15,8 +15,14 @@ use crate::error::{Result, Violations};
 const DEFAULT_FILE: &str = "ferrocast.toml";
 const ENV_PREFIX: &str = "FERROCAST_";
 const ENV_CONFIG: &str = "FERROCAST_CONFIG";
-/// What hosted databases and twelve-factor platforms set.
-const ENV_DATABASE_URL: &str = "DATABASE_URL";
+/// What others call our settings: hosted databases and twelve-factor platforms, MLflow's own client.
+const THEIR_NAMES: [(&str, &str); 5] = [
+    ("DATABASE_URL", "database.url"),
+    ("MLFLOW_TRACKING_URI", "mlflow.tracking_uri"),
+    ("MLFLOW_TRACKING_USERNAME", "mlflow.username"),
+    ("MLFLOW_TRACKING_PASSWORD", "mlflow.password"),
+    ("MLFLOW_TRACKING_TOKEN", "mlflow.token"),
+];
 
 /// A value and where it comes from, for error messages.
 #[derive(Debug, Clone)]
@@ -120,10 +126,12 @@ impl Layers {
     }
 
     fn add_environment(&mut self, environment: &BTreeMap<String, String>) {
-        // Compose's `${DATABASE_URL:-}` is empty where nothing is set.
-        let url = environment.get(ENV_DATABASE_URL);
-        if let Some(url) = url.filter(|url| !url.trim().is_empty()) {
-            self.put("database.url", url.clone(), ENV_DATABASE_URL);
+        for (name, key) in THEIR_NAMES {
+            // Compose's `${DATABASE_URL:-}` is empty where nothing is set.
+            let text = environment.get(name);
+            if let Some(text) = text.filter(|text| !text.trim().is_empty()) {
+                self.put(key, text.clone(), name);
+            }
         }
         let by_env_name: BTreeMap<String, &'static str> = SETTINGS
             .iter()

@@ -2,6 +2,7 @@
 //!
 //! The only place that reads the environment. Imports nothing of ours but `error`.
 
+mod artifacts;
 mod cache;
 mod database;
 mod historical;
@@ -15,6 +16,7 @@ mod settings;
 
 use std::{collections::BTreeMap, env, path::PathBuf, str::FromStr, thread, time::Duration};
 
+pub use artifacts::{ArtifactsConfig, MlflowConfig};
 pub use cache::CacheConfig;
 pub use database::DatabaseConfig;
 pub use historical::HistoricalConfig;
@@ -128,6 +130,10 @@ pub struct Config {
     pub historical: HistoricalConfig,
     /// Where models are.
     pub models: ModelsConfig,
+    /// How versions are fetched that are elsewhere.
+    pub artifacts: ArtifactsConfig,
+    /// Which tracking server.
+    pub mlflow: MlflowConfig,
     /// Prediction jobs.
     pub jobs: JobsConfig,
     /// How predictions are kept.
@@ -191,6 +197,8 @@ impl Config {
             online: online::read(&mut layers),
             historical: historical::read(&mut layers),
             models: read_models(&mut layers),
+            artifacts: artifacts::read(&mut layers, environment),
+            mlflow: artifacts::read_mlflow(&layers),
             jobs: jobs::read(&mut layers),
             ledger: ledger::read(&mut layers),
             limits: LimitsConfig {

@@ -251,6 +251,71 @@ pub const SETTINGS: &[Setting] = &[
         "ONNX Runtime's shared library; not set: searched beside the binary, in .tools and in the system's folders",
     ),
     setting(
+        "artifacts.cache_dir",
+        "",
+        "Where versions are kept that come from MLflow or an object store; not set: `models` in the data dir",
+    ),
+    setting(
+        "artifacts.allowed_hosts",
+        "",
+        "Hosts that may be asked for models, a list: `s3.eu-central-1.amazonaws.com`, `10.0.0.7:9000`, `*.example.com`; the tracking server always may",
+    ),
+    setting(
+        "artifacts.poll_ms",
+        "30000",
+        "How often a source is asked for new versions and aliases, give or take a tenth, ms; up to ten times as long where it fails",
+    ),
+    setting(
+        "artifacts.request_ms_max",
+        "10000",
+        "How long a source may take to begin an answer, and be silent in it, ms",
+    ),
+    setting(
+        "artifacts.fetch_ms_max",
+        "600000",
+        "How long one look at a source, or the fetch of one version, may take, ms",
+    ),
+    setting(
+        "artifacts.start_ms_max",
+        "10000",
+        "How long a start waits for sources before it goes on with what was fetched before, ms",
+    ),
+    setting(
+        "artifacts.version_bytes_max",
+        "1073741824",
+        "The largest version that is fetched, bytes; one file of it: `models.file_bytes_max`",
+    ),
+    setting(
+        "artifacts.versions_max",
+        "4",
+        "Versions of a model that are kept and loaded from a source; beyond it only those that an alias, the default or the traffic means",
+    ),
+    setting(
+        "mlflow.tracking_uri",
+        "",
+        "MLflow's tracking server, `https://…`; `MLFLOW_TRACKING_URI` is read, too",
+    ),
+    setting(
+        "mlflow.username",
+        "",
+        "Who asks it; `MLFLOW_TRACKING_USERNAME` is read, too",
+    ),
+    setting(
+        "mlflow.password",
+        "",
+        "With which password; `MLFLOW_TRACKING_PASSWORD` is read, too",
+    ),
+    setting(
+        "mlflow.token",
+        "",
+        "Or with which token; `MLFLOW_TRACKING_TOKEN` is read, too",
+    ),
+    setting(
+        "mlflow.webhook_secret",
+        "",
+        "What MLflow signs its webhooks with; not set: there is no `/webhooks/mlflow`",
+    ),
+    setting(
         "jobs.workers",
         "1",
         "Prediction jobs that this server works on at once; 0: none, other servers of the database do",

@@ -12,9 +12,9 @@ use super::{
 use crate::{
     error::{Error, Result as Outcome},
     inference::{
-        Author, EventKind, Input, Lifecycle, Model, ModelRegistry, ModelVersion, ReadyVersion,
-        ReleaseChange, ReleaseEvent, Share, Task, Traffic, VersionState, ViolationKind,
-        WEIGHT_WHOLE,
+        Author, EventKind, Input, Lifecycle, Model, ModelRegistry, ModelSource, ModelVersion,
+        ReadyVersion, ReleaseChange, ReleaseEvent, Share, Task, Traffic, VersionState,
+        ViolationKind, WEIGHT_WHOLE,
     },
 };
 
@@ -235,6 +235,16 @@ fn wire_model(model: &Model) -> pb::Model {
             by_model: model.fallbacks.by_model(),
             by_constant: model.fallbacks.by_constant(),
         }),
+        source: model.source.as_ref().map(wire_source),
+    }
+}
+
+fn wire_source(source: &ModelSource) -> pb::ModelSource {
+    pb::ModelSource {
+        location: source.copy.location().to_owned(),
+        reached_at: source.copy.reached_at().map(wire_timestamp),
+        problem: source.problem().unwrap_or_default(),
+        aliases: source.aliases.keys().cloned().collect(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{ModelVersion, Models, VersionState};
+use super::{Model, ModelVersion, Models, VersionState};
 
 /// Says what is new.
 pub(super) fn log_changes(previous: &Models, models: &Models) {
@@ -14,10 +14,25 @@ pub(super) fn log_changes(previous: &Models, models: &Models) {
         {
             tracing::error!(model = name, reason, "model refused");
         }
+        log_lag(model, before.map(Arc::as_ref));
         for version in &model.versions {
             let before = before.and_then(|model| model.version(&version.version));
             log_version(name, version, before);
         }
+    }
+}
+
+/// Says which aliases of a source are not followed yet.
+fn log_lag(model: &Model, before: Option<&Model>) {
+    let lag_of = |model: &Model| model.source.as_ref().and_then(|source| source.lag.clone());
+    if let Some(lag) = lag_of(model)
+        && before.and_then(lag_of).as_ref() != Some(&lag)
+    {
+        tracing::warn!(
+            model = model.name,
+            lag,
+            "aliases of a model's source not followed"
+        );
     }
 }
 

@@ -64,6 +64,9 @@ pub struct ModelDefinition {
     /// What it predicts, for people.
     #[serde(default)]
     pub description: String,
+    /// Where the versions come from, as `mlflow:/credit_risk@champion`; none: from the model's folder.
+    #[serde(default)]
+    pub source: Option<String>,
     /// The version that answers where a request names none.
     #[serde(default)]
     pub default_version: Option<String>,
@@ -118,6 +121,11 @@ impl ModelDefinition {
             {
                 faults.push(not_a_feature(&format!("inputs.{input}.feature"), full_name));
             }
+        }
+        if let Some(source) = &definition.source
+            && let Err(fault) = check_source(source)
+        {
+            faults.push(format!("source: {fault}"));
         }
         if let Err(fault) = definition.traffic.check() {
             faults.push(fault.message().to_owned());
@@ -265,6 +273,23 @@ pub(super) fn check_alias(alias: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Refuses what is no location. What kind it is of, only those who open it know.
+fn check_source(source: &str) -> Result<(), String> {
+    const CHARS_MAX: usize = 1_000;
+    let Some((scheme, rest)) = source
+        .split_once(":/")
+        .filter(|_| source.len() <= CHARS_MAX)
+    else {
+        return Err("expected a location, as s3://bucket/models/credit_risk".to_owned());
+    };
+    let authority = rest.trim_start_matches('/').split('/').next();
+    // It is shown by GetModel, and stands in logs.
+    if scheme.starts_with("http") && authority.is_some_and(|text| text.contains('@')) {
+        return Err("a location has no user and no password".to_owned());
+    }
+    Ok(())
+}
+
 fn not_a_feature(place: &str, full_name: &str) -> String {
     format!("{place}: \"{full_name}\" is not of the form view:feature")
 }
@@ -311,5 +336,25 @@ mod tests {
             assert!(error.message().contains(part), "{part} in {error}");
         }
         assert!(ModelDefinition::parse("nam = \"m\"").is_err());
+    }
+
+    #[test]
+    fn a_source_is_a_location_without_a_password() {
+        let parse = |source: &str| {
+            let text = format!("name = \"m\"\nsource = \"{source}\"");
+            ModelDefinition::parse(&text)
+        };
+        for good in [
+            "mlflow:/m@champion",
+            "s3://bucket/m",
+            "abfs://container@account/m",
+        ] {
+            assert_eq!(parse(good).unwrap().source.as_deref(), Some(good));
+        }
+        for bad in ["", "models/m", "https://u:hunter2@host/m"] {
+            let error = parse(bad).unwrap_err();
+            assert!(error.message().contains("source: "), "{error}");
+            assert!(!error.message().contains("hunter2"), "{error}");
+        }
     }
 }

@@ -5,17 +5,17 @@
 
 use std::{
     sync::{Arc, Mutex as SyncMutex, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::{
     sync::{Mutex, OwnedMutexGuard},
-    task,
+    task, time,
 };
 
 use super::{
     Author, Known, Look, Model, ModelRegistry, Models, Release, ReleaseChange, ReleaseEvent,
-    ReleaseStore, Releases, Repository, VersionState, announce::log_changes,
+    ReleaseStore, Releases, Repository, VersionState, Wanted, announce::log_changes,
     release::change_release, targets::released,
 };
 use crate::{
@@ -28,6 +28,7 @@ use crate::{
 struct Seen {
     look: Look,
     catalog_revision: i64,
+    mirror_revision: u64,
 }
 
 #[derive(Default)]
@@ -112,11 +113,69 @@ impl Lifecycle {
         loading.look.clone_from(&seen.look);
         let loaded = &loading.loaded;
         let is_other = seen.catalog_revision != loaded.catalog_revision
+            || seen.mirror_revision != loaded.mirror_revision
             || (is_settled && seen.look != loaded.look);
         if is_other || self.is_load_wanted().await {
             self.load_seen(loading, seen, None).await?;
         }
         Ok(())
+    }
+
+    /// Asks the sources whose time has come, and loads what is new in them. To be called again and again, after each
+    /// `wait_for_sources`.
+    ///
+    /// # Errors
+    /// As `load`. A source that is away is no error: what was fetched goes on, and `ModelSource` says so.
+    pub async fn follow_sources(&self) -> Result<()> {
+        let wanted = self.wanted().await?;
+        self.repository.mirror.sync_due(wanted).await;
+        let loading = Arc::clone(&self.loading).lock_owned().await;
+        if self.repository.mirror.revision() == loading.loaded.mirror_revision {
+            return Ok(());
+        }
+        // Files of the repository that have changed, too, are left to `follow_files`, which waits until they have settled.
+        let seen = Seen {
+            look: loading.loaded.look.clone(),
+            ..self.look().await?
+        };
+        self.load_seen(loading, seen, None).await
+    }
+
+    /// Waits until a source is to be asked.
+    pub async fn wait_for_sources(&self) {
+        self.repository.mirror.wait_until_due().await;
+    }
+
+    /// Has the sources asked soon whose locations are meant; says how many.
+    pub fn ask_soon(&self, is_meant: impl Fn(&str) -> bool) -> usize {
+        self.repository.mirror.ask_now(is_meant)
+    }
+
+    /// Asks every source now, before the first load; who takes longer is not waited for.
+    ///
+    /// # Errors
+    /// As `Repository::load`.
+    pub async fn ask_sources(&self, wait_max: Duration) -> Result<()> {
+        let wanted = self.wanted().await?;
+        let mirror = &self.repository.mirror;
+        let _ = time::timeout(wait_max, mirror.sync_all(wanted)).await;
+        Ok(())
+    }
+
+    /// Asks the source of one model, where it has one, whatever failed before.
+    async fn ask_source_of(&self, name: &str) -> Result<()> {
+        let mut wanted = self.wanted().await?;
+        wanted.retain(|wanted| wanted.model == name);
+        self.repository.mirror.sync_now(wanted).await;
+        Ok(())
+    }
+
+    async fn wanted(&self) -> Result<Vec<Wanted>> {
+        let (repository, models) = (Arc::clone(&self.repository), self.models.snapshot());
+        let wanted = task::spawn_blocking(move || repository.wanted(&models));
+        wanted
+            .await
+            .map_err(|fault| Error::internal("reading the models failed").with_source(fault))?
     }
 
     /// Lets what was released on other servers take effect. To be called again and again.
@@ -154,8 +213,8 @@ impl Lifecycle {
         Ok(self.models.model(name).unwrap_or(changed))
     }
 
-    /// Loads a version, or all where none is named: without waiting until its files are seen, and again where it was
-    /// unloaded or refused.
+    /// Loads a version, or all where none is named: without waiting until its files are seen or its source is asked, and
+    /// again where it was unloaded or refused.
     ///
     /// # Errors
     /// `NotFound` for an unknown model or version; `FailedPrecondition` where a check refuses it, or model.toml;
@@ -166,6 +225,7 @@ impl Lifecycle {
         version: &str,
         author: &Author,
     ) -> Result<Arc<Model>> {
+        self.ask_source_of(name).await?;
         self.load_again(Some(name)).await?;
         let model = self.models.model(name)?;
         let versions = versions_of(&model, version)?;
@@ -213,6 +273,7 @@ impl Lifecycle {
         let repository = Arc::clone(&self.repository);
         // Before anything is read: what changes meanwhile is seen at the next look.
         let catalog_revision = self.catalog.snapshot().revision;
+        let mirror_revision = self.repository.mirror.revision();
         let look = task::spawn_blocking(move || repository.look())
             .await
             .map_err(|fault| {
@@ -221,6 +282,7 @@ impl Lifecycle {
         Ok(Seen {
             look,
             catalog_revision,
+            mirror_revision,
         })
     }
 

@@ -16,6 +16,7 @@ mod jobs;
 mod layout;
 mod ledger;
 mod lifecycle;
+mod mirror;
 mod output;
 mod policy;
 mod predict;
@@ -49,15 +50,21 @@ pub use ledger::{
     day_of, first_id_at, first_id_of_day, id_after, is_sampled,
 };
 pub use lifecycle::Lifecycle;
+pub use mirror::{
+    ByteStream, CopyStatus, Mirror, MirrorOptions, ModelCopy, Offer, OfferedVersion, VersionSource,
+    VersionSources, Wanted,
+};
 pub use output::{AnswerShape, Output};
 pub use policy::{BoundInput, InputViolation, InvalidPolicy, MissingPolicy, ViolationKind};
 pub use predict::{Predictor, Shadows, Subject, Target};
-pub use registry::{Model, ModelRegistry, ModelVersion, Models, ReadyVersion, Route, VersionState};
+pub use registry::{
+    Model, ModelRegistry, ModelSource, ModelVersion, Models, ReadyVersion, Route, VersionState,
+};
 pub use release::{
     Author, EventKind, Release, ReleaseChange, ReleaseEvent, ReleaseStore, Releases, Share,
     Traffic, WEIGHT_WHOLE, bucket_of,
 };
-pub use repository::{Known, LoadOptions, Look, Repository};
+pub use repository::{Known, LoadOptions, Look, Repository, version_number};
 pub use runtime::{ModelFiles, Runtime, RuntimeLoader, cannot_explain};
 pub use scored::{Answerer, Prediction, Predictions, Role, ScoredBatch};
 pub use signature::{

@@ -1,12 +1,12 @@
 //! The models that the server has: an immutable snapshot behind a handle, as the catalog is.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
 
 use super::{
-    Drift, Fallback, FallbackCounters, Layout, ModelDefinition, Policy, Signature, Traffic,
-    Workers, counters::VersionCounters, policy::BoundInput, stamp::Stamp, version::Tried,
+    Drift, Fallback, FallbackCounters, Layout, ModelCopy, ModelDefinition, Policy, Signature,
+    Traffic, Workers, counters::VersionCounters, policy::BoundInput, stamp::Stamp, version::Tried,
 };
 use crate::error::{Error, Result};
 
@@ -89,6 +89,35 @@ pub struct Model {
     pub versions: Vec<ModelVersion>,
     /// Why the model as a whole is refused or, where it has versions, why its model.toml as it is now was not taken.
     pub reason: Option<String>,
+    /// Where its versions come from; none: from its folder.
+    pub source: Option<ModelSource>,
+}
+
+/// Where the versions of a model come from.
+#[derive(Clone)]
+pub struct ModelSource {
+    /// What was fetched, and how that went.
+    pub copy: Arc<ModelCopy>,
+    /// The aliases that are the source's, and are changed there alone, with what they mean here.
+    pub aliases: BTreeMap<String, String>,
+    /// Which of them mean another version there, and why; none where none does.
+    pub lag: Option<String>,
+}
+
+impl ModelSource {
+    /// Why what is served is not what the source has; none where it is.
+    pub fn problem(&self) -> Option<String> {
+        let status = self.copy.status();
+        let problems = status.problem.iter().chain(&self.lag);
+        let problems: Vec<&str> = problems.map(String::as_str).collect();
+        (!problems.is_empty()).then(|| problems.join("; "))
+    }
+}
+
+impl fmt::Debug for ModelSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.copy.location())
+    }
 }
 
 /// The versions that a request goes to.

@@ -11,11 +11,13 @@ use std::{
 };
 
 use super::{
-    Model, ModelDefinition, ModelVersion, Models, Release, Releases, RuntimeLoader, Signature,
-    VersionState,
+    Mirror, Model, ModelCopy, ModelDefinition, ModelSource, ModelVersion, Models, Release,
+    Releases, RuntimeLoader, Signature, VersionState, Wanted,
     stamp::Stamp,
-    targets::{check_fallback, check_targets, keep_what_is_meant, released},
-    version::{SIGNATURE_FILE, Trial},
+    targets::{
+        check_fallback, check_targets, follow_source, keep_what_is_meant, meant_numbers, released,
+    },
+    version::{SIGNATURE_FILE, Trial, VersionFiles},
 };
 use crate::{
     catalog::Catalog,
@@ -50,6 +52,8 @@ pub struct Repository {
     pub path: PathBuf,
     /// The runtimes that there are.
     pub loaders: Vec<Arc<dyn RuntimeLoader>>,
+    /// What was fetched of models whose versions come from elsewhere.
+    pub mirror: Arc<Mirror>,
     /// How versions are loaded and run.
     pub options: LoadOptions,
 }
@@ -99,13 +103,32 @@ impl Repository {
             let mut stamp = Stamp::default();
             stamp.add(folder.join(MODEL_FILE));
             stamps.push((folder.clone(), stamp));
-            for number in version_numbers(&folder).unwrap_or_default() {
-                let folder = folder.join(number.to_string());
+            for (_, folder) in version_folders(&folder).unwrap_or_default() {
                 let stamp = Stamp::of_folder(&folder).unwrap_or_default();
                 stamps.push((folder, stamp));
             }
         }
         Ok(Look { stamps })
+    }
+
+    /// The models whose versions come from elsewhere, and which of those are meant. What cannot be read wants nothing.
+    ///
+    /// # Errors
+    /// As `load`.
+    pub fn wanted(&self, models: &Models) -> Result<Vec<Wanted>> {
+        let folders = model_folders(&self.path)?;
+        let wanted = folders.iter().filter_map(|folder| {
+            let text = self.read_text(&folder.join(MODEL_FILE)).ok()?;
+            let definition = ModelDefinition::parse(&text).ok()?;
+            let model = file_name(folder);
+            Some(Wanted {
+                meant: meant_numbers(&definition, models.get(&model).map(Arc::as_ref)),
+                versions_max: self.mirror.versions_max(),
+                location: definition.source?,
+                model,
+            })
+        });
+        Ok(wanted.collect())
     }
 
     fn load_model(&self, folder: &Path, name: &str, names: &[String], known: &Known<'_>) -> Model {
@@ -130,20 +153,27 @@ impl Repository {
             catalog: known.catalog,
             is_again: known.again == Some(name),
         };
-        let numbers = version_numbers(folder).unwrap_or_default().into_iter();
-        let mut versions: Vec<ModelVersion> = numbers
-            .map(|number| number.to_string())
-            .map(|version| match release.unloaded.contains(&version) {
-                true => ModelVersion::unloaded(version),
+        let copy = self.copy(name, &definition);
+        let files = version_files(folder, copy.as_deref()).unwrap_or_default();
+        let mut versions: Vec<ModelVersion> = files
+            .into_iter()
+            .map(|files| match release.unloaded.contains(&files.version) {
+                true => ModelVersion::unloaded(files.version),
                 false => {
-                    let before = previous.and_then(|model| model.version(&version));
-                    self.load_or_keep(folder, version, before, &trial)
+                    let before = previous.and_then(|model| model.version(&files.version));
+                    self.load_or_keep(files, before, &trial)
                 }
             })
             .collect();
+        if let Some(copy) = &copy {
+            add_problems(copy, &mut versions);
+        }
         if let Some(previous) = previous {
             keep_what_is_meant(&definition, release, previous, &mut versions);
         }
+        let source = copy.map(|copy| follow_source(copy, previous, &versions));
+        let absence = source.as_ref().filter(|_| versions.is_empty()).map(absence);
+        let reason = reason.or(absence);
         let model = Model {
             name: name.to_owned(),
             description: definition.description.clone(),
@@ -154,6 +184,7 @@ impl Repository {
             definition: Some(definition),
             versions,
             reason,
+            source,
             ..Model::default()
         };
         released(&model, release)
@@ -179,9 +210,16 @@ impl Repository {
                 )));
             }
             check_fallback(&definition, names)?;
-            let numbers = version_numbers(folder)?;
-            let mut versions: Vec<String> = numbers.iter().map(u64::to_string).collect();
-            self.check_inputs(&definition, folder, &versions)?;
+            let copy = self.copy(name, &definition);
+            let files = version_files(folder, copy.as_deref())?;
+            self.check_inputs(&definition, &files)?;
+            let mut versions: Vec<String> = files.into_iter().map(|files| files.version).collect();
+            let problems = copy.as_ref().map(|copy| copy.status()).unwrap_or_default();
+            versions.extend(problems.versions.keys().map(u64::to_string));
+            if copy.is_some() && versions.is_empty() {
+                // Nothing has been fetched to hold it against.
+                return Ok(definition);
+            }
             // What answers goes on where its folder is gone.
             let ready = previous.iter().flat_map(|model| &model.versions);
             let ready = ready.filter(|version| matches!(version.state, VersionState::Ready(_)));
@@ -193,18 +231,13 @@ impl Repository {
     }
 
     /// Every input that has a policy has to be one of some version: another one may have no such input.
-    fn check_inputs(
-        &self,
-        definition: &ModelDefinition,
-        folder: &Path,
-        versions: &[String],
-    ) -> Result<()> {
+    fn check_inputs(&self, definition: &ModelDefinition, files: &[VersionFiles]) -> Result<()> {
         if definition.inputs.is_empty() {
             return Ok(());
         }
         // A version that cannot be read says so itself.
-        let signatures = versions.iter().filter_map(|version| {
-            let text = self.read_text(&folder.join(version).join(SIGNATURE_FILE));
+        let signatures = files.iter().filter_map(|files| {
+            let text = self.read_text(&files.folder.join(SIGNATURE_FILE));
             Signature::parse(&text.ok()?).ok()
         });
         let known: BTreeSet<String> = signatures
@@ -222,6 +255,12 @@ impl Repository {
             return Ok(());
         }
         Err(Error::failed_precondition(faults.join("; ")))
+    }
+
+    /// What was fetched of a model that has a source.
+    fn copy(&self, name: &str, definition: &ModelDefinition) -> Option<Arc<ModelCopy>> {
+        let location = definition.source.as_ref()?;
+        Some(self.mirror.copy(name, location))
     }
 
     pub(super) fn read_text(&self, path: &Path) -> Result<String> {
@@ -287,20 +326,54 @@ fn model_folders(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(folders)
 }
 
-/// The numbers of a model's versions, ascending.
-fn version_numbers(folder: &Path) -> Result<Vec<u64>> {
-    let mut numbers: Vec<u64> = entries(folder)?
+/// The files of a model's versions: of its folder, or what was fetched of it. Ascending.
+fn version_files(folder: &Path, copy: Option<&ModelCopy>) -> Result<Vec<VersionFiles>> {
+    let (folders, is_renumbered) = match copy {
+        Some(copy) => (copy.versions(), copy.has_own_numbers()),
+        None => (version_folders(folder)?, false),
+    };
+    let files = folders.into_iter().map(|(number, folder)| VersionFiles {
+        version: number.to_string(),
+        folder,
+        is_renumbered,
+    });
+    Ok(files.collect())
+}
+
+/// Says of each version why it is not here as its source has it; those that are not here at all are added.
+fn add_problems(copy: &ModelCopy, versions: &mut Vec<ModelVersion>) {
+    for (number, problem) in &copy.status().versions {
+        let version = number.to_string();
+        match versions.iter_mut().find(|known| known.version == version) {
+            Some(known) => known.problem = Some(problem.clone()),
+            None => versions.push(ModelVersion::refused(version, problem.clone())),
+        }
+    }
+    versions.sort_by_key(|version| version.version.parse::<u64>().unwrap_or_default());
+}
+
+/// Why a model is not there of which nothing has been fetched.
+fn absence(source: &ModelSource) -> String {
+    let problem = source.problem();
+    let problem = problem.as_deref().unwrap_or("nothing has been fetched yet");
+    format!("{}: {problem}", source.copy.location())
+}
+
+/// The folders of a model's versions with their numbers, ascending.
+fn version_folders(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
+    let mut versions: Vec<(u64, PathBuf)> = entries(folder)?
         .into_iter()
         .filter(|entry| entry.is_dir())
-        .filter_map(|entry| {
-            let name = file_name(&entry);
-            let number: u64 = name.parse().ok()?;
-            // "01" is no version: it could not be told from "1".
-            (number.to_string() == name).then_some(number)
-        })
+        .filter_map(|entry| Some((version_number(&file_name(&entry))?, entry)))
         .collect();
-    numbers.sort_unstable();
-    Ok(numbers)
+    versions.sort_unstable();
+    Ok(versions)
+}
+
+/// The number that a version's name is. "01" is none: it could not be told from "1".
+pub fn version_number(name: &str) -> Option<u64> {
+    let number: u64 = name.parse().ok()?;
+    (number.to_string() == name).then_some(number)
 }
 
 fn entries(path: &Path) -> Result<Vec<PathBuf>> {

@@ -1,8 +1,14 @@
 //! What the names of a model mean: its default, its aliases, its fallback.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use super::{Model, ModelDefinition, ModelVersion, Release, VersionState};
+use super::{
+    Model, ModelCopy, ModelDefinition, ModelSource, ModelVersion, Release, VersionState,
+    repository::version_number,
+};
 use crate::error::{Error, Result};
 
 const CHAMPION: &str = "champion";
@@ -12,7 +18,13 @@ pub(super) fn released(model: &Model, release: &Release) -> Model {
     let Some(definition) = &model.definition else {
         return model.clone();
     };
-    let aliases = effective_aliases(definition, release);
+    let mut aliases = effective_aliases(definition, release);
+    // They go before all others, which cannot be changed here.
+    let own = model
+        .source
+        .iter()
+        .flat_map(|source| source.aliases.clone());
+    aliases.extend(own);
     let versions =
         model.versions.iter().map(
             |version| match release.unloaded.contains(&version.version) {
@@ -23,7 +35,7 @@ pub(super) fn released(model: &Model, release: &Release) -> Model {
     let versions: Vec<ModelVersion> = versions.collect();
     let traffic = release.traffic.as_ref().unwrap_or(&definition.traffic);
     Model {
-        default_version: default_version(definition, &aliases, &versions),
+        default_version: default_version(definition, model.source.as_ref(), &aliases, &versions),
         traffic: traffic.clone(),
         release_revision: release.revision,
         aliases,
@@ -72,6 +84,69 @@ fn effective_aliases(definition: &ModelDefinition, release: &Release) -> BTreeMa
     aliases
 }
 
+/// The versions that something here means, by their numbers: a source is asked for them.
+pub(super) fn meant_numbers(definition: &ModelDefinition, model: Option<&Model>) -> BTreeSet<u64> {
+    let defined = definition
+        .aliases
+        .values()
+        .chain(&definition.default_version);
+    let traffics = [Some(&definition.traffic), model.map(|model| &model.traffic)];
+    let shared = traffics.into_iter().flatten().flat_map(|traffic| {
+        let canaries = traffic.canary.iter().map(|share| &share.version);
+        canaries.chain(&traffic.shadow)
+    });
+    let current = model.into_iter().flat_map(|model| model.aliases.values());
+    let meant = defined.chain(shared).chain(current);
+    meant.filter_map(|target| version_number(target)).collect()
+}
+
+/// What the aliases of a model's source mean here. One moves once the version that it means now is ready: until then it
+/// means what it did.
+pub(super) fn follow_source(
+    copy: Arc<ModelCopy>,
+    previous: Option<&Model>,
+    versions: &[ModelVersion],
+) -> ModelSource {
+    let mut aliases = BTreeMap::new();
+    let mut lags = Vec::new();
+    for (alias, number) in copy.aliases().unwrap_or_default() {
+        let target = number.to_string();
+        let answering = || copy.answering(&alias).map(|number| number.to_string());
+        let before = previous.and_then(|model| model.aliases.get(&alias).cloned());
+        let former = before.into_iter().chain(answering());
+        let former = former
+            .filter(|former| *former != target)
+            .find(|former| is_ready(versions, former));
+        match former.filter(|_| !is_ready(versions, &target)) {
+            Some(former) => {
+                lags.push(format!(
+                    "the alias \"{alias}\" means version {target} there, which is not ready; version {former} goes on"
+                ));
+                aliases.insert(alias, former);
+            }
+            None => {
+                aliases.insert(alias, target);
+            }
+        }
+    }
+    let ready = aliases
+        .iter()
+        .filter(|(_, target)| is_ready(versions, target));
+    let answering = ready.filter_map(|(alias, target)| Some((alias.clone(), target.parse().ok()?)));
+    copy.remember(answering.collect());
+    ModelSource {
+        copy,
+        aliases,
+        lag: (!lags.is_empty()).then(|| lags.join("; ")),
+    }
+}
+
+fn is_ready(versions: &[ModelVersion], target: &str) -> bool {
+    versions
+        .iter()
+        .any(|version| version.version == target && matches!(version.state, VersionState::Ready(_)))
+}
+
 /// A version that answers, and that an alias or the default means, goes on where its folder has gone away.
 pub(super) fn keep_what_is_meant(
     definition: &ModelDefinition,
@@ -109,15 +184,19 @@ pub(super) fn check_fallback(definition: &ModelDefinition, models: &[String]) ->
     }
 }
 
-/// What answers where a request names no version: what model.toml says, else the champion, else the newest that is ready.
+/// What answers where a request names no version: what model.toml says, else the alias that its source names, else the
+/// champion, else the newest that is ready.
 fn default_version(
     definition: &ModelDefinition,
+    source: Option<&ModelSource>,
     aliases: &BTreeMap<String, String>,
     versions: &[ModelVersion],
 ) -> Option<String> {
+    let named = source.and_then(|source| source.copy.default_alias());
     definition
         .default_version
         .as_ref()
+        .or_else(|| aliases.get(named.as_ref()?))
         .or_else(|| aliases.get(CHAMPION))
         .cloned()
         .or_else(|| {

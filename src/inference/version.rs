@@ -1,6 +1,9 @@
 //! One version of a model: read from its folder, checked, warmed; or kept as it was.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use sha2::{Digest, Sha256};
 
@@ -20,6 +23,14 @@ use crate::{
 /// The name of the file that says what a version is.
 pub(super) const SIGNATURE_FILE: &str = "signature.json";
 
+/// The files of one version.
+pub(super) struct VersionFiles {
+    pub(super) version: String,
+    pub(super) folder: PathBuf,
+    /// Whether somebody else than its trainer has numbered it.
+    pub(super) is_renumbered: bool,
+}
+
 /// What a version is tried with.
 pub(super) struct Trial<'a> {
     pub(super) definition: &'a Arc<ModelDefinition>,
@@ -37,6 +48,16 @@ pub(super) struct Tried {
 }
 
 impl ModelVersion {
+    /// A version that could not be fetched.
+    pub(super) fn refused(version: String, reason: String) -> ModelVersion {
+        ModelVersion {
+            version,
+            state: VersionState::Refused(reason),
+            problem: None,
+            tried: None,
+        }
+    }
+
     /// A version that somebody has unloaded.
     pub(super) fn unloaded(version: String) -> ModelVersion {
         ModelVersion {
@@ -53,12 +74,11 @@ impl Repository {
     /// answered before goes on.
     pub(super) fn load_or_keep(
         &self,
-        folder: &Path,
-        version: String,
+        files: VersionFiles,
         before: Option<&ModelVersion>,
         trial: &Trial<'_>,
     ) -> ModelVersion {
-        let stamp = Stamp::of_folder(&folder.join(&version)).unwrap_or_default();
+        let stamp = Stamp::of_folder(&files.folder).unwrap_or_default();
         let tried = Tried {
             stamp: stamp.clone(),
             definition: Arc::clone(trial.definition),
@@ -76,13 +96,13 @@ impl Repository {
         if let Some(ready) = ready.filter(|ready| ready.stamp == stamp) {
             let (state, problem) = rebound(ready, trial);
             return ModelVersion {
-                version,
+                version: files.version,
                 state,
                 problem,
                 tried: None,
             };
         }
-        let loaded = self.load_version(folder, &version, stamp, trial);
+        let loaded = self.load_version(&files, stamp, trial);
         let (state, problem, tried) = match (loaded, ready) {
             (Ok(loaded), _) => (VersionState::Ready(Arc::new(loaded)), None, None),
             (Err(fault), None) => {
@@ -95,7 +115,7 @@ impl Repository {
             }
         };
         ModelVersion {
-            version,
+            version: files.version,
             state,
             problem,
             tried,
@@ -104,18 +124,20 @@ impl Repository {
 
     fn load_version(
         &self,
-        folder: &Path,
-        version: &str,
+        files: &VersionFiles,
         stamp: Stamp,
         trial: &Trial<'_>,
     ) -> Result<ReadyVersion> {
         let definition = trial.definition;
-        let folder = folder.join(version);
+        let folder = &files.folder;
         let within = |path: &Path, fault: Error| fault.within(&path.display().to_string());
         let signature_path = folder.join(SIGNATURE_FILE);
-        let signature = Signature::parse(&self.read_text(&signature_path)?)
+        let mut signature = Signature::parse(&self.read_text(&signature_path)?)
             .map_err(|fault| within(&signature_path, fault))?;
-        check_identity(&signature, &definition.name, version)
+        if files.is_renumbered {
+            signature.version.clone_from(&files.version);
+        }
+        check_identity(&signature, &definition.name, &files.version)
             .map_err(|fault| within(&signature_path, fault))?;
         let inputs = bind_inputs(&signature, definition, trial.catalog)?;
 
@@ -124,13 +146,13 @@ impl Repository {
         let explain = signature.explain.as_ref();
         let explain = explain.map(|by| self.read_known(&folder.join(&by.file), &by.sha256));
         let explain = explain.transpose()?;
-        let files = ModelFiles {
+        let contents = ModelFiles {
             model: &model,
             explain: explain.as_deref(),
         };
         let mut runtimes = self
             .loader(&signature.runtime)?
-            .load(files, &signature, self.options.workers)
+            .load(contents, &signature, self.options.workers)
             .map_err(|fault| within(&model_path, fault))?;
 
         let layout = Layout::new(&signature);

@@ -25,6 +25,7 @@ mod exports;
 mod exports_explained;
 mod fallback;
 mod features;
+mod front;
 mod historical;
 mod historical_stops;
 mod historical_ties;
@@ -40,8 +41,11 @@ mod ledger_export;
 mod ledger_outage;
 mod lifecycle;
 mod materialize;
+mod mlflow;
+mod mlflow_faults;
 mod models;
 mod models_support;
+mod objects;
 mod policies;
 mod predict_stream;
 mod release_faults;
@@ -59,3 +63,5 @@ mod guard;
 mod postgres;
 #[path = "../support/redis.rs"]
 mod redis_server;
+#[path = "../support/services.rs"]
+mod services;

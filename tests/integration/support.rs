@@ -109,6 +109,11 @@ pub fn sqlite_url(dir: &Path) -> String {
 
 /// The configuration of a test server: free ports, one worker, the given settings over that.
 pub fn config(url: &str, settings: &[(&str, &str)]) -> Config {
+    config_in(url, settings, &[])
+}
+
+/// As `config`, in an environment.
+pub fn config_in(url: &str, settings: &[(&str, &str)], environment: &[(&str, &str)]) -> Config {
     let models = models().display().to_string();
     let library = library().display().to_string();
     let all: Vec<(String, String)> = [
@@ -128,7 +133,18 @@ pub fn config(url: &str, settings: &[(&str, &str)]) -> Config {
         settings: all,
         config: None,
     };
-    Config::from_layers(&flags, &BTreeMap::new(), app::settings_faults).unwrap()
+    let environment: BTreeMap<String, String> = environment
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    Config::from_layers(&flags, &environment, app::settings_faults).unwrap()
+}
+
+/// A client without TLS: reqwest makes none without a provider of cryptography, whether it is used or not.
+pub fn http_client() -> reqwest::Client {
+    // An error says that another test has done it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::new()
 }
 
 /// A running server with the sample in an embedded store of its own.
@@ -152,7 +168,19 @@ impl Running {
     pub async fn on(url: &str, settings: &[(&str, &str)], dir: TempDir) -> Running {
         Running {
             server: Server::start(&config(url, settings)).await.unwrap(),
-            http: reqwest::Client::new(),
+            http: http_client(),
+            dir,
+        }
+    }
+
+    /// As `with`, in an environment.
+    pub async fn within(environment: &[(&str, &str)], settings: &[(&str, &str)]) -> Running {
+        let dir = tempfile::tempdir().unwrap();
+        let url = tokio::task::block_in_place(|| filled_sqlite(dir.path()));
+        let config = config_in(&url, settings, environment);
+        Running {
+            server: Server::start(&config).await.unwrap(),
+            http: http_client(),
             dir,
         }
     }

@@ -1,6 +1,9 @@
 //! Changing a release: one change at a time, held against what is there.
 
-use super::{EventKind, Release, ReleaseEvent, ReleaseStore, Traffic, check::check_change};
+use super::{
+    EventKind, Release, ReleaseEvent, ReleaseStore, Traffic,
+    check::{check_change, check_owner},
+};
 use crate::{
     error::{Error, ErrorKind, Result},
     features::Timestamp,
@@ -70,6 +73,7 @@ pub(in crate::inference) async fn change_release(
             .unwrap_or_default();
         let change = match change {
             ReleaseChange::RollbackAlias { alias, expected } => {
+                check_owner(model, alias)?;
                 let current = current_alias(&release, model, alias);
                 let before = target_before(store, model, alias, current.as_deref()).await?;
                 ReleaseChange::SetAlias {

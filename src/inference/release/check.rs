@@ -15,6 +15,7 @@ pub(super) fn check_change(model: &Model, change: &ReleaseChange) -> Result<()> 
     match change {
         ReleaseChange::SetAlias { alias, version, .. } => {
             check_alias(alias).map_err(|fault| Error::invalid("alias", fault))?;
+            check_owner(model, alias)?;
             match version {
                 Some(version) if model.aliases.contains_key(version) => Err(Error::invalid(
                     "version",
@@ -53,6 +54,20 @@ pub(super) fn check_change(model: &Model, change: &ReleaseChange) -> Result<()> 
         ReleaseChange::Load { .. }
         | ReleaseChange::RollbackAlias { .. }
         | ReleaseChange::SetTraffic { traffic: None, .. } => Ok(()),
+    }
+}
+
+/// An alias of the model's source would mean at once again what it means there.
+pub(super) fn check_owner(model: &Model, alias: &str) -> Result<()> {
+    match &model.source {
+        Some(source) if source.aliases.contains_key(alias) => {
+            Err(Error::failed_precondition(format!(
+                "the alias \"{alias}\" of the model \"{}\" is changed where its versions come from, {}",
+                model.name,
+                source.copy.location()
+            )))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 
