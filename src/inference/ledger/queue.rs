@@ -173,8 +173,7 @@ impl Ledger {
 
     /// Puts rows into the queue, whose room is theirs already, or counts them as lost.
     fn enqueue(&self, waiting: Waiting, is_room: bool) {
-        let (counters, count, bytes) =
-            (&self.shared.counters, waiting.rows.len(), waiting.bytes);
+        let (counters, count, bytes) = (&self.shared.counters, waiting.rows.len(), waiting.bytes);
         if !is_room {
             self.shared.drop_full(count);
             return;
@@ -339,8 +338,10 @@ impl Shared {
     }
 }
 
+/// A row beside an answer is kept where the answer is: by the same id.
 fn sampled_rows(scored: &ScoredBatch, share: u32) -> Vec<usize> {
-    let ids = scored.ids.iter().enumerate();
+    let ids = scored.answer_ids.as_ref().unwrap_or(&scored.ids);
+    let ids = ids.iter().enumerate();
     ids.filter(|(_, id)| is_sampled(**id, share))
         .map(|(row, _)| row)
         .collect()
