@@ -41,6 +41,7 @@ mod lifecycle;
 mod materialize;
 mod models;
 mod models_support;
+mod no_number;
 mod policies;
 mod predict_stream;
 mod release_faults;
@@ -49,6 +50,7 @@ mod reload;
 mod rest;
 mod scores;
 mod serving;
+mod shadow_reads;
 mod stream;
 mod support;
 

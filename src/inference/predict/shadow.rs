@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
+use uuid::Uuid;
 
 use super::{Predictor, Role, Subject};
 use crate::{
@@ -44,12 +45,22 @@ impl Shadows {
             let positions = (0..subject.len()).collect();
             let counters = Arc::clone(&version.counters);
             let columns = read_for(&answered, &version, subject.len());
+            let answer_ids = answer_ids(&answered, subject.len());
             drop(answered);
             let scored = predictor
-                .score(&model, version, &subject, (positions, columns), Role::Shadow)
+                .score(
+                    &model,
+                    version,
+                    &subject,
+                    (positions, columns),
+                    Role::Shadow,
+                )
                 .await;
             match scored {
-                Ok(scored) => predictor.ledger.record(&Arc::new(scored)),
+                Ok(mut scored) => {
+                    scored.answer_ids = answer_ids;
+                    predictor.ledger.record(&Arc::new(scored));
+                }
                 Err(fault) => {
                     counters.add_shadow_dropped(subject.len());
                     tracing::debug!(model = model.name, %fault, "a shadow could not score");
@@ -57,6 +68,17 @@ impl Shadows {
             }
         });
     }
+}
+
+/// The ids of the answers to so many rows; none where not all have one.
+fn answer_ids(answered: &[Arc<ScoredBatch>], rows: usize) -> Option<Vec<Uuid>> {
+    let mut ids = vec![None; rows];
+    for part in answered {
+        for (position, id) in part.positions.iter().zip(&part.ids) {
+            *ids.get_mut(*position)? = Some(*id);
+        }
+    }
+    ids.into_iter().collect()
 }
 
 /// The features of a version's inputs, as the answer to so many entities has read them; none where it has not read all.
@@ -81,15 +103,16 @@ fn column_for(
     for part in answered {
         // What was too old for the answer's version has been taken out of its columns.
         let is_same = |own: &BoundInput| {
-            own.feature == input.feature
-                && (own.max_age.is_none() || own.max_age == input.max_age)
+            own.feature == input.feature && (own.max_age.is_none() || own.max_age == input.max_age)
         };
         let at = part.version.inputs.iter().position(is_same)?;
         let read = part.features.as_ref()?.get(at)?;
         for (position, value) in part.positions.iter().zip(&read.values) {
             *cells.get_mut(*position)? = Some(value);
         }
-        let age_bound = column.map_or(read.age_bound, |column| column.age_bound.max(read.age_bound));
+        let age_bound = column.map_or(read.age_bound, |column| {
+            column.age_bound.max(read.age_bound)
+        });
         column = Some(FeatureColumn {
             reference: read.reference.clone(),
             value_type: read.value_type,
