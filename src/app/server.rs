@@ -158,7 +158,9 @@ impl Server {
                     false
                 }
                 Err(_) => {
-                    tracing::warn!("something did not stop in its time, and is left behind (server.drain_ms_max)");
+                    tracing::warn!(
+                        "something did not stop in its time, and is left behind (server.drain_ms_max)"
+                    );
                     false
                 }
             };

@@ -258,7 +258,12 @@ async fn a_failed_attempt_waits_and_says_why(fixture: Fixture) {
         (again.job.attempts, again.job.tries, again.job.done),
         (2, 2, 10)
     );
-    assert!(store.retry_job(&again.hold, LONG, &fault(), true).await.unwrap());
+    assert!(
+        store
+            .retry_job(&again.hold, LONG, &fault(), true)
+            .await
+            .unwrap()
+    );
     assert_eq!(claim(store, LONG).await, None);
     assert_eq!(results(store, id).await, ["stays"]);
 }
@@ -269,7 +274,8 @@ async fn an_attempt_that_is_not_counted_leaves_its_tries(fixture: Fixture) {
     for attempt in 1..=5 {
         let held = claimed(store).await;
         assert_eq!((held.job.attempts, held.job.tries), (attempt, 1));
-        let retried = store.retry_job(&held.hold, Duration::ZERO, &fault(), false);
+        let fault = fault();
+        let retried = store.retry_job(&held.hold, Duration::ZERO, &fault, false);
         assert!(retried.await.unwrap());
     }
     let waiting = job(store, id).await;
@@ -296,10 +302,17 @@ async fn a_waiting_job_without_attempts_left_is_given_up(fixture: Fixture) {
     let id = submit(store).await;
     for _ in 0..2 {
         let held = claimed(store).await;
-        let retried = store.retry_job(&held.hold, Duration::ZERO, &fault(), true);
+        let fault = fault();
+        let retried = store.retry_job(&held.hold, Duration::ZERO, &fault, true);
         assert!(retried.await.unwrap());
     }
-    assert!(store.fail_lost_jobs(3, &fault(), LONG).await.unwrap().is_empty());
+    assert!(
+        store
+            .fail_lost_jobs(3, &fault(), LONG)
+            .await
+            .unwrap()
+            .is_empty()
+    );
     let failed = store.fail_lost_jobs(2, &fault(), LONG).await.unwrap();
     assert_eq!(failed.len(), 1);
     assert_eq!((failed[0].id, failed[0].state), (id, JobState::Failed));

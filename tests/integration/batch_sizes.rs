@@ -51,7 +51,10 @@ async fn a_row_scores_the_same_alone_and_in_every_company() {
         let together = bits(&mut client, name, &rows, ROWS).await;
         for size in [1, 2, 7, 64, 128] {
             let apart = bits(&mut client, name, &rows, size).await;
-            let differing = together.iter().zip(&apart).filter(|(one, other)| one != other);
+            let differing = together
+                .iter()
+                .zip(&apart)
+                .filter(|(one, other)| one != other);
             assert_eq!(
                 (differing.count(), apart.len()),
                 (0, ROWS),

@@ -22,13 +22,21 @@ async fn serve(url: &str, models: &Path, settings: &[(&str, &str)]) -> Running {
         ("jobs.poll_ms", "20"),
         ("jobs.retry_ms", "20"),
     ];
-    Running::on(url, &[&own, settings].concat(), tempfile::tempdir().unwrap()).await
+    Running::on(
+        url,
+        &[&own, settings].concat(),
+        tempfile::tempdir().unwrap(),
+    )
+    .await
 }
 
 /// Waits until a server has left a job to others, so often.
 async fn until_declined(client: &mut Client, id: &str, attempts: u32) -> pb::PredictionJob {
     until(client, id, |job| {
-        assert!(matches!(job.state(), State::Queued | State::Running), "{job:?}");
+        assert!(
+            matches!(job.state(), State::Queued | State::Running),
+            "{job:?}"
+        );
         job.state() == State::Queued && job.attempts >= attempts
     })
     .await
@@ -50,7 +58,10 @@ async fn a_version_that_one_server_has_is_waited_for_by_the_others() {
     let _lacking = serve(&url, without.path(), &[]).await;
     // More often than attempts may fail.
     let waiting = until_declined(&mut client, &id, 5).await;
-    assert!(waiting.error.contains("no version or alias \"2\""), "{waiting:?}");
+    assert!(
+        waiting.error.contains("no version or alias \"2\""),
+        "{waiting:?}"
+    );
     let _having = serve(&url, with.path(), &[]).await;
     assert_eq!(succeeded(&mut client, &id).await.version, "2");
 }

@@ -47,7 +47,12 @@ fn two_versions() -> TempDir {
 
 async fn serve(models: &Path, url: &str) -> Running {
     let models = models.display().to_string();
-    Running::on(url, &[("models.path", &models)], tempfile::tempdir().unwrap()).await
+    Running::on(
+        url,
+        &[("models.path", &models)],
+        tempfile::tempdir().unwrap(),
+    )
+    .await
 }
 
 /// Scores one row by a version: its prediction.

@@ -7,7 +7,8 @@ use tokio::{sync::Notify, task};
 use uuid::Uuid;
 
 use super::{
-    declined::Declined, JobFilter, JobOptions, JobPrediction, JobState, JobStore, NewJob, PredictionJob, codec,
+    JobFilter, JobOptions, JobPrediction, JobState, JobStore, NewJob, PredictionJob, codec,
+    declined::Declined,
 };
 use crate::{
     error::{Error, ErrorKind, Result},

@@ -241,11 +241,7 @@ impl Jobs {
     }
 
     /// Scores what is left of a job.
-    async fn score(
-        &self,
-        attempt: &Attempt,
-        stop: &CancellationToken,
-    ) -> Result<Outcome, Failure> {
+    async fn score(&self, attempt: &Attempt, stop: &CancellationToken) -> Result<Outcome, Failure> {
         let job = &attempt.job;
         let (pinned, mut done) = match self.pin(attempt).await? {
             Pin::Version(pinned, done) => (pinned, done),
