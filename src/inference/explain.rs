@@ -35,6 +35,28 @@ impl Explanation {
     }
 }
 
+/// Holds the explanations of a row against what the model answered of it.
+///
+/// # Errors
+/// A sentence where one does not add up, or leads to another answer.
+pub(super) fn check_explanations(explained: &[Explanation], outputs: &[f64]) -> Result<(), String> {
+    for (output, explanation) in explained.iter().enumerate() {
+        // A binary classifier's trees have one output, which is its second class.
+        let answered = match explained.len() {
+            1 => outputs.last(),
+            _ => outputs.get(output),
+        };
+        let leads = answered.is_some_and(|score| is_near(explanation.score, *score));
+        if !explanation.adds_up() || !leads {
+            return Err(format!(
+                "the trees that explain it give {}, and the model {answered:?}: they are of another model",
+                explanation.score
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Whether two numbers are the same but for the rounding of 32-bit floats.
 pub(super) fn is_near(one: f64, other: f64) -> bool {
     (one - other).abs() <= TOLERANCE * one.abs().max(1.0)

@@ -1,8 +1,10 @@
 //! Golden rows: the trainer's own predictions, which a runtime has to reproduce before its version answers anything.
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 
-use super::{Explanation, Layout, Runtime, Signature, Task, explain::is_near};
+use super::{Explanation, Layout, Runtime, Signature, Task, explain::check_explanations};
 use crate::{
     error::{Error, Result},
     features::{RawValue, Value},
@@ -69,6 +71,7 @@ impl GoldenRows {
             )));
         }
         check_outputs(&golden.outputs, count, signature)?;
+        check_explained_rows(golden.explained.as_ref(), count, signature)?;
         let names: Vec<&String> = signature.inputs.iter().map(|input| &input.name).collect();
         if golden.inputs.iter().ne(names.iter().copied()) {
             return Err(Error::failed_precondition(
@@ -151,7 +154,13 @@ impl GoldenRows {
         layout: &Layout,
         signature: &Signature,
     ) -> Result<()> {
-        for (row, values) in self.rows.iter().enumerate().take(EXPLAINED_MAX) {
+        // The trainer's own first: they alone show that a contribution is that of its input.
+        let listed = self.explained.iter().flat_map(|explained| &explained.rows);
+        let listed: BTreeSet<usize> = listed.copied().collect();
+        let others = (0..self.rows.len()).filter(|row| !listed.contains(row));
+        let others = others.take(EXPLAINED_MAX.saturating_sub(listed.len()));
+        for row in listed.iter().copied().chain(others) {
+            let values = self.rows.get(row).map_or(&[][..], Vec::as_slice);
             let mut batch = layout.empty_batch(1);
             for (input, value) in values.iter().enumerate() {
                 let set = layout.set(&mut batch, 0, input, value);
@@ -161,23 +170,7 @@ impl GoldenRows {
             let outputs = runtime.run(&batch, 0..1)?;
             let outputs = (0..signature.columns()).filter_map(|at| outputs.get(at));
             let outputs: Vec<f64> = outputs.collect();
-            for (output, explanation) in explained.iter().enumerate() {
-                // A binary classifier's trees have one output, which is its second class.
-                let answered = match explained.len() {
-                    1 => outputs.last(),
-                    _ => outputs.get(output),
-                };
-                let leads = answered.is_some_and(|score| is_near(explanation.score, *score));
-                if !explanation.adds_up() || !leads {
-                    return Err(refusal(
-                        row,
-                        &format!(
-                            "the trees that explain it give {}, and the model {answered:?}: they are of another model",
-                            explanation.score
-                        ),
-                    ));
-                }
-            }
+            check_explanations(&explained, &outputs).map_err(|fault| refusal(row, &fault))?;
             self.check_trainers(row, explained.first())?;
         }
         Ok(())
@@ -250,6 +243,38 @@ impl GoldenRows {
             ),
         ))
     }
+}
+
+/// The trainer's own explanations: of rows that are there, with a number an input. A version that names what explains it has
+/// to bring some: nothing else shows that a contribution is told of the input that it is of.
+fn check_explained_rows(
+    explained: Option<&ExplainedText>,
+    count: usize,
+    signature: &Signature,
+) -> Result<()> {
+    let Some(explained) = explained else {
+        if signature.explain.is_none() {
+            return Ok(());
+        }
+        return Err(Error::failed_precondition(
+            "explained: the signature names what explains scores, so that the trainer's own contributions of some rows are \
+             needed to check it",
+        ));
+    };
+    let inputs = signature.inputs.len();
+    let is_whole = !explained.rows.is_empty()
+        && explained.rows.len() == explained.contributions.len()
+        && explained.rows.iter().all(|row| *row < count)
+        && explained
+            .contributions
+            .iter()
+            .all(|row| row.len() == inputs);
+    if is_whole {
+        return Ok(());
+    }
+    Err(Error::failed_precondition(format!(
+        "explained: it takes the positions of some of the {count} rows, and as many lists of {inputs} contributions"
+    )))
 }
 
 /// One row of outputs a golden row, each with all columns; needed where the score does not tell all of an answer.

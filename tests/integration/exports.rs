@@ -294,7 +294,7 @@ async fn every_export_that_cannot_be_trusted_is_refused_by_name() {
 }
 
 /// Breaks a copy of a good export, and returns what `check` says of it.
-fn broken(name: &str, settings: &[&str], break_it: impl FnOnce(&Path)) -> String {
+pub fn broken(name: &str, settings: &[&str], break_it: impl FnOnce(&Path)) -> String {
     let dir: TempDir = tempfile::tempdir().unwrap();
     let model = dir.path().join(name);
     copy(&exports().join("models").join(name), &model);
@@ -310,7 +310,7 @@ fn broken(name: &str, settings: &[&str], break_it: impl FnOnce(&Path)) -> String
 }
 
 #[track_caller]
-fn says(message: &str, parts: &[&str]) {
+pub fn says(message: &str, parts: &[&str]) {
     for part in parts {
         assert!(message.contains(part), "{part} in {message}");
     }
@@ -447,63 +447,4 @@ fn a_category_that_the_model_was_not_trained_on() {
         fs::write(path, text).unwrap();
     });
     says(&told, &["inputs.term", "term_48"]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn lightgbm_explains_each_class_as_in_training() {
-    let running = serving(&exports().join("models")).await;
-    for name in ["lightgbm_binary", "lightgbm_multiclass", "lightgbm_ranking"] {
-        let folder = exports().join("models").join(name).join("1");
-        let golden = read(&folder.join("golden.json"));
-        let signature = read(&folder.join("signature.json"));
-        if !is_built(&signature) {
-            return;
-        }
-        let explained = &golden["explained"];
-        let wanted = explained["contributions"].as_array().unwrap();
-        let rows = explained["rows"].as_array().unwrap();
-        for (row, wanted) in rows.iter().zip(wanted) {
-            let row = usize::try_from(row.as_u64().unwrap()).unwrap();
-            // What two classes explain is the second one, of three classes the file has the first.
-            let class = if name == "lightgbm_multiclass" {
-                "class_0"
-            } else {
-                ""
-            };
-            let body = json!({"row": row_of(&golden, row, true), "class": class});
-            let path = format!("/v1/models/{name}:explain");
-            let (status, answer) = running.post(&path, body).await;
-            assert_eq!(status, 200, "{answer}");
-            let near = |told: &Json, wanted: &Json| {
-                let (told, wanted) = (told.as_f64().unwrap(), wanted.as_f64().unwrap());
-                assert!((told - wanted).abs() < 1e-9, "{name} {row}: {answer}");
-            };
-            near(&answer["baseValue"], &explained["base_value"]);
-            for told in answer["contributions"].as_array().unwrap() {
-                let names = golden["inputs"].as_array().unwrap();
-                let at = names.iter().position(|name| *name == told["input"]);
-                near(&told["contribution"], &wanted[at.unwrap()]);
-            }
-        }
-    }
-}
-
-#[test]
-fn an_explanation_that_is_not_the_trainers() {
-    let name = "lightgbm_categories";
-    let told = broken(name, &[], |model| {
-        edit_json(&model.join("1/golden.json"), |golden| {
-            let told = &mut golden["explained"]["contributions"][0][1];
-            *told = json!(told.as_f64().unwrap() + 1e-3);
-        });
-    });
-    let part = if cfg!(feature = "lightgbm") {
-        "the trainer explains it by"
-    } else {
-        "FEATURES=lightgbm"
-    };
-    says(
-        &told,
-        &["golden.json", part][usize::from(!cfg!(feature = "lightgbm"))..],
-    );
 }

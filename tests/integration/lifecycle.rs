@@ -194,23 +194,47 @@ async fn the_binary_serves_logs_and_stops_at_a_signal() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_lets_running_requests_end() {
-    let running = Running::start().await;
+    let postgres = Postgres::shared();
+    let url = postgres.fresh_database().await;
+    tokio::task::block_in_place(|| fill(&url));
+    let running = Running::on(&url, &[], tempfile::tempdir().unwrap()).await;
+    let address = running.server.grpc_addr();
     let mut client = running.predictions().await;
+    // The request stands in the database when the stop begins.
+    let database = url.rsplit('/').next().unwrap();
+    let session = postgres.connect(database).await;
+    session
+        .batch_execute("BEGIN; LOCK TABLE fv_applicant IN ACCESS EXCLUSIVE MODE")
+        .await
+        .unwrap();
     let request = pb::PredictByEntityRequest {
         model: "credit_risk".into(),
-        entities: (0..9_000)
-            .map(|i| loan(&format!("LC{:05}", i + 1)))
-            .collect(),
+        entities: vec![loan("LC00001")],
         ..Default::default()
     };
-    // Begun before the stop: the connection is there and the request on its way.
     let call = tokio::spawn(async move { client.predict_by_entity(request).await });
-    tokio::task::yield_now().await;
+    let waiting =
+        "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'fv_applicant'::regclass";
+    while session
+        .query_one(waiting, &[])
+        .await
+        .unwrap()
+        .get::<_, i64>(0)
+        == 0
+    {
+        assert!(!call.is_finished(), "{:?}", call.await);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let stopped = tokio::spawn(running.server.stop());
+    // It listens no more, and waits.
+    while tokio::net::TcpStream::connect(address).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(!call.is_finished() && !stopped.is_finished());
+    session.batch_execute("ROLLBACK").await.unwrap();
     let answered = call.await.unwrap();
     assert!(answered.is_ok(), "{answered:?}");
-    let address = running.server.grpc_addr();
-    assert!(running.server.stop().await);
-    assert!(tokio::net::TcpStream::connect(address).await.is_err());
+    assert!(stopped.await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]

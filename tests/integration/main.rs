@@ -22,6 +22,7 @@ mod documents;
 mod drift;
 mod explain;
 mod exports;
+mod exports_explained;
 mod fallback;
 mod features;
 mod historical;

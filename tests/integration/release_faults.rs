@@ -253,7 +253,9 @@ async fn what_was_refused_is_tried_again_when_it_has_changed_or_is_asked_for() {
     let server = Server::with(&["2"]).await;
     let golden = server.folder().join("2/golden.json");
     let right = fs::read_to_string(&golden).unwrap();
-    edit_json(&golden, |golden| golden["scores"][7] = json!(0.123_456_789_012_345_67));
+    edit_json(&golden, |golden| {
+        golden["scores"][7] = json!(0.123_456_789_012_345_67)
+    });
     server
         .becomes("a reason", |model| {
             says(&model["versions"][1]["reason"], "golden row 7")

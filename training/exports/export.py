@@ -90,6 +90,8 @@ class Export:
     runtime: str = "onnx"
     rejects_missing: bool = False
     beside: dict[str, bytes] = field(default_factory=dict)
+    # What explains a score, as signature.json says it; its file is one of `beside`.
+    explain: dict[str, Any] | None = None
 
     @property
     def file(self) -> str:
@@ -160,6 +162,8 @@ def _signature(export: Export) -> dict[str, Any]:
     if export.positive_class:
         signature["positive_class"] = export.positive_class
     signature["golden"] = {"file": "golden.json", "tolerance": export.tolerance}
+    if export.explain:
+        signature["explain"] = export.explain
     signature["training"] = {"libraries": {name: _version(name) for name in export.libraries}}
     return signature
 

@@ -1,6 +1,8 @@
 """Exports from XGBoost: two classes, three classes, a regression, a ranking."""
 
+import hashlib
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,8 @@ from exports.graphs import content
 
 LIBRARIES = ("xgboost", "onnxmltools", "onnx")
 OPSET = 15
+TREES = "trees.json"
+EXPLAINED_EVERY = 5
 SETTINGS: dict[str, Any] = {
     "n_estimators": 20,
     "max_depth": 3,
@@ -31,7 +35,7 @@ def binary() -> Export:
     data = of_sklearn("breast_cancer")
     model = xgb.XGBClassifier(**SETTINGS).fit(_matrix(data.frame), data.labels)
     layout = matrix(data.names)
-    return Export(
+    exported = Export(
         name="xgboost_binary",
         description="Whether a breast tumour is benign",
         task="binary_classification",
@@ -43,6 +47,7 @@ def binary() -> Export:
         classes=data.classes,
         positive_class="benign",
     )
+    return _explained(exported, model.get_booster())
 
 
 def multiclass() -> Export:
@@ -50,7 +55,7 @@ def multiclass() -> Export:
     data = of_sklearn("wine")
     model = xgb.XGBClassifier(**SETTINGS).fit(_matrix(data.frame), data.labels)
     layout = matrix(data.names)
-    return Export(
+    exported = Export(
         name="xgboost_multiclass",
         description="The cultivar that a wine is made from",
         task="multiclass_classification",
@@ -61,6 +66,7 @@ def multiclass() -> Export:
         libraries=LIBRARIES,
         classes=data.classes,
     )
+    return _explained(exported, model.get_booster())
 
 
 def regression() -> Export:
@@ -68,7 +74,7 @@ def regression() -> Export:
     data = of_sklearn("diabetes", scaled=False)
     model = xgb.XGBRegressor(**SETTINGS).fit(_matrix(data.frame), data.labels)
     layout = matrix(data.names)
-    return Export(
+    exported = Export(
         name="xgboost_regression",
         description="How a diabetes progresses within a year",
         task="regression",
@@ -78,6 +84,7 @@ def regression() -> Export:
         golden=_golden(data.frame, layout, model.predict, model.get_booster(), 0),
         libraries=LIBRARIES,
     )
+    return _explained(exported, model.get_booster())
 
 
 def ranking() -> Export:
@@ -90,7 +97,7 @@ def ranking() -> Export:
     model = xgb.XGBRanker(objective="rank:ndcg", **SETTINGS)
     model.fit(_matrix(frame), relevance, qid=groups[order])
     layout = matrix(data.names)
-    return Export(
+    exported = Export(
         name="xgboost_ranking",
         description="Orders patients by how their diabetes progresses",
         task="ranking",
@@ -100,6 +107,28 @@ def ranking() -> Export:
         golden=_golden(frame, layout, model.predict, model.get_booster(), 0),
         libraries=LIBRARIES,
     )
+    return _explained(exported, model.get_booster())
+
+
+def _explained(export: Export, booster: xgb.Booster) -> Export:
+    """Add the trees, and the library's own contributions of some golden rows."""
+    trees = json.dumps(json.loads(booster.save_raw("json")), separators=(",", ":"), sort_keys=True)
+    content = (trees + "\n").encode()
+    explain = {
+        "file": TREES,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "matrix": "x",
+        "columns": list(range(len(export.layout.inputs))),
+    }
+    # Of each kind of row some, missing values among them.
+    rows = list(range(0, len(export.golden.rows), EXPLAINED_EVERY))
+    matrix = export.layout.feeds([export.golden.rows[row] for row in rows])["x"]
+    found = booster.predict(xgb.DMatrix(matrix), pred_contribs=True).astype(np.float64)
+    # Of several classes the first.
+    contributions = found[:, 0, :] if found.ndim == 3 else found
+    explained = (rows, float(contributions[0, -1]), contributions[:, :-1])
+    golden = replace(export.golden, explained=explained)
+    return replace(export, golden=golden, explain=explain, beside={TREES: content})
 
 
 def _as_regressor(ranker: xgb.XGBRanker) -> xgb.XGBRegressor:

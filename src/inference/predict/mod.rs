@@ -17,6 +17,7 @@ use self::prepare::{Left, Prepared, Refusal};
 pub use self::{shadow::Shadows, subject::Subject};
 use super::{
     Explanation, Ledger, Model, ModelRegistry, Output, ReadyVersion,
+    explain::check_explanations,
     scored::{Predictions, Role, ScoredBatch},
 };
 use crate::{
@@ -121,17 +122,12 @@ impl Predictor {
             .await?;
         let explained = scored.version.workers.explain(Arc::clone(&scored.batch));
         let explained = explained.await?;
-        match explained.iter().find(|explanation| !explanation.adds_up()) {
-            None => {
-                let scored = Arc::new(scored);
-                self.ledger.record(&scored);
-                Ok((scored, explained))
-            }
-            Some(wrong) => Err(Error::internal(format!(
-                "the contributions do not add up to the raw score {}",
-                wrong.raw_score
-            ))),
-        }
+        let outputs = (0..scored.output.len()).filter_map(|at| scored.output.get(at));
+        let outputs: Vec<f64> = outputs.collect();
+        check_explanations(&explained, &outputs).map_err(Error::internal)?;
+        let scored = Arc::new(scored);
+        self.ledger.record(&scored);
+        Ok((scored, explained))
     }
 
     /// The keys of the entities that a version's features are of, as far as the catalog has them.

@@ -15,8 +15,8 @@ const LOCATION_EXTERNAL: i32 = 1;
 /// The newest operator sets that ONNX Runtime 1.31 is known to read, by domain.
 const OPSETS_MAX: [(&str, i64); 2] = [("", 26), ("ai.onnx.ml", 5)];
 
-/// What trees, linear models and the preprocessing before them are made of. Nothing whose output can be much larger than
-/// its inputs, as Tile and Expand.
+/// What trees, linear models and the preprocessing before them are made of. Nothing whose output is as large as a number in
+/// the graph says, as Tile and Expand; two inputs can still make an output as large as their product.
 const OPERATORS: [(&str, &[&str]); 2] = [
     (
         "",
