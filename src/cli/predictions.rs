@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand};
 
-use super::output;
+use super::{output, signals::Signals};
 use crate::{
     app,
     config::Config,
@@ -74,6 +74,7 @@ async fn run_export(config: &Config, command: &Export) -> Result<ExitCode> {
     let store = app::open_store(config).await?;
     store.check_schema().await?;
     let bar = output::progress_bar(None);
+    let mut signals = Signals::listen()?;
     let exporting = Box::pin(export_predictions(
         store.as_ref(),
         span,
@@ -83,7 +84,7 @@ async fn run_export(config: &Config, command: &Export) -> Result<ExitCode> {
     // Where it is interrupted, what was written so far is taken away.
     let exported = tokio::select! {
         exported = exporting => exported,
-        _ = tokio::signal::ctrl_c() => Err(Error::new(ErrorKind::Unavailable, "interrupted; no file was written")),
+        () = signals.next() => Err(Error::new(ErrorKind::Unavailable, "interrupted; no file was written")),
     };
     bar.finish_and_clear();
     let rows = exported?;

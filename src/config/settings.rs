@@ -242,8 +242,8 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "models.shadows_max",
-        "64",
-        "Requests that are scored beside their answers at once; those beyond are not",
+        "8",
+        "Requests that are scored beside their answers at once; those beyond are not, so that answers do not wait for them",
     ),
     setting(
         "onnx.library_path",
@@ -368,7 +368,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "jobs.bytes_max",
         "1073741824",
-        "Inputs and predictions that the database keeps of all jobs, bytes; a job beyond is refused with RESOURCE_EXHAUSTED",
+        "Inputs and predictions that the database keeps of all jobs, bytes; a job beyond is refused with RESOURCE_EXHAUSTED. Predictions of the jobs that were let in may go beyond it",
     ),
     setting(
         "jobs.run_hours_max",

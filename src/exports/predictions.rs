@@ -6,6 +6,7 @@ use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
 use parquet::{arrow::ArrowWriter, errors::ParquetError, file::properties::WriterProperties};
 use tempfile::NamedTempFile;
+use uuid::Uuid;
 
 use super::columns::{Column, columns_of, columns_of_model};
 use crate::{
@@ -26,8 +27,8 @@ const FILE_MODE: u32 = 0o666;
 /// as much memory as a group of rows, whatever the span. Blocks while it writes.
 ///
 /// # Errors
-/// `NotFound` for a model that has never predicted; `FailedPrecondition` where the file cannot be written; `Unavailable`
-/// where the database is away. There is no file then, and one that was there before stays.
+/// `NotFound` for a model that has never predicted; `FailedPrecondition` where the file cannot be written, or where what is
+/// being read is dropped for its age; `Unavailable` where the database is away. There is no file then, and one that was there before stays.
 pub async fn export_predictions(
     store: &dyn LedgerStore,
     mut span: LedgerSpan,
@@ -47,14 +48,32 @@ pub async fn export_predictions(
         }
     };
     let mut file = PredictionFile::create(out, columns)?;
+    let mut last = None;
     loop {
         let page = store.predictions(&span, PAGE_ROWS).await?;
+        check_there(store, last).await?;
+        last = page.entries.last().map(|entry| entry.id).or(last);
         file.write(&page.entries)?;
         progress(file.rows);
         match page.next {
             Some(next) => span.first = next,
             None => return file.finish(out),
         }
+    }
+}
+
+/// Notices that retention has overtaken the reading. It drops the oldest first: as long as the last prediction of the pages
+/// before is there, so are all that follow it.
+async fn check_there(store: &dyn LedgerStore, last: Option<Uuid>) -> Result<()> {
+    let Some(last) = last else {
+        return Ok(());
+    };
+    match store.prediction(last).await? {
+        Some(_) => Ok(()),
+        None => Err(Error::failed_precondition(
+            "predictions of the span were dropped for their age while they were read (ledger.retention_days); export again, \
+             from a later time on",
+        )),
     }
 }
 

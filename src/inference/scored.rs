@@ -30,6 +30,8 @@ pub struct ScoredBatch {
     pub role: Role,
     /// Names each row's prediction.
     pub ids: Vec<Uuid>,
+    /// Of a shadow's rows the answers' ids, where there are any: what is kept of one is kept of both.
+    pub answer_ids: Option<Vec<Uuid>>,
     /// What the model was given.
     pub batch: Arc<Batch>,
     /// What it answered.

@@ -274,7 +274,8 @@ async fn an_attempt_that_is_not_counted_leaves_its_tries(fixture: Fixture) {
     for attempt in 1..=5 {
         let held = claimed(store).await;
         assert_eq!((held.job.attempts, held.job.tries), (attempt, 1));
-        let retried = store.retry_job(&held.hold, Duration::ZERO, &fault(), false);
+        let fault = fault();
+        let retried = store.retry_job(&held.hold, Duration::ZERO, &fault, false);
         assert!(retried.await.unwrap());
     }
     let waiting = job(store, id).await;
@@ -301,7 +302,8 @@ async fn a_waiting_job_without_attempts_left_is_given_up(fixture: Fixture) {
     let id = submit(store).await;
     for _ in 0..2 {
         let held = claimed(store).await;
-        let retried = store.retry_job(&held.hold, Duration::ZERO, &fault(), true);
+        let fault = fault();
+        let retried = store.retry_job(&held.hold, Duration::ZERO, &fault, true);
         assert!(retried.await.unwrap());
     }
     assert!(

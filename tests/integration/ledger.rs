@@ -372,6 +372,69 @@ async fn a_sample_is_kept_and_the_rest_is_counted() {
     }
 }
 
+/// What is scored beside an answer is worth something beside it alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sample_has_shadows_and_their_answers_together() {
+    let models = copy_of_models();
+    add_opposite(models.path(), "2");
+    let path = models.path().display().to_string();
+    let settings = [
+        ("models.path", path.as_str()),
+        ("ledger.sample_percent", "30"),
+    ];
+    let running = Running::with(&settings).await;
+    let shadow = json!({ "traffic": { "shadow": ["2"] } });
+    let (status, answer) = running.put("/v1/models/credit_risk/traffic", shadow).await;
+    assert_eq!(status, 200, "{answer}");
+    let loans: Vec<Json> = expected_scores()
+        .iter()
+        .map(|(id, _)| json!({ "loan_id": id }))
+        .collect();
+    let (_, answer) = running
+        .post(PREDICT_BY_ENTITY, json!({ "entities": loans }))
+        .await;
+    let predictions = answer["predictions"].as_array().unwrap().iter();
+    let ids = predictions.map(|one| one["predictionId"].as_str().unwrap().parse().unwrap());
+    let kept: u64 = ids.map(|id| u64::from(is_sampled(id, 3_000))).sum();
+    let give_up_at = std::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        let counts = counts(&running).await;
+        let seen = count(&counts, "written") + count(&counts, "queued");
+        if seen + count(&counts, "notSampled") == 1_000 {
+            assert_eq!(seen, 2 * kept, "{counts}");
+            return;
+        }
+        assert!(std::time::Instant::now() < give_up_at, "{counts}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_database_refuses_for_a_moment_is_offered_again() {
+    let url = Postgres::shared().fresh_database().await;
+    tokio::task::block_in_place(|| fill(&url));
+    // A disk's fault, twice: what a sequence counts is not undone.
+    let database = Postgres::shared()
+        .connect(url.rsplit('/').next().unwrap())
+        .await;
+    database
+        .batch_execute(
+            "CREATE SEQUENCE faults; \
+             CREATE FUNCTION fail_twice() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+             IF nextval('faults') <= 2 THEN RAISE EXCEPTION 'could not write' USING ERRCODE = '58030'; END IF; \
+             RETURN NULL; END $$; \
+             CREATE TRIGGER fails BEFORE INSERT ON ferrocast_predictions FOR EACH STATEMENT EXECUTE FUNCTION fail_twice()",
+        )
+        .await
+        .unwrap();
+    let running = Running::on(&url, &[], tempfile::tempdir().unwrap()).await;
+    let id = predict_loan(&running).await;
+    let (status, found) = running.get(&format!("/v1/predictions/{id}")).await;
+    assert_eq!(status, 200, "{found}");
+    let counts = counts(&running).await;
+    assert_eq!(count(&counts, "droppedRefused"), 0, "{counts}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_a_ledger_says_so_and_still_reads_it() {
     let store = filled_store();

@@ -1,19 +1,33 @@
 //! `ferrocast predictions export`: what was answered, read back from Parquet.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use arrow_array::{
     Array, RecordBatch,
     cast::AsArray,
     types::{Float32Type, Float64Type, Int64Type, TimestampMicrosecondType},
 };
-use ferrocast::features::widen;
+use ferrocast::{
+    app::open_store,
+    exports::export_predictions,
+    features::{Timestamp, widen},
+    inference::{LedgerSpan, first_id_at},
+};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value as Json, json};
 
 use crate::{
     models_support::{add_opposite, copy_of_models},
-    support::{Running, expected_scores, ferrocast, filled_sqlite, sqlite_url, text},
+    postgres::Postgres,
+    support::{
+        Running, command, config, expected_scores, ferrocast, fill, filled_sqlite, sqlite_url, text,
+    },
 };
 
 const FROM: &str = "2020-01-01";
@@ -248,4 +262,75 @@ async fn what_fails_leaves_no_file() {
     let file = fs::File::open(&out).unwrap();
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
     assert_eq!(reader.metadata().file_metadata().num_rows(), 0);
+}
+
+/// More than one page of the export.
+const ROWS: usize = 6_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_dropped_for_its_age_meanwhile_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = tokio::task::block_in_place(|| filled_sqlite(dir.path()));
+    let running = Running::on(&url, &[], tempfile::tempdir().unwrap()).await;
+    let rows = vec![json!({ "annual_inc": 1 }); ROWS];
+    let (status, answer) = running
+        .post("/v1/models/credit_risk:predict", json!({ "rows": rows }))
+        .await;
+    assert_eq!(status, 200, "{}", answer["message"]);
+    assert!(running.server.stop().await);
+
+    let store = open_store(&config(&url, &[])).await.unwrap();
+    let span = LedgerSpan {
+        first: first_id_at(Timestamp::EPOCH),
+        end: first_id_at(Timestamp::now()),
+        model: None,
+    };
+    let out = dir.path().join("out.parquet");
+    let file = dir.path().join("store.db");
+    let drop_all = |rows: u64| {
+        if rows < ROWS as u64 {
+            let database = rusqlite::Connection::open(&file).unwrap();
+            let sql = "DELETE FROM ferrocast_predictions";
+            assert_eq!(database.execute(sql, []).unwrap(), ROWS);
+        }
+    };
+    let exported = export_predictions(store.as_ref(), span, &out, drop_all).await;
+    let error = exported.unwrap_err();
+    assert!(error.message().contains("ledger.retention_days"), "{error}");
+    assert_eq!(file_names(dir.path()), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_stops_an_export_finds_no_part_of_a_file() {
+    let url = Postgres::shared().fresh_database().await;
+    tokio::task::block_in_place(|| fill(&url));
+    let database = Postgres::shared()
+        .connect(url.rsplit('/').next().unwrap())
+        .await;
+    // Whoever reads waits.
+    database
+        .batch_execute("BEGIN; LOCK TABLE ferrocast_predictions")
+        .await
+        .unwrap();
+    for signal in ["TERM", "INT"] {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out.parquet").display().to_string();
+        let flags = ["predictions", "export", "--from", FROM, "--out", &out];
+        let mut child = command(&[&flags[..], &["--database-url", &url]].concat())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        while file_names(dir.path()).is_empty() {
+            assert_eq!(child.try_wait().unwrap(), None);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let process = child.id().to_string();
+        let kill = Command::new("kill").args(["-s", signal, &process]).status();
+        assert!(kill.unwrap().success());
+        let done = tokio::task::block_in_place(|| child.wait_with_output().unwrap());
+        assert!(!done.status.success());
+        let stderr = text(&done.stderr);
+        assert!(stderr.contains("no file was written"), "{signal}: {stderr}");
+        assert_eq!(file_names(dir.path()), [""; 0], "{signal}");
+    }
 }

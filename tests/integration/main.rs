@@ -45,6 +45,7 @@ mod mlflow;
 mod mlflow_faults;
 mod models;
 mod models_support;
+mod no_number;
 mod objects;
 mod policies;
 mod predict_stream;
@@ -54,6 +55,7 @@ mod reload;
 mod rest;
 mod scores;
 mod serving;
+mod shadow_reads;
 mod stream;
 mod support;
 

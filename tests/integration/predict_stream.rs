@@ -121,7 +121,7 @@ async fn whoever_takes_no_answers_is_held_up_and_given_up() {
     };
     let _ = tokio::time::timeout(Duration::from_secs(15), sending).await;
     let sent = sent.get();
-    eprintln!("SENT {sent}");
+    // Some twenty, by what the windows hold.
     assert!((1..100).contains(&sent), "{sent} requests");
     let end = loop {
         match answers.message().await {

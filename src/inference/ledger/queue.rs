@@ -338,8 +338,10 @@ impl Shared {
     }
 }
 
+/// A row beside an answer is kept where the answer is: by the same id.
 fn sampled_rows(scored: &ScoredBatch, share: u32) -> Vec<usize> {
-    let ids = scored.ids.iter().enumerate();
+    let ids = scored.answer_ids.as_ref().unwrap_or(&scored.ids);
+    let ids = ids.iter().enumerate();
     ids.filter(|(_, id)| is_sampled(**id, share))
         .map(|(row, _)| row)
         .collect()

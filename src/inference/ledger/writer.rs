@@ -24,6 +24,9 @@ use crate::{
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_LAST: Duration = Duration::from_secs(5);
 
+/// So often rows are offered that a database refuses for reasons of its own, as a disk's: they may be over in a moment.
+const REFUSALS_MAX: u32 = 4;
+
 /// Writes what is in the queue.
 pub(super) struct Writer {
     shared: Arc<Shared>,
@@ -162,6 +165,7 @@ impl Writer {
     async fn try_append(&mut self, entries: &Arc<[LedgerEntry]>) -> Outcome {
         let give_up_at = Instant::now() + self.shared.options.retry_max;
         let mut wait = BACKOFF_FIRST;
+        let mut refusals = 0;
         loop {
             let fault = match self.shared.store.append_predictions(entries).await {
                 Ok(()) => {
@@ -172,7 +176,8 @@ impl Writer {
                 }
                 Err(fault) => fault,
             };
-            if is_of_entries(&fault) {
+            refusals += u32::from(fault.kind() == ErrorKind::Internal);
+            if is_of_entries(&fault) || refusals >= REFUSALS_MAX {
                 return refused(&fault);
             }
             if !std::mem::replace(&mut self.is_failing, true) {
@@ -213,8 +218,9 @@ impl Gathered {
 /// Whether the same predictions would be refused again.
 fn is_of_entries(fault: &Error) -> bool {
     match fault.kind() {
-        ErrorKind::InvalidArgument | ErrorKind::Internal => true,
-        ErrorKind::Unauthenticated
+        ErrorKind::InvalidArgument => true,
+        ErrorKind::Internal
+        | ErrorKind::Unauthenticated
         | ErrorKind::PermissionDenied
         | ErrorKind::NotFound
         | ErrorKind::FailedPrecondition

@@ -37,17 +37,34 @@ impl Predictor {
         };
         let rows = (positions, None);
         let prepared = self.prepare(model, &version, subject, rows, began.at);
-        let (prepared, left) = match prepared.await {
+        let (prepared, mut left) = match prepared.await {
             Err(error) if is_soft && is_away(&error) => return Ok((None, refuse_all(all, &error))),
             prepared => prepared?,
         };
         if prepared.positions.is_empty() || (!is_soft && !left.is_empty()) {
             return Ok((None, left));
         }
-        match run(version, subject, prepared, Role::Answer, began).await {
-            Err(error) if is_soft && is_away(&error) => Ok((None, refuse_all(all, &error))),
-            scored => Ok((Some(scored?), left)),
+        let scored = run(Arc::clone(&version), subject, prepared, Role::Answer, began).await;
+        let (scored, without) = match scored {
+            Err(error) if is_soft && is_away(&error) => return Ok((None, refuse_all(all, &error))),
+            scored => scored?,
+        };
+        if without.is_empty() || !is_soft {
+            left.extend(without);
+            return Ok((scored, left));
         }
+        // The others are scored by themselves.
+        let others = all.into_iter();
+        let others = others.filter(|row| !left.contains_key(row) && !without.contains_key(row));
+        let others: Vec<usize> = others.collect();
+        left.extend(without);
+        if others.is_empty() {
+            return Ok((None, left));
+        }
+        let scored = self.score_apart(model, version, subject, others, is_soft);
+        let (scored, also_left) = Box::pin(scored).await?;
+        left.extend(also_left);
+        Ok((scored, left))
     }
 
     /// Puts the answer together, and in the ledger: what the model scored, and what its fallback says of the rest.

@@ -8,20 +8,20 @@ mod prepare;
 mod shadow;
 mod subject;
 
-use std::{sync::Arc, time::Instant};
+use std::{cell::LazyCell, sync::Arc, time::Instant};
 
 use futures_util::future;
 use uuid::Uuid;
 
-use self::prepare::{Left, Prepared};
+use self::prepare::{Left, Prepared, Refusal};
 pub use self::{shadow::Shadows, subject::Subject};
 use super::{
-    Explanation, Ledger, Model, ModelRegistry, ReadyVersion,
+    Explanation, Ledger, Model, ModelRegistry, Output, ReadyVersion,
     explain::check_explanations,
     scored::{Predictions, Role, ScoredBatch},
 };
 use crate::{
-    catalog::CatalogHandle,
+    catalog::{CatalogHandle, Field},
     error::{Error, ErrorKind, Result},
     features::{FeatureColumn, OnlineStore, Timestamp, check_values},
 };
@@ -74,9 +74,12 @@ impl Predictor {
         };
         let columns = route.stable.inputs.len();
         check_values(subject.field(), subject.len(), columns, self.values_max)?;
-        let split = route.split(subject.len(), |row| {
-            subject.bucket(&model.name, columns, row)
-        });
+        let split = {
+            let join_keys = LazyCell::new(|| self.join_keys(&route.stable));
+            route.split(subject.len(), |row| {
+                subject.bucket(&model.name, columns, &join_keys, row)
+            })
+        };
         let scored = split.into_iter().map(|(version, positions)| {
             self.score_apart(&model, version, subject, positions, has_fallback)
         });
@@ -105,7 +108,12 @@ impl Predictor {
         let model = self.models.model(target.model)?;
         let route = model.route(target.version)?;
         let columns = route.stable.inputs.len();
-        let split = route.split(1, |row| subject.bucket(&model.name, columns, row));
+        let split = {
+            let join_keys = LazyCell::new(|| self.join_keys(&route.stable));
+            route.split(1, |row| {
+                subject.bucket(&model.name, columns, &join_keys, row)
+            })
+        };
         let Some((version, positions)) = split.into_iter().next() else {
             return Err(Error::internal("a row that no version scores"));
         };
@@ -122,6 +130,23 @@ impl Predictor {
         Ok((scored, explained))
     }
 
+    /// The keys of the entities that a version's features are of, as far as the catalog has them.
+    fn join_keys(&self, version: &ReadyVersion) -> Vec<Field> {
+        let catalog = self.catalog.snapshot();
+        let mut join_keys: Vec<Field> = Vec::new();
+        for input in &version.inputs {
+            let Ok((view, _)) = catalog.resolve(&input.feature) else {
+                continue;
+            };
+            for key in &view.join_keys {
+                if !join_keys.iter().any(|known| known.name == key.name) {
+                    join_keys.push(key.clone());
+                }
+            }
+        }
+        join_keys
+    }
+
     /// Scores some of the rows with one version, all or none. Their features are read, unless somebody has them.
     async fn score(
         &self,
@@ -135,10 +160,18 @@ impl Predictor {
         let rows = (positions, columns);
         let prepared = self.prepare(model, &version, subject, rows, began.at);
         let (prepared, left) = prepared.await?;
-        match left.values().next() {
-            Some(refusal) => Err(refusal.to_error()),
-            None => run(version, subject, prepared, role, began).await,
-        }
+        refuse_any(&left)?;
+        let (scored, left) = run(version, subject, prepared, role, began).await?;
+        refuse_any(&left)?;
+        scored.ok_or_else(|| Error::internal("rows that were neither scored nor refused"))
+    }
+}
+
+/// Passes where no row is left.
+fn refuse_any(left: &Left) -> Result<()> {
+    match left.values().next() {
+        Some(refusal) => Err(refusal.to_error()),
+        None => Ok(()),
     }
 }
 
@@ -158,25 +191,31 @@ impl Began {
     }
 }
 
-/// Runs rows that are ready, and counts them.
+/// Runs rows that are ready, and counts them. Where the model answers no number for some of them, none is scored: these are
+/// set apart.
 async fn run(
     version: Arc<ReadyVersion>,
     subject: &Subject,
     prepared: Prepared,
     role: Role,
     began: Began,
-) -> Result<ScoredBatch> {
+) -> Result<(Option<ScoredBatch>, Left)> {
     let laid_out = prepared.laid_out;
     let batch = Arc::new(laid_out.batch);
     let output = version.workers.run(Arc::clone(&batch)).await?;
+    let left = without_number(&version, subject, &prepared.positions, &output);
+    if !left.is_empty() {
+        return Ok((None, left));
+    }
     version
         .counters
         .add_predictions(batch.rows, role == Role::Shadow);
     version.counters.add_violations(&laid_out.violations);
     version.drift.count(&laid_out.slots);
-    Ok(ScoredBatch {
+    let scored = ScoredBatch {
         role,
         ids: (0..batch.rows).map(|_| Uuid::now_v7()).collect(),
+        answer_ids: None,
         batch,
         output,
         violations: laid_out.violations,
@@ -186,5 +225,30 @@ async fn run(
         at: began.at,
         latency: began.started.elapsed(),
         version,
-    })
+    };
+    Ok((Some(scored), left))
+}
+
+/// The rows for which a model answers a NaN or an infinity, as a linear one does that is given numbers without measure.
+fn without_number(
+    version: &ReadyVersion,
+    subject: &Subject,
+    positions: &[usize],
+    output: &Output,
+) -> Left {
+    let columns = version.signature.columns();
+    let is_number = |at: usize| output.get(at).is_none_or(f64::is_finite);
+    let rows = positions.iter().enumerate();
+    let without = rows.filter(|(row, _)| !(row * columns..(row + 1) * columns).all(is_number));
+    without
+        .map(|(_, position)| {
+            let place = subject.place(*position);
+            let reason = format!("the model answers no number for {place}");
+            let refusal = Refusal {
+                kind: ErrorKind::FailedPrecondition,
+                reason,
+            };
+            (*position, refusal)
+        })
+        .collect()
 }

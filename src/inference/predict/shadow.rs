@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
+use uuid::Uuid;
 
 use super::{Predictor, Role, Subject};
 use crate::{
@@ -44,6 +45,7 @@ impl Shadows {
             let positions = (0..subject.len()).collect();
             let counters = Arc::clone(&version.counters);
             let columns = read_for(&answered, &version, subject.len());
+            let answer_ids = answer_ids(&answered, subject.len());
             drop(answered);
             let scored = predictor
                 .score(
@@ -55,7 +57,10 @@ impl Shadows {
                 )
                 .await;
             match scored {
-                Ok(scored) => predictor.ledger.record(&Arc::new(scored)),
+                Ok(mut scored) => {
+                    scored.answer_ids = answer_ids;
+                    predictor.ledger.record(&Arc::new(scored));
+                }
                 Err(fault) => {
                     counters.add_shadow_dropped(subject.len());
                     tracing::debug!(model = model.name, %fault, "a shadow could not score");
@@ -63,6 +68,17 @@ impl Shadows {
             }
         });
     }
+}
+
+/// The ids of the answers to so many rows; none where not all have one.
+fn answer_ids(answered: &[Arc<ScoredBatch>], rows: usize) -> Option<Vec<Uuid>> {
+    let mut ids = vec![None; rows];
+    for part in answered {
+        for (position, id) in part.positions.iter().zip(&part.ids) {
+            *ids.get_mut(*position)? = Some(*id);
+        }
+    }
+    ids.into_iter().collect()
 }
 
 /// The features of a version's inputs, as the answer to so many entities has read them; none where it has not read all.

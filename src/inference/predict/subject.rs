@@ -3,6 +3,7 @@
 use std::{ops::Range, sync::Arc};
 
 use crate::{
+    catalog::Field,
     error::{Error, Result},
     features::{RawRow, Timestamp},
     inference::{
@@ -109,11 +110,29 @@ impl Subject {
         }
     }
 
-    /// Where a row falls among the shares of the traffic: by its entity, else by all that it is.
-    pub(super) fn bucket(&self, model: &str, columns: usize, row: usize) -> u32 {
+    /// What messages call a row.
+    pub(super) fn place(&self, row: usize) -> String {
         match self {
-            Subject::Rows(rows) | Subject::Entities { rows, .. } => {
-                rows.get(row).map_or(0, |row| bucket_of(model, row))
+            Subject::Rows(_) => format!("rows[{row}]"),
+            Subject::Dense { .. } => format!("dense.values (row {row})"),
+            Subject::Entities { .. } => format!("entities[{row}]"),
+        }
+    }
+
+    /// Where a row falls among the shares of the traffic: by its entity, else by all that it is. `join_keys`: what the
+    /// catalog knows of the entity's, so that it is the same however it is written.
+    pub(super) fn bucket(
+        &self,
+        model: &str,
+        columns: usize,
+        join_keys: &[Field],
+        row: usize,
+    ) -> u32 {
+        match self {
+            Subject::Rows(rows) => rows.get(row).map_or(0, |row| bucket_of(model, row, &[])),
+            Subject::Entities { rows, .. } => {
+                let row = rows.get(row);
+                row.map_or(0, |row| bucket_of(model, row, join_keys))
             }
             Subject::Dense { values, .. } => {
                 let cells = values.get(row * columns..(row + 1) * columns);

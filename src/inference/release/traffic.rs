@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
+    catalog::Field,
     error::{Error, Result},
-    features::{RawRow, RawValue},
+    features::{RawRow, RawValue, Value},
 };
 
 /// All of the traffic, in hundredths of a percent.
@@ -87,14 +88,15 @@ fn check_names(field: &str, names: &[&String]) -> Result<()> {
 }
 
 /// Where a row falls in 0 to `WEIGHT_WHOLE` - 1: the same row of the same model always at the same place, whichever server
-/// answers, whatever the order of its fields, and whether a whole number is sent as a number or as text.
-pub fn bucket_of(model: &str, row: &RawRow) -> u32 {
+/// answers, whatever the order of its fields, and whether a whole number is sent as a number or as text. Values of `join_keys`
+/// are taken as their types read them: 42 and "042" are one integer.
+pub fn bucket_of(model: &str, row: &RawRow, join_keys: &[Field]) -> u32 {
     let mut fields: Vec<&(String, RawValue)> = row.fields.iter().collect();
     fields.sort_by(|(one, _), (other, _)| one.cmp(other));
     let mut hasher = Sha256::new();
     hasher.update(model);
     for (name, value) in fields {
-        for part in [name.as_str(), &plain(value)] {
+        for part in [name.as_str(), &typed(name, value, join_keys)] {
             // A length before each, so that no two rows run together into the same bytes.
             hasher.update(part.len().to_le_bytes());
             hasher.update(part);
@@ -118,6 +120,17 @@ fn bucket(digest: &[u8]) -> u32 {
     u32::from_be_bytes(first) % WEIGHT_WHOLE
 }
 
+/// A value as text, the same for all ways of writing it.
+fn typed(name: &str, value: &RawValue, join_keys: &[Field]) -> String {
+    let key = join_keys.iter().find(|key| key.name == name);
+    match key.map(|key| value.to_value(key.value_type)) {
+        Some(Ok(Value::Int32(number))) => number.to_string(),
+        Some(Ok(Value::Int64(number))) => number.to_string(),
+        // What its type does not read is refused later; texts and truth have one way of being written.
+        Some(_) | None => plain(value),
+    }
+}
+
 fn plain(value: &RawValue) -> String {
     match value {
         RawValue::Null => String::new(),
@@ -136,6 +149,10 @@ fn plain(value: &RawValue) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::catalog::ValueType;
+
+    const PINNED_NUMBER: u32 = 1317;
+    const PINNED_TEXT: u32 = 9964;
 
     fn row(fields: &[(&str, RawValue)]) -> RawRow {
         RawRow {
@@ -156,19 +173,44 @@ mod tests {
             ("shop", RawValue::Text("a".into())),
             ("user", RawValue::Text("42".into())),
         ]);
-        assert_eq!(bucket_of("m", &number), bucket_of("m", &text));
+        assert_eq!(bucket_of("m", &number, &[]), bucket_of("m", &text, &[]));
         // Pinned: another place after an upgrade would move every entity to another version.
-        assert_eq!(
-            bucket_of("m", &row(&[("id", RawValue::Number(1.0))])),
-            bucket_of("m", &row(&[("id", RawValue::Text("1".into()))]))
-        );
-        assert_ne!(bucket_of("m", &number), bucket_of("n", &number));
+        assert_eq!(bucket_of("m", &number, &[]), PINNED_NUMBER);
+        let plain = row(&[("loan_id", RawValue::Text("LC00001".into()))]);
+        assert_eq!(bucket_of("credit_risk", &plain, &[]), PINNED_TEXT);
+        assert_ne!(bucket_of("m", &number, &[]), bucket_of("n", &number, &[]));
+    }
+
+    #[test]
+    fn a_key_that_the_catalog_knows_is_one_however_it_is_written() {
+        let key = |value_type| Field {
+            name: "id".into(),
+            value_type,
+            description: String::new(),
+        };
+        let bucket = |value: &RawValue, value_type| {
+            let row = row(&[("id", value.clone())]);
+            bucket_of("m", &row, &[key(value_type)])
+        };
+        let number = RawValue::Number(42.0);
+        let untyped = bucket_of("m", &row(&[("id", number.clone())]), &[]);
+        for written in ["42", "042", "0042"] {
+            let written = RawValue::Text(written.into());
+            assert_eq!(bucket(&written, ValueType::Int64), untyped, "{written:?}");
+        }
+        assert_eq!(bucket(&number, ValueType::Int64), untyped);
+        // As text they are two.
+        let zero = RawValue::Text("042".into());
+        assert_ne!(bucket(&zero, ValueType::String), untyped);
     }
 
     #[test]
     fn entities_are_spread_evenly() {
         let taken = (0..20_000)
-            .filter(|id| bucket_of("m", &row(&[("id", RawValue::Number(f64::from(*id)))])) < 1_000)
+            .filter(|id| {
+                let row = row(&[("id", RawValue::Number(f64::from(*id)))]);
+                bucket_of("m", &row, &[]) < 1_000
+            })
             .count();
         // 10 percent of 20,000, give or take five standard deviations.
         assert!((1_788..=2_212).contains(&taken), "{taken}");
