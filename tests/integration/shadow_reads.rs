@@ -37,12 +37,12 @@ async fn predict(url: &str, models: &str, has_shadow: bool) -> i64 {
         let (status, answer) = running.post(path, body.clone()).await;
         assert_eq!(status, 200, "{answer}");
     }
-    let wanted = if has_shadow { 2 * CALLS } else { 0 };
+    let wanted = if has_shadow { 2 * CALLS } else { 0 }.to_string();
     loop {
         let (_, model) = running.get("/v1/models/credit_risk").await;
         let version = model["versions"].as_array().unwrap().iter();
         let second = version.clone().find(|version| version["version"] == "2");
-        if second.unwrap()["shadowPredictions"] == wanted.to_string() {
+        if second.unwrap()["shadowPredictions"] == wanted {
             break;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -7,6 +7,7 @@
 mod chunk;
 mod codec;
 mod declined;
+mod pin;
 mod queue;
 mod store;
 mod worker;

@@ -2,10 +2,7 @@
 
 use std::{
     panic::AssertUnwindSafe,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -17,15 +14,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ChunkResult, ClaimRequest, ClaimedJob, Hold, JobEnd, JobError, Jobs, PinnedVersion,
-    PredictionJob,
+    ChunkResult, ClaimRequest, ClaimedJob, Hold, JobEnd, JobError, Jobs, PredictionJob,
     chunk::{Storing, is_away},
     codec,
+    pin::Pin,
     queue::log_end,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    inference::{Model, ReadyVersion, Subject, VersionState},
+    inference::{Model, Subject},
 };
 
 /// A lease is renewed so often while it lasts.
@@ -128,16 +125,6 @@ struct Attempt {
     /// Attempts since a chunk was last stored, this one among them.
     tries: AtomicU32,
     storing: Storing,
-}
-
-/// Who scores a job.
-enum Pin {
-    /// This version, from this row on.
-    Version(PinnedVersion, u32),
-    /// Nobody here, for this reason.
-    Absent(Error),
-    /// The job was lost.
-    Lost,
 }
 
 impl Jobs {
@@ -243,7 +230,7 @@ impl Jobs {
     /// Scores what is left of a job.
     async fn score(&self, attempt: &Attempt, stop: &CancellationToken) -> Result<Outcome, Failure> {
         let job = &attempt.job;
-        let (pinned, mut done) = match self.pin(attempt).await? {
+        let (pinned, mut done) = match self.pin(job, &attempt.hold).await? {
             Pin::Version(pinned, done) => (pinned, done),
             Pin::Absent(error) => return Ok(Outcome::Absent(error)),
             Pin::Lost => return Ok(Outcome::Lost),
@@ -294,67 +281,6 @@ impl Jobs {
             .map_err(|fault| Error::internal("reading a job ended early").with_source(fault))??;
         check_length(&subject, job)?;
         Ok(subject)
-    }
-
-    /// The version that scores all of the job, and the row that it goes on from: the one of the attempts before where it is
-    /// still somewhere, else the one that is meant now, from the first row.
-    async fn pin(&self, attempt: &Attempt) -> Result<Pin> {
-        let job = &attempt.job;
-        if let Some(pinned) = &job.version {
-            match self.pinned_version(&job.model, pinned) {
-                Ok(_) => return Ok(Pin::Version(pinned.clone(), job.done)),
-                // Nobody has gone on with it since, as often as it was left to others: it is nowhere any more.
-                Err(error)
-                    if self.may_be_elsewhere(&job.model, &pinned.version)
-                        && self.declined.times(job.id) < self.options.attempts_max =>
-                {
-                    return Ok(Pin::Absent(error));
-                }
-                Err(_) => {}
-            }
-        }
-        let model = self.predictor.models.model(&job.model)?;
-        let wanted = match model.resolve(&job.wanted_version) {
-            Err(error) if self.may_be_elsewhere(&job.model, &job.wanted_version) => {
-                return Ok(Pin::Absent(error));
-            }
-            wanted => wanted?,
-        };
-        let signature = &wanted.signature;
-        let pinned = PinnedVersion {
-            version: signature.version.clone(),
-            digest: signature.sha256.clone(),
-        };
-        if self.store.pin_job(&attempt.hold, &pinned).await? {
-            return Ok(Pin::Version(pinned, 0));
-        }
-        Ok(Pin::Lost)
-    }
-
-    /// Whether other servers may have a version that this one has not. What is unloaded is so for all.
-    fn may_be_elsewhere(&self, model: &str, wanted: &str) -> bool {
-        let Ok(model) = self.predictor.models.model(model) else {
-            return true;
-        };
-        let state = model.version(model.version_of(wanted)).map(|v| &v.state);
-        !matches!(state, Some(VersionState::Unloaded))
-    }
-
-    /// A version as it was pinned. It can go away, or be replaced by another of its number, between any two chunks.
-    fn pinned_version(
-        &self,
-        name: &str,
-        pinned: &PinnedVersion,
-    ) -> Result<(Arc<Model>, Arc<ReadyVersion>)> {
-        let model = self.predictor.models.model(name)?;
-        let version = Arc::clone(model.resolve(&pinned.version)?);
-        if version.signature.sha256 == pinned.digest {
-            return Ok((model, version));
-        }
-        Err(Error::failed_precondition(format!(
-            "version {} of the model \"{name}\" is another than the one that scored the rows before",
-            pinned.version
-        )))
     }
 
     /// Renews the lease; returns once it is lost, or may be.
