@@ -15,7 +15,7 @@ from ferrocast_training.steps import STEPS
 from ferrocast_training.steps.runner import run_steps
 from ferrocast_training.steps.step import Context
 
-from .conftest import said
+from .conftest import said, with_train
 from .serving import call, free_port, mlflow
 
 
@@ -81,8 +81,7 @@ def test_the_same_version_is_registered_once_and_every_alias_means_it(
 
 def test_another_model_is_another_version(copied: Context, tracking_uri: str) -> None:
     register(copied, tracking_uri, name="credit_two")
-    train = replace(copied.use_case.train, params={"C": 0.1})
-    other = replace(copied, use_case=replace(copied.use_case, train=train))
+    other = replace(copied, use_case=with_train(copied.use_case, params={"C": 0.1}))
     assert "credit_two version 2 is registered" in register(other, tracking_uri, name="credit_two")
     assert meant(tracking_uri, "credit_two", "champion")["version"] == "2"
 

@@ -52,9 +52,19 @@ def test_time_is_a_bound(fitted: Fitted, contract: Contract) -> None:
     assert time.monotonic() - started < 60
 
 
-@pytest.mark.parametrize("bad", [Range(), Range(low=2), Range(low=3, high=2)])
-def test_a_range_without_ends_is_named(fitted: Fitted, contract: Contract, bad: Range) -> None:
-    with pytest.raises(SettingsError, match=r"\[tune.space\] max_depth: low and high"):
+@pytest.mark.parametrize(
+    ("bad", "complaint"),
+    [
+        (Range(), "low and high, or choices, have to be stated"),
+        (Range(low=2), "low and high, or choices, have to be stated"),
+        (Range(low=3, high=2), ".*low"),
+        (Range(low=0.0, high=1.0, log=True), ".*low"),
+    ],
+)
+def test_a_range_that_cannot_be_searched_is_named(
+    fitted: Fitted, contract: Contract, bad: Range, complaint: str
+) -> None:
+    with pytest.raises(SettingsError, match=rf"^\[tune.space\] max_depth: {complaint}"):
         search(fitted, contract, space={"max_depth": bad})
 
 

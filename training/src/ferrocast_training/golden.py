@@ -66,7 +66,10 @@ def unseen_rows(samples: list[Row], contract: Contract) -> list[Row]:
     texts = [position for position, each in enumerate(contract.inputs) if not each.is_numeric]
     groups = [{position} for position in texts] * 4 + [set(texts)]
     return [
-        [UNSEEN if position in strange else value for position, value in enumerate(samples[-1 - index])]
+        [
+            UNSEEN if position in strange else value
+            for position, value in enumerate(samples[-1 - index % len(samples)])
+        ]
         for index, strange in enumerate(groups)
     ]
 

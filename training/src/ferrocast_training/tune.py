@@ -50,7 +50,7 @@ def tune(
         chosen = replace(settings, params=params)
         return train(training, validation, contract, chosen, told=watch).validation_log_loss
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # a fault is told by us, without its traceback
     study = optuna.create_study(
         sampler=optuna.samplers.TPESampler(seed=bounds.seed),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=WARMUP_ROUNDS),
@@ -72,11 +72,14 @@ def suggest(trial: optuna.Trial, name: str, each: Range) -> Any:
     """Return the trial's value of one parameter: whole numbers where both ends are."""
     if each.choices:
         return trial.suggest_categorical(name, each.choices)
-    if each.low is None or each.high is None or each.low > each.high:
+    if each.low is None or each.high is None:
         raise SettingsError(f"[tune.space] {name}: low and high, or choices, have to be stated")
-    if isinstance(each.low, int) and isinstance(each.high, int):
-        return trial.suggest_int(name, each.low, each.high, log=each.log)
-    return trial.suggest_float(name, each.low, each.high, log=each.log)
+    try:
+        if isinstance(each.low, int) and isinstance(each.high, int):
+            return trial.suggest_int(name, each.low, each.high, log=each.log)
+        return trial.suggest_float(name, each.low, each.high, log=each.log)
+    except ValueError as error:
+        raise SettingsError(f"[tune.space] {name}: {error}") from error
 
 
 def _plain(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
