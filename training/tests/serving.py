@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,8 @@ def ferrocast(store: Store, folder: Path) -> Iterator[str]:
 @contextmanager
 def mlflow(folder: Path) -> Iterator[str]:
     """Serve MLflow on SQLite, with its files behind the proxy; give its tracking URI."""
+    installed = {each.name for each in distributions()}
+    assert "mlflow" in installed, "MLflow's server is not installed: `uv sync --group mlflow-server`"
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--workers", "1"]

@@ -1,6 +1,10 @@
 """Steps are passed over when nothing has changed, and leave nothing half-done."""
 
 import fcntl
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +17,7 @@ from ferrocast_training.steps import RUN, STEPS
 from ferrocast_training.steps.runner import run_steps
 from ferrocast_training.steps.step import Context, Outcome, Step
 
-from .conftest import said
+from .conftest import EXAMPLE, said
 
 
 def done(context: Context) -> list[str]:
@@ -79,6 +83,28 @@ def test_a_step_that_breaks_off_leaves_the_old_result_and_nothing_else(copied: C
     assert sorted(path for path in copied.work.rglob("*")) == before
     run_steps([STEPS["explore"]], copied)
     assert "explore   up to date" in said(copied)
+
+
+def test_a_killed_run_leaves_nothing_half_done_for_the_next_one(copied: Context, tmp_path: Path) -> None:
+    """Killed while the store is being loaded, and while the version is being replaced."""
+    script = tmp_path / "ferrocast"
+    script.write_text("#!/bin/sh\nkill -9 $PPID\n", encoding="utf-8")
+    script.chmod(0o755)
+    arguments = ["prepare", "german_credit", "--force", "--usecases", str(EXAMPLE.parent)]
+    arguments += ["--models", str(copied.models), "--work", str(copied.work.parent)]
+    command = [sys.executable, "-m", "ferrocast_training.cli", *arguments]
+    killed = subprocess.run(command, env=os.environ | {"FERROCAST_BIN": str(script)}, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list(copied.work.glob(".prepare.*.tmp"))) == 1
+    dead = next(copied.work.glob(".prepare.*.tmp")).name.split(".")[2]
+    version = copied.version_folder
+    before = sorted(version.iterdir())
+    version.rename(version.with_name(f".{version.name}.{dead}.old"))
+
+    run_steps(RUN, copied)
+    assert done(copied) == []
+    assert sorted(version.iterdir()) == before
+    assert list(copied.work.glob(".prepare*")) == list(copied.contract.folder.glob(".*")) == []
 
 
 def test_an_export_that_fails_leaves_the_version_as_it_was(

@@ -14,8 +14,11 @@ from ferrocast_training.derivations.stocks import (
     feature_rows,
 )
 from ferrocast_training.errors import DataError
+from ferrocast_training.settings import read_toml
 from ferrocast_training.source import Raw
 from tests.raw_data import stock_prices
+
+from .conftest import TRAINING
 
 PRICES = ["Open", "High", "Low", "Close", "Adj Close"]
 
@@ -82,6 +85,8 @@ def test_a_day_ends_at_four_in_new_york() -> None:
 
 def test_four_days_reach_to_the_next_close_but_in_three_breaks(prices: pd.DataFrame) -> None:
     """The ground of the view's TTL. The breaks: 11 September, a day of mourning at New Year, a hurricane."""
+    (view,) = read_toml(TRAINING.parent / "models" / "stock_direction" / "features.toml")["feature_views"]
+    assert view["ttl"] == "4d" and view["history"] is True
     spine = direction_rows(prices)
     beyond = spine[spine["known_at"] - spine["event_timestamp"] > pd.Timedelta(days=4)]
     assert sorted(set(beyond["event_timestamp"].dt.strftime("%Y-%m-%d"))) == [

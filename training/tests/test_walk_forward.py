@@ -45,6 +45,12 @@ def test_too_short_a_past_is_refused() -> None:
         list(yearly_folds(DAYS, KNOWN, 2002))
 
 
+def test_a_year_without_rows_is_refused() -> None:
+    gap = (DAYS.dt.year != 2004).to_numpy()
+    with pytest.raises(DataError, match="no label of 2004 is known before 2005 is scored"):
+        list(yearly_folds(DAYS[gap].reset_index(drop=True), KNOWN[gap].reset_index(drop=True), 2003))
+
+
 def report(scores: Scores, labels: np.ndarray) -> dict[str, Any]:
     def fit_and_score(train: Indices, validation: Indices, test: Indices) -> Scores:
         return scores[test]

@@ -2,18 +2,21 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+ASIDE = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)\.(?P<end>tmp|old)")
+
 
 @contextmanager
 def replaced_file(path: Path) -> Iterator[Path]:
     """Give a name to write to; it becomes `path` once the block has ended without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    unfinished = _aside(path, "tmp")
     try:
         yield unfinished
         unfinished.replace(path)
@@ -25,7 +28,7 @@ def replaced_file(path: Path) -> Iterator[Path]:
 def replaced_folder(path: Path) -> Iterator[Path]:
     """Give an empty folder to fill; it becomes `path` once the block has ended without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished, old = (path.with_name(f".{path.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
+    unfinished, old = _aside(path, "tmp"), _aside(path, "old")
     unfinished.mkdir()
     try:
         yield unfinished
@@ -37,6 +40,35 @@ def replaced_folder(path: Path) -> Iterator[Path]:
             old.rename(path)
         for leftover in (unfinished, old):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Clear away what killed processes left half-done in `folder`; put back what they had set aside."""
+    for path in sorted(folder.glob(".*")):
+        found = ASIDE.fullmatch(path.name)
+        if not found or _lives(int(found["process"])):
+            continue
+        whole = path.with_name(found["name"])
+        if found["end"] == "old" and not whole.exists():
+            path.rename(whole)
+        elif path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _aside(path: Path, end: str) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.{end}")
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def write_text(path: Path, text: str) -> None:

@@ -57,6 +57,9 @@ def _drawing(groups: NDArray[Any]) -> Callable[[np.random.Generator], Rows]:
 
     def draw(chosen: np.random.Generator) -> Rows:
         drawn = chosen.integers(0, len(names), len(names))
+        if len(names) == len(groups):  # every row by itself: the same, sooner
+            alone: Rows = by_group[drawn]
+            return alone
         taken = sizes[drawn]
         within = np.arange(taken.sum()) - np.repeat(np.cumsum(taken) - taken, taken)
         rows: Rows = by_group[np.repeat(firsts[drawn], taken) + within]

@@ -48,6 +48,8 @@ def yearly_folds(
     for year in tested:
         test = np.flatnonzero(years == year)
         validation = _known_before(np.flatnonzero(years == year - 1), test, times, known_at)
+        if not len(validation):
+            raise DataError(f"walk-forward: no label of {year - 1} is known before {year} is scored")
         train = _known_before(np.flatnonzero(years < year - 1), validation, times, known_at)
         yield Fold(int(year), train, validation, test)
 

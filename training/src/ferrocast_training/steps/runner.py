@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from ferrocast_training.errors import TrainingError
-from ferrocast_training.files import replaced_folder, write_json
+from ferrocast_training.files import replaced_folder, sweep, write_json
 from ferrocast_training.settings import UseCase
 from ferrocast_training.source import digest_of
 from ferrocast_training.steps import STEPS
@@ -32,6 +32,9 @@ def run_steps(steps: Sequence[Step], context: Context, *, force: bool = False) -
     With `force`, `steps` themselves are done again whatever there is.
     """
     with _alone(context):
+        folder = context.contract.folder
+        for each in (context.work, folder, folder / "data"):
+            sweep(each)
         forced = {step.name for step in steps} if force else set()
         for step in _in_order(steps):
             bring(step, context, force=step.name in forced)
