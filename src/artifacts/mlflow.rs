@@ -437,7 +437,7 @@ impl VersionSource for MlflowSource {
                 let answer = self.get(url).await?;
                 Ok(answer.bytes_stream().map_err(away).boxed())
             }
-            None if is_object_store(&place) => self.objects.folder(&place)?.open(file).await,
+            None if is_object_store(&place) => self.objects.folder(&place)?.read(&[file]).await,
             None => Err(Error::failed_precondition(format!(
                 "the registry says that its files are at {}, where only the tracking server itself can read; start it with --serve-artifacts",
                 shortened(&place)
