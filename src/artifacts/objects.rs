@@ -114,8 +114,8 @@ impl Objects {
                     .with_http_connector(connector);
                 Arc::new(builder.build()?)
             }
-            // What is in memory, and what a later version of the library may know.
-            _ => return Ok(None),
+            // The latter: what a later version of the library may know.
+            ObjectStoreScheme::Memory | _ => return Ok(None),
         };
         Ok(Some(store))
     }
@@ -269,7 +269,7 @@ fn fault(fault: object_store::Error) -> Error {
         Fault::PermissionDenied { path, .. } | Fault::Unauthenticated { path, .. } => {
             Error::failed_precondition(format!("{path} must not be read with these credentials"))
         }
-        other => Error::unavailable(chain(other)),
+        Fault::Generic { .. } | _ => Error::unavailable(chain(&fault)),
     };
     error.with_source(fault)
 }
