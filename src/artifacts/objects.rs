@@ -114,8 +114,8 @@ impl Objects {
                     .with_http_connector(connector);
                 Arc::new(builder.build()?)
             }
-            // What is in memory, and what a later version of the library may know.
-            _ => return Ok(None),
+            // The latter: what a later version of the library may know.
+            ObjectStoreScheme::Memory | _ => return Ok(None),
         };
         Ok(Some(store))
     }
@@ -176,9 +176,13 @@ impl Objects {
 }
 
 impl ObjectFolder {
-    /// Opens a file of the folder.
-    pub(super) async fn open(&self, file: &str) -> Result<ByteStream> {
-        let path = self.path.clone().join(file);
+    /// Opens a file by the folders that lead to it, and its name.
+    pub(super) async fn read(&self, parts: &[&str]) -> Result<ByteStream> {
+        let path: Path = self
+            .path
+            .parts()
+            .chain(parts.iter().map(|part| (*part).into()))
+            .collect();
         let found = self.store.get(&path).await.map_err(fault)?;
         Ok(found.into_stream().map_err(fault).boxed())
     }
@@ -235,7 +239,7 @@ impl VersionSource for ObjectFolder {
     }
 
     async fn open(&self, version: &OfferedVersion, file: &str) -> Result<ByteStream> {
-        self.open(&format!("{}/{file}", version.number)).await
+        self.read(&[&version.number.to_string(), file]).await
     }
 }
 
@@ -265,7 +269,7 @@ fn fault(fault: object_store::Error) -> Error {
         Fault::PermissionDenied { path, .. } | Fault::Unauthenticated { path, .. } => {
             Error::failed_precondition(format!("{path} must not be read with these credentials"))
         }
-        other => Error::unavailable(chain(other)),
+        Fault::Generic { .. } | _ => Error::unavailable(chain(&fault)),
     };
     error.with_source(fault)
 }

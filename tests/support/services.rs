@@ -1,7 +1,7 @@
 //! Throw-away services for a test run: MLflow's tracking server and moto's S3, both real programs from PyPI.
 //!
 //! They listen on free ports of the loopback interface, keep what they have in a folder of their own, and go away with the
-//! test process however that ends.
+//! test process however that ends. Each call has a client of its own: one does not outlive the runtime of its test.
 #![allow(
     dead_code,
     missing_docs,
@@ -26,7 +26,7 @@ use std::{
 
 use serde_json::{Value as Json, json};
 
-use crate::{guard::Guard, postgres::free_port};
+use crate::{guard::Guard, postgres::free_port, support::http_client};
 
 /// MLflow makes its tables at the start, and imports much.
 const START_WAIT_MAX: Duration = Duration::from_secs(240);
@@ -37,6 +37,9 @@ const PORTS_TRIED_MAX: usize = 5;
 
 /// What MLflow keeps the secrets of webhooks with; of no other use.
 const FERNET_KEY: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+
+/// Who moto lets change what is there; it checks no signature.
+const SOMEBODY: &str = "AWS somebody:signature";
 
 /// Starts the command of its environment on the port that its standard input names, in a group of its own, and ends the
 /// whole group at the end of the input.
@@ -147,7 +150,6 @@ pub fn unique(name: &str) -> String {
 /// MLflow's tracking server, with its artifact proxy and webhooks.
 pub struct Mlflow {
     service: Service,
-    http: reqwest::Client,
 }
 
 impl Mlflow {
@@ -168,7 +170,6 @@ impl Mlflow {
             ];
             Mlflow {
                 service: Service::start("mlflow", run, &environment, "/health"),
-                http: crate::support::http_client(),
             }
         })
     }
@@ -184,7 +185,7 @@ impl Mlflow {
     /// Calls its REST API.
     pub async fn call(&self, method: reqwest::Method, path: &str, body: Json) -> Json {
         let url = format!("{}/api/2.0/mlflow/{path}", self.url());
-        let request = self.http.request(method, url).json(&body);
+        let request = http_client().request(method, url).json(&body);
         let answer = request.send().await.unwrap();
         let status = answer.status();
         let text = answer.text().await.unwrap();
@@ -232,7 +233,7 @@ impl Mlflow {
             "{}/api/2.0/mlflow-artifacts/artifacts{path}/{name}",
             self.url()
         );
-        let answer = self.http.put(url).body(bytes).send().await.unwrap();
+        let answer = http_client().put(url).body(bytes).send().await.unwrap();
         assert!(answer.status().is_success(), "{}", answer.status());
     }
 
@@ -270,7 +271,6 @@ impl Mlflow {
 /// S3, by moto.
 pub struct S3 {
     service: Service,
-    http: reqwest::Client,
 }
 
 impl S3 {
@@ -284,7 +284,6 @@ impl S3 {
                 &[],
                 "/moto-api/data.json",
             ),
-            http: crate::support::http_client(),
         })
     }
 
@@ -322,13 +321,15 @@ impl S3 {
     /// Makes a bucket, or an object in one.
     pub async fn put(&self, key: &str, bytes: Vec<u8>) {
         let url = format!("{}/{key}", self.url());
-        let answer = self.http.put(url).body(bytes).send().await.unwrap();
+        let request = http_client().put(url).header("authorization", SOMEBODY);
+        let answer = request.body(bytes).send().await.unwrap();
         assert!(answer.status().is_success(), "{key}: {}", answer.status());
     }
 
     pub async fn delete(&self, key: &str) {
         let url = format!("{}/{key}", self.url());
-        let answer = self.http.delete(url).send().await.unwrap();
+        let request = http_client().delete(url).header("authorization", SOMEBODY);
+        let answer = request.send().await.unwrap();
         assert!(answer.status().is_success(), "{key}: {}", answer.status());
     }
 }

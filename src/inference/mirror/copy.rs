@@ -275,7 +275,7 @@ impl ModelCopy {
             options,
             model: &self.model,
         };
-        let fetched = fetch.into_folder(&self.folder, &folder);
+        let fetched = fetch.run(&self.folder, &folder);
         within(options.fetch_max, "the fetch", fetched).await?;
         let (model, location) = (&self.model, &self.location);
         tracing::info!(model, version = number, location, "model version fetched");

@@ -36,7 +36,7 @@ impl Fetch<'_> {
     /// # Errors
     /// `FailedPrecondition` for what is too large, not of this model or not what the signature says; as
     /// `VersionSource::open`; nothing is left behind.
-    pub(super) async fn into_folder(&self, parent: &Path, name: &str) -> Result<()> {
+    pub(super) async fn run(&self, parent: &Path, name: &str) -> Result<()> {
         fs::create_dir_all(parent)
             .await
             .map_err(|fault| cannot_write(parent, &fault))?;

@@ -1,6 +1,9 @@
 //! MLflow's model registry, by its REST API; files through the artifact proxy of the tracking server, or from the object
 //! store that the registry names.
 
+mod location;
+mod server;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -8,174 +11,30 @@ use std::{
 
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use reqwest::{RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Response, StatusCode, Url};
 use serde::{Deserialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
+pub(super) use self::location::MlflowLocation;
+pub use self::server::MlflowServer;
+use self::{
+    location::Pick,
+    server::{PROXY_PATH, REGISTRY_PATH, is_object_store, proxied},
+};
 use super::{
     http::{Http, away, shortened},
     objects::Objects,
 };
 use crate::{
-    config::Secret,
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     inference::{ByteStream, Offer, OfferedVersion, VersionSource, Wanted, version_number},
 };
-
-const SCHEME: &str = "mlflow:";
 
 /// The largest answer of the registry: a model with some thousand aliases and tags.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 
 /// Versions that the registry is asked about at once.
 const ASKED_AT_ONCE: usize = 4;
-
-/// Below the address of the tracking server.
-const REGISTRY_PATH: &str = "api/2.0/mlflow";
-const PROXY_PATH: &str = "api/2.0/mlflow-artifacts/artifacts";
-
-/// A tracking server, and who asks it.
-#[derive(Debug, Clone)]
-pub struct MlflowServer {
-    url: Url,
-    username: Option<String>,
-    password: Secret,
-    token: Secret,
-}
-
-impl MlflowServer {
-    /// At a URL, which may hold user and password. As for MLflow's own client, these go before a token.
-    ///
-    /// # Errors
-    /// A sentence without the URL, which may hold a password.
-    pub fn new(
-        url: &Secret,
-        username: Option<String>,
-        password: Secret,
-        token: Secret,
-    ) -> Result<MlflowServer, String> {
-        let unusable =
-            || "expected http://… or https://…, the address of a tracking server".to_owned();
-        let mut url = Url::parse(url.reveal()).map_err(|_| unusable())?;
-        if !["http", "https"].contains(&url.scheme()) || url.host_str().is_none() {
-            return Err(unusable());
-        }
-        let decoded = |text: &str| {
-            let text = percent_encoding::percent_decode_str(text);
-            text.decode_utf8_lossy().into_owned()
-        };
-        let named = (!url.username().is_empty()).then(|| decoded(url.username()));
-        let secret = url
-            .password()
-            .map(|password| Secret::from(decoded(password)));
-        // Neither fails for a URL that has a host.
-        let _ = url.set_username("");
-        let _ = url.set_password(None);
-        url.set_query(None);
-        url.set_fragment(None);
-        Ok(MlflowServer {
-            url,
-            username: username.or(named),
-            password: secret
-                .filter(|_| password.reveal().is_empty())
-                .unwrap_or(password),
-            token,
-        })
-    }
-
-    /// Host and port.
-    pub(super) fn authority(&self) -> (String, Option<u16>) {
-        let host = self.url.host_str().unwrap_or_default();
-        (host.to_owned(), self.url.port_or_known_default())
-    }
-
-    fn authorize(&self, request: RequestBuilder) -> RequestBuilder {
-        let token = self.token.reveal();
-        match &self.username {
-            Some(username) if !self.password.reveal().is_empty() => {
-                request.basic_auth(username, Some(self.password.reveal()))
-            }
-            Some(_) | None if !token.is_empty() => request.bearer_auth(token),
-            Some(_) | None => request,
-        }
-    }
-
-    /// A page below the server's address.
-    fn page<'a>(&self, path: &str, parts: impl IntoIterator<Item = &'a str>) -> Url {
-        let mut url = self.url.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments
-                .pop_if_empty()
-                .extend(path.split('/'))
-                .extend(parts);
-        }
-        url
-    }
-
-    fn is_at(&self, url: &Url) -> bool {
-        let same = |url: &Url| {
-            (
-                url.host_str().map(str::to_owned),
-                url.port_or_known_default(),
-            )
-        };
-        same(&self.url) == same(url)
-    }
-}
-
-/// Which versions of a registered model are meant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Pick {
-    /// Those of its aliases.
-    Aliases,
-    /// Those of its aliases, of which one answers.
-    Alias(String),
-    /// One.
-    Version(u64),
-}
-
-/// A registered model, `mlflow:/name`, `mlflow:/name@alias` or `mlflow:/name/3`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct MlflowLocation {
-    name: String,
-    pick: Pick,
-}
-
-impl MlflowLocation {
-    /// Reads a location; none where it is not one of MLflow.
-    ///
-    /// # Errors
-    /// `FailedPrecondition` where it names no model.
-    pub(super) fn parse(location: &str) -> Result<Option<MlflowLocation>> {
-        let Some(rest) = location.strip_prefix(SCHEME) else {
-            return Ok(None);
-        };
-        let unusable = || {
-            Error::failed_precondition(format!(
-                "{location}: expected mlflow:/name@alias, mlflow:/name/version or mlflow:/name"
-            ))
-        };
-        let path = rest.strip_prefix('/').ok_or_else(unusable)?;
-        let (name, pick) = match (path.split_once('@'), path.split_once('/')) {
-            (Some((name, alias)), None) if !alias.is_empty() => {
-                (name, Pick::Alias(alias.to_owned()))
-            }
-            (None, Some((name, number))) => (
-                name,
-                Pick::Version(version_number(number).ok_or_else(unusable)?),
-            ),
-            (None, None) => (path, Pick::Aliases),
-            (Some(_), _) => return Err(unusable()),
-        };
-        if name.trim().is_empty() {
-            return Err(unusable());
-        }
-        Ok(Some(MlflowLocation {
-            name: name.to_owned(),
-            pick,
-        }))
-    }
-}
 
 /// A registered model of a tracking server.
 pub(super) struct MlflowSource {
@@ -316,7 +175,7 @@ impl MlflowSource {
         ];
         let found: ModelVersionAnswer = match self.ask("model-versions/get", &asked).await {
             Ok(found) => found,
-            Err(fault) if fault.kind() == crate::error::ErrorKind::NotFound => {
+            Err(fault) if fault.kind() == ErrorKind::NotFound => {
                 return Ok(OfferedVersion {
                     number,
                     fingerprint: String::new(),
@@ -437,49 +296,13 @@ impl VersionSource for MlflowSource {
                 let answer = self.get(url).await?;
                 Ok(answer.bytes_stream().map_err(away).boxed())
             }
-            None if is_object_store(&place) => self.objects.folder(&place)?.open(file).await,
+            None if is_object_store(&place) => self.objects.folder(&place)?.read(&[file]).await,
             None => Err(Error::failed_precondition(format!(
                 "the registry says that its files are at {}, where only the tracking server itself can read; start it with --serve-artifacts",
                 shortened(&place)
             ))),
         }
     }
-}
-
-/// The folder below the tracking server's artifact proxy that a URI means; none where it is elsewhere.
-fn proxied(server: &MlflowServer, uri: &str) -> Option<String> {
-    let url = Url::parse(uri).ok()?;
-    let path = match (url.scheme(), url.host_str().unwrap_or_default()) {
-        ("mlflow-artifacts", "") => url.path(),
-        ("mlflow-artifacts", _) => {
-            let other = Url::parse(&format!(
-                "{}{}",
-                server.url.scheme(),
-                uri.strip_prefix(url.scheme())?
-            ))
-            .ok()?;
-            return server.is_at(&other).then(|| decoded(other.path()));
-        }
-        ("http" | "https", _) if server.is_at(&url) => {
-            url.path().split_once(PROXY_PATH).map(|(_, path)| path)?
-        }
-        _ => return None,
-    };
-    Some(decoded(path))
-}
-
-fn decoded(path: &str) -> String {
-    percent_encoding::percent_decode_str(path)
-        .decode_utf8_lossy()
-        .into_owned()
-}
-
-fn is_object_store(uri: &str) -> bool {
-    const SCHEMES: [&str; 9] = [
-        "s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss", "https",
-    ];
-    uri.split_once("://")
-        .is_some_and(|(scheme, _)| SCHEMES.contains(&scheme))
 }
 
 async fn bounded_text(answer: Response) -> Result<String> {
@@ -495,107 +318,4 @@ async fn bounded_text(answer: Response) -> Result<String> {
     }
     String::from_utf8(bytes)
         .map_err(|_| Error::unavailable("the tracking server's answer is no text"))
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    fn server(url: &str) -> MlflowServer {
-        MlflowServer::new(&url.into(), None, Secret::default(), Secret::default()).unwrap()
-    }
-
-    #[test]
-    fn locations_name_a_model_and_which_versions_are_meant() {
-        let parse = |text: &str| MlflowLocation::parse(text).unwrap();
-        let located = |name: &str, pick| {
-            let name = name.to_owned();
-            Some(MlflowLocation { name, pick })
-        };
-        assert_eq!(
-            parse("mlflow:/m@champion"),
-            located("m", Pick::Alias("champion".to_owned()))
-        );
-        assert_eq!(parse("mlflow:/m/3"), located("m", Pick::Version(3)));
-        assert_eq!(parse("mlflow:/m"), located("m", Pick::Aliases));
-        assert_eq!(parse("s3://bucket/m"), None);
-        for bad in [
-            "mlflow:m",
-            "mlflow:/",
-            "mlflow:/m@",
-            "mlflow:/m/",
-            "mlflow:/m/03",
-            "mlflow:/m/a",
-            "mlflow:/m@a/3",
-            "mlflow:/ @a",
-            "mlflow://m",
-        ] {
-            assert!(MlflowLocation::parse(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_tracking_server_is_no_database_and_hides_its_password() {
-        let known = server("https://u:hunter2@mlflow.example.com/tracking");
-        assert_eq!(known.username.as_deref(), Some("u"));
-        assert_eq!(known.password.reveal(), "hunter2");
-        assert!(!format!("{known:?}").contains("hunter2"));
-        let page = known.page(REGISTRY_PATH, ["registered-models", "get"]);
-        assert_eq!(
-            page.as_str(),
-            "https://mlflow.example.com/tracking/api/2.0/mlflow/registered-models/get"
-        );
-        for bad in ["sqlite:///mlflow.db", "./mlruns", "databricks", "http://"] {
-            let made = MlflowServer::new(&bad.into(), None, Secret::default(), Secret::default());
-            assert!(made.is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn files_are_read_through_the_tracking_server_and_through_no_other() {
-        let server = server("http://127.0.0.1:5000/base");
-        for (uri, folder) in [
-            (
-                "mlflow-artifacts:/1/a/artifacts/version",
-                Some("/1/a/artifacts/version"),
-            ),
-            ("mlflow-artifacts://127.0.0.1:5000/1/a", Some("/1/a")),
-            (
-                "http://127.0.0.1:5000/base/api/2.0/mlflow-artifacts/artifacts/1/a",
-                Some("/1/a"),
-            ),
-            ("mlflow-artifacts://evil.net/1/a", None),
-            (
-                "http://evil.net/api/2.0/mlflow-artifacts/artifacts/1/a",
-                None,
-            ),
-            ("http://127.0.0.1:5000/elsewhere", None),
-            ("s3://bucket/1/a", None),
-            ("/srv/mlruns/1/a", None),
-            ("file:///srv/mlruns/1/a", None),
-        ] {
-            assert_eq!(proxied(&server, uri).as_deref(), folder, "{uri}");
-        }
-        assert!(is_object_store("s3://bucket/1/a"));
-        assert!(!is_object_store("file:///srv/mlruns/1/a"));
-    }
-
-    #[test]
-    fn names_cannot_lead_out_of_their_folder() {
-        let server = server("http://127.0.0.1:5000");
-        let url = server.page(
-            PROXY_PATH,
-            ["1", "..", "..", "a/../b", "?x", "signature.json"],
-        );
-        assert!(
-            url.path()
-                .starts_with("/api/2.0/mlflow-artifacts/artifacts/1/"),
-            "{url}"
-        );
-        assert!(
-            !url.path().contains("/../") && url.query().is_none(),
-            "{url}"
-        );
-    }
 }
