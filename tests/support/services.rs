@@ -66,8 +66,8 @@ struct Service {
 
 impl Service {
     /// Starts a command, which finds Python in $PYTHON, its port in $PORT and its folder in $DIR. Blocks until a path of it
-    /// is answered.
-    fn start(name: &str, run: &str, environment: &[(&str, &str)], path: &str) -> Service {
+    /// is answered or, of one that speaks TLS, until it takes connections.
+    fn start(name: &str, run: &str, environment: &[(&str, &str)], path: Option<&str>) -> Service {
         let dir = tempfile::Builder::new()
             .prefix(&format!("ferrocast-{name}-"))
             .tempdir()
@@ -95,10 +95,14 @@ impl Service {
         panic!("no {name} on any port; its log:\n{}", service.log());
     }
 
-    fn is_up(&self, path: &str) -> bool {
+    fn is_up(&self, path: Option<&str>) -> bool {
         let began = Instant::now();
         while began.elapsed() < START_WAIT_MAX {
-            if get_is_answered(self.port, path) {
+            let is_answered = match path {
+                Some(path) => get_is_answered(self.port, path),
+                None => TcpStream::connect(("127.0.0.1", self.port)).is_ok(),
+            };
+            if is_answered {
                 return true;
             }
             if self.guard.order("lives") != "yes" {
@@ -169,7 +173,7 @@ impl Mlflow {
                 ("MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY", FERNET_KEY),
             ];
             Mlflow {
-                service: Service::start("mlflow", run, &environment, "/health"),
+                service: Service::start("mlflow", run, &environment, Some("/health")),
             }
         })
     }
@@ -271,6 +275,7 @@ impl Mlflow {
 /// S3, by moto.
 pub struct S3 {
     service: Service,
+    scheme: &'static str,
 }
 
 impl S3 {
@@ -282,13 +287,32 @@ impl S3 {
                 "moto",
                 "\"$PYTHON\" -m moto.server -H 127.0.0.1 -p $PORT",
                 &[],
-                "/moto-api/data.json",
+                Some("/moto-api/data.json"),
             ),
+            scheme: "http",
         })
     }
 
+    /// A server of one's own that speaks TLS, with a certificate and its key in files. Blocks.
+    pub fn start_tls(certificate: &Path, key: &Path) -> S3 {
+        let files = [certificate, key].map(|path| path.display().to_string());
+        let environment = [("CERT", files[0].as_str()), ("KEY", files[1].as_str())];
+        let run = "\"$PYTHON\" -m moto.server -H 127.0.0.1 -p $PORT -c \"$CERT\" -k \"$KEY\"";
+        S3 {
+            service: Service::start("moto", run, &environment, None),
+            scheme: "https",
+        }
+    }
+
     pub fn url(&self) -> String {
-        self.service.url()
+        format!("{}://127.0.0.1:{}", self.scheme, self.service.port)
+    }
+
+    /// A client that does not check who the server is.
+    fn http(&self) -> reqwest::Client {
+        let _ = http_client();
+        let builder = reqwest::Client::builder().tls_danger_accept_invalid_certs(true);
+        builder.build().unwrap()
     }
 
     pub fn port(&self) -> u16 {
@@ -321,14 +345,14 @@ impl S3 {
     /// Makes a bucket, or an object in one.
     pub async fn put(&self, key: &str, bytes: Vec<u8>) {
         let url = format!("{}/{key}", self.url());
-        let request = http_client().put(url).header("authorization", SOMEBODY);
+        let request = self.http().put(url).header("authorization", SOMEBODY);
         let answer = request.body(bytes).send().await.unwrap();
         assert!(answer.status().is_success(), "{key}: {}", answer.status());
     }
 
     pub async fn delete(&self, key: &str) {
         let url = format!("{}/{key}", self.url());
-        let request = http_client().delete(url).header("authorization", SOMEBODY);
+        let request = self.http().delete(url).header("authorization", SOMEBODY);
         let answer = request.send().await.unwrap();
         assert!(answer.status().is_success(), "{key}: {}", answer.status());
     }
