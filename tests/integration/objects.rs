@@ -9,7 +9,7 @@ use crate::{
     front::Front,
     mlflow::{MODEL, Registered, answers, becomes, models_from, problem},
     models_support::{add_opposite, copy, copy_of_models, edit_json},
-    services::S3,
+    services::{S3, files_of},
     support::{Running, command, models, text},
 };
 
@@ -112,8 +112,7 @@ async fn the_newest_version_of_a_bucket_answers() {
     );
     assert_eq!(answers(&running).await, "1");
     // What is taken away there goes away here.
-    for file in fs::read_dir(stored.folder("2")).unwrap() {
-        let name = file.unwrap().file_name().into_string().unwrap();
+    for (name, _) in files_of(&stored.folder("2")) {
         stored
             .s3
             .delete(&format!("{}/2/{name}", stored.prefix))

@@ -145,6 +145,24 @@ fn python() -> PathBuf {
     python
 }
 
+/// The files of a folder and of those in it, with their names from there.
+pub fn files_of(folder: &Path) -> Vec<(String, PathBuf)> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(folder).unwrap().to_str().unwrap();
+                files.push((name.to_owned(), path));
+            }
+        }
+    }
+    files
+}
+
 /// A name that no other test of this run has.
 pub fn unique(name: &str) -> String {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -222,10 +240,8 @@ impl Mlflow {
             .await;
         let told = |name: &str| run["run"]["info"][name].as_str().unwrap().to_owned();
         let uri = format!("{}/version", told("artifact_uri"));
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.file_name().unwrap().to_str().unwrap();
-            self.upload(&uri, name, fs::read(&path).unwrap()).await;
+        for (name, path) in files_of(folder) {
+            self.upload(&uri, &name, fs::read(path).unwrap()).await;
         }
         (uri, told("run_id"))
     }
@@ -328,17 +344,9 @@ impl S3 {
 
     /// Uploads the files of a folder and of those in it.
     pub async fn upload(&self, folder: &Path, prefix: &str) {
-        let mut folders = vec![(folder.to_path_buf(), prefix.to_owned())];
-        while let Some((folder, prefix)) = folders.pop() {
-            for entry in fs::read_dir(&folder).unwrap() {
-                let path = entry.unwrap().path();
-                let key = format!("{prefix}/{}", path.file_name().unwrap().to_str().unwrap());
-                if path.is_dir() {
-                    folders.push((path, key));
-                } else {
-                    self.put(&key, fs::read(&path).unwrap()).await;
-                }
-            }
+        for (name, path) in files_of(folder) {
+            self.put(&format!("{prefix}/{name}"), fs::read(path).unwrap())
+                .await;
         }
     }
 
