@@ -9,8 +9,8 @@ use crate::{
     front::Front,
     mlflow::{MODEL, Registered, answers, becomes, models_from, problem},
     models_support::{add_opposite, copy, copy_of_models, edit_json},
-    services::S3,
-    support::Running,
+    services::{S3, files_of},
+    support::{Running, command, models, text},
 };
 
 const KEYS: [(&str, &str); 4] = [
@@ -112,8 +112,7 @@ async fn the_newest_version_of_a_bucket_answers() {
     );
     assert_eq!(answers(&running).await, "1");
     // What is taken away there goes away here.
-    for file in fs::read_dir(stored.folder("2")).unwrap() {
-        let name = file.unwrap().file_name().into_string().unwrap();
+    for (name, _) in files_of(&stored.folder("2")) {
         stored
             .s3
             .delete(&format!("{}/2/{name}", stored.prefix))
@@ -180,6 +179,40 @@ async fn a_host_that_is_not_allowed_is_not_asked() {
         "{reason}"
     );
     assert_eq!(stored.front.requests(), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_certificate_of_a_store_has_to_be_of_a_known_authority() {
+    let folder = tempfile::tempdir().unwrap();
+    let issued = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let (certificate, key) = (
+        folder.path().join("cert.pem"),
+        folder.path().join("key.pem"),
+    );
+    fs::write(&certificate, issued.cert.pem()).unwrap();
+    fs::write(&key, issued.signing_key.serialize_pem()).unwrap();
+    let s3 = tokio::task::block_in_place(|| S3::start_tls(&certificate, &key));
+    let prefix = format!("{}/credit_risk", s3.new_bucket().await);
+    s3.upload(&models().join("credit_risk/1"), &format!("{prefix}/1"))
+        .await;
+    let repository = models_from(&format!("s3://{prefix}"));
+    let path = repository.path().display().to_string();
+    let allowed = "artifacts.allowed_hosts=127.0.0.1";
+    let check = |authorities: &Path| {
+        let mut command = command(&["check", "--models", &path, "--set", allowed]);
+        command.envs(KEYS).env("AWS_ENDPOINT_URL", s3.url());
+        let checked = command.env("SSL_CERT_FILE", authorities);
+        tokio::task::block_in_place(|| checked.output().unwrap())
+    };
+    let checked = check(&certificate);
+    assert!(checked.status.success(), "{}", text(&checked.stderr));
+    let other = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let others = folder.path().join("other.pem");
+    fs::write(&others, other.cert.pem()).unwrap();
+    let checked = check(&others);
+    assert!(!checked.status.success());
+    let stderr = text(&checked.stderr);
+    assert!(stderr.contains("certificate"), "{stderr}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

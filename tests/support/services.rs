@@ -66,8 +66,8 @@ struct Service {
 
 impl Service {
     /// Starts a command, which finds Python in $PYTHON, its port in $PORT and its folder in $DIR. Blocks until a path of it
-    /// is answered.
-    fn start(name: &str, run: &str, environment: &[(&str, &str)], path: &str) -> Service {
+    /// is answered or, of one that speaks TLS, until it takes connections.
+    fn start(name: &str, run: &str, environment: &[(&str, &str)], path: Option<&str>) -> Service {
         let dir = tempfile::Builder::new()
             .prefix(&format!("ferrocast-{name}-"))
             .tempdir()
@@ -95,10 +95,14 @@ impl Service {
         panic!("no {name} on any port; its log:\n{}", service.log());
     }
 
-    fn is_up(&self, path: &str) -> bool {
+    fn is_up(&self, path: Option<&str>) -> bool {
         let began = Instant::now();
         while began.elapsed() < START_WAIT_MAX {
-            if get_is_answered(self.port, path) {
+            let is_answered = match path {
+                Some(path) => get_is_answered(self.port, path),
+                None => TcpStream::connect(("127.0.0.1", self.port)).is_ok(),
+            };
+            if is_answered {
                 return true;
             }
             if self.guard.order("lives") != "yes" {
@@ -141,6 +145,24 @@ fn python() -> PathBuf {
     python
 }
 
+/// The files of a folder and of those in it, with their names from there.
+pub fn files_of(folder: &Path) -> Vec<(String, PathBuf)> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(folder).unwrap().to_str().unwrap();
+                files.push((name.to_owned(), path));
+            }
+        }
+    }
+    files
+}
+
 /// A name that no other test of this run has.
 pub fn unique(name: &str) -> String {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -169,7 +191,7 @@ impl Mlflow {
                 ("MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY", FERNET_KEY),
             ];
             Mlflow {
-                service: Service::start("mlflow", run, &environment, "/health"),
+                service: Service::start("mlflow", run, &environment, Some("/health")),
             }
         })
     }
@@ -218,10 +240,8 @@ impl Mlflow {
             .await;
         let told = |name: &str| run["run"]["info"][name].as_str().unwrap().to_owned();
         let uri = format!("{}/version", told("artifact_uri"));
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.file_name().unwrap().to_str().unwrap();
-            self.upload(&uri, name, fs::read(&path).unwrap()).await;
+        for (name, path) in files_of(folder) {
+            self.upload(&uri, &name, fs::read(path).unwrap()).await;
         }
         (uri, told("run_id"))
     }
@@ -271,6 +291,7 @@ impl Mlflow {
 /// S3, by moto.
 pub struct S3 {
     service: Service,
+    scheme: &'static str,
 }
 
 impl S3 {
@@ -282,13 +303,32 @@ impl S3 {
                 "moto",
                 "\"$PYTHON\" -m moto.server -H 127.0.0.1 -p $PORT",
                 &[],
-                "/moto-api/data.json",
+                Some("/moto-api/data.json"),
             ),
+            scheme: "http",
         })
     }
 
+    /// A server of one's own that speaks TLS, with a certificate and its key in files. Blocks.
+    pub fn start_tls(certificate: &Path, key: &Path) -> S3 {
+        let files = [certificate, key].map(|path| path.display().to_string());
+        let environment = [("CERT", files[0].as_str()), ("KEY", files[1].as_str())];
+        let run = "\"$PYTHON\" -m moto.server -H 127.0.0.1 -p $PORT -c \"$CERT\" -k \"$KEY\"";
+        S3 {
+            service: Service::start("moto", run, &environment, None),
+            scheme: "https",
+        }
+    }
+
     pub fn url(&self) -> String {
-        self.service.url()
+        format!("{}://127.0.0.1:{}", self.scheme, self.service.port)
+    }
+
+    /// A client that does not check who the server is.
+    fn http(&self) -> reqwest::Client {
+        let _ = http_client();
+        let builder = reqwest::Client::builder().tls_danger_accept_invalid_certs(true);
+        builder.build().unwrap()
     }
 
     pub fn port(&self) -> u16 {
@@ -304,31 +344,23 @@ impl S3 {
 
     /// Uploads the files of a folder and of those in it.
     pub async fn upload(&self, folder: &Path, prefix: &str) {
-        let mut folders = vec![(folder.to_path_buf(), prefix.to_owned())];
-        while let Some((folder, prefix)) = folders.pop() {
-            for entry in fs::read_dir(&folder).unwrap() {
-                let path = entry.unwrap().path();
-                let key = format!("{prefix}/{}", path.file_name().unwrap().to_str().unwrap());
-                if path.is_dir() {
-                    folders.push((path, key));
-                } else {
-                    self.put(&key, fs::read(&path).unwrap()).await;
-                }
-            }
+        for (name, path) in files_of(folder) {
+            self.put(&format!("{prefix}/{name}"), fs::read(path).unwrap())
+                .await;
         }
     }
 
     /// Makes a bucket, or an object in one.
     pub async fn put(&self, key: &str, bytes: Vec<u8>) {
         let url = format!("{}/{key}", self.url());
-        let request = http_client().put(url).header("authorization", SOMEBODY);
+        let request = self.http().put(url).header("authorization", SOMEBODY);
         let answer = request.body(bytes).send().await.unwrap();
         assert!(answer.status().is_success(), "{key}: {}", answer.status());
     }
 
     pub async fn delete(&self, key: &str) {
         let url = format!("{}/{key}", self.url());
-        let request = http_client().delete(url).header("authorization", SOMEBODY);
+        let request = self.http().delete(url).header("authorization", SOMEBODY);
         let answer = request.send().await.unwrap();
         assert!(answer.status().is_success(), "{key}: {}", answer.status());
     }

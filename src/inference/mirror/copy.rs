@@ -58,6 +58,8 @@ pub struct ModelCopy {
 #[derive(Default)]
 struct Turn {
     source: Option<Arc<dyn VersionSource>>,
+    /// Whether somebody wants this look: then nothing is put off.
+    is_urgent: bool,
     /// Versions whose fetch failed: they are tried more and more rarely, while aliases are followed as ever.
     put_off: BTreeMap<u64, PutOff>,
 }
@@ -156,6 +158,7 @@ impl ModelCopy {
         wanted: &Wanted,
     ) -> bool {
         let mut turn = self.turn.lock().await;
+        turn.is_urgent = self.schedule().begin();
         let before = (self.state.load_full(), self.status());
         let asked = self.follow(&mut turn, sources, options, wanted).await;
         self.schedule().done(options.poll_interval, asked.is_ok());
@@ -221,7 +224,6 @@ impl ModelCopy {
         options: &MirrorOptions,
         offer: &Offer,
     ) -> Result<(BTreeMap<u64, HeldVersion>, BTreeMap<u64, String>)> {
-        let is_urgent = self.schedule().is_urgent();
         let mut versions = self.state.load().versions.clone();
         versions.retain(|_, held| self.is_there(held));
         let mut problems = BTreeMap::new();
@@ -232,7 +234,7 @@ impl ModelCopy {
                 turn.put_off.remove(&number);
                 continue;
             }
-            let fetched = match turn.waits(offered).filter(|_| !is_urgent) {
+            let fetched = match turn.waits(offered) {
                 Some(problem) => Err(problem),
                 None => self
                     .fetch_version(source, options, offered)
@@ -380,7 +382,7 @@ impl Turn {
     fn waits(&self, offered: &OfferedVersion) -> Option<String> {
         let put_off = self.put_off.get(&offered.number)?;
         let is_same = put_off.fingerprint == offered.fingerprint;
-        let waits = is_same && !put_off.schedule.is_due(Instant::now());
+        let waits = is_same && !self.is_urgent && !put_off.schedule.is_due(Instant::now());
         waits.then(|| put_off.problem.clone())
     }
 

@@ -42,19 +42,21 @@ impl Schedule {
         self.is_urgent = true;
     }
 
-    /// Whether what was put off after a failure is to be tried all the same.
-    pub(super) fn is_urgent(&self) -> bool {
-        self.is_urgent
+    /// It is done now. Says whether somebody wants it: what was put off after a failure is then tried all the same.
+    pub(super) fn begin(&mut self) -> bool {
+        std::mem::take(&mut self.is_urgent)
     }
 
-    /// Puts it off after it was done.
+    /// Puts it off after it was done. What somebody has wanted since it began may have come too late for it, and stays due.
     pub(super) fn done(&mut self, interval: Duration, is_good: bool) {
+        if self.is_urgent {
+            return;
+        }
         self.failures = if is_good {
             0
         } else {
             self.failures.saturating_add(1)
         };
-        self.is_urgent = false;
         self.due = Instant::now() + jittered(backed_off(interval, self.failures), fastrand::f64());
     }
 }
@@ -99,5 +101,19 @@ mod tests {
         assert!(schedule.wait(now) > Duration::from_secs(26));
         schedule.make_due();
         assert!(schedule.is_due(Instant::now()));
+        assert!(schedule.begin());
+        schedule.done(Duration::from_secs(30), true);
+        assert!(!schedule.is_due(Instant::now()));
+        assert!(!schedule.begin());
+    }
+
+    #[test]
+    fn what_is_wanted_while_it_is_done_is_due_again() {
+        let mut schedule = Schedule::new();
+        assert!(!schedule.begin());
+        schedule.make_due();
+        schedule.done(Duration::from_secs(30), true);
+        assert!(schedule.is_due(Instant::now()));
+        assert!(schedule.begin());
     }
 }
