@@ -7,6 +7,7 @@ import sklearn
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression as Classifier
 from sklearn.metrics import log_loss
+from threadpoolctl import threadpool_limits
 
 from ferrocast_training.libraries.library import Fit, Labels, Library, Matrix, Told, Weights
 from ferrocast_training.settings import Train
@@ -31,7 +32,8 @@ class LogisticRegression(Library):
     ) -> Fit:
         """Fit once: there is nothing to stop early."""
         model = Classifier(**{"max_iter": 1000, "random_state": settings.seed} | settings.params)
-        model.fit(*training, sample_weight=weights)
+        with threadpool_limits(1):  # sums in the same order on every machine
+            model.fit(*training, sample_weight=weights)
         loss = log_loss(validation[1], model.predict_proba(validation[0])[:, 1])
         return Fit(_with_background(model, training[0]), int(model.n_iter_[0]), float(loss))
 
