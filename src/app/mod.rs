@@ -54,7 +54,6 @@ pub fn settings_faults(config: &Config) -> Vec<Violation> {
         ("telemetry.log_filter", telemetry::check(&config.telemetry)),
         ("database.url", stores::check_url(&config.database.url)),
         ("artifacts.allowed_hosts", allowed_hosts(config).map(drop)),
-        ("mlflow.tracking_uri", mlflow_server(config).map(drop)),
         (
             "online.redis_urls",
             online_options(config).map_or(Ok(()), |online| stores::check_online(&online)),
@@ -163,25 +162,24 @@ fn allowed_hosts(config: &Config) -> Result<AllowedHosts> {
         .map_err(|why| Error::invalid("artifacts.allowed_hosts", why))
 }
 
-/// The tracking server, where one is set.
-fn mlflow_server(config: &Config) -> Result<Option<MlflowServer>> {
+/// The tracking server, where one is set. The environment may name a database of MLflow's in its place, for others than us.
+fn mlflow_server(config: &Config) -> Option<Result<MlflowServer, String>> {
     let mlflow = &config.mlflow;
-    if mlflow.tracking_uri.reveal().is_empty() {
-        return Ok(None);
-    }
-    let server = MlflowServer::new(
-        &mlflow.tracking_uri,
-        mlflow.username.clone(),
-        mlflow.password.clone(),
-        mlflow.token.clone(),
-    );
-    server.map(Some).map_err(Error::failed_precondition)
+    let is_set = !mlflow.tracking_uri.reveal().is_empty();
+    is_set.then(|| {
+        MlflowServer::new(
+            &mlflow.tracking_uri,
+            mlflow.username.clone(),
+            mlflow.password.clone(),
+            mlflow.token.clone(),
+        )
+    })
 }
 
 fn mirror(config: &Config) -> Result<Mirror> {
     let artifacts = &config.artifacts;
     let sources = ArtifactSources::new(ArtifactOptions {
-        mlflow: mlflow_server(config)?,
+        mlflow: mlflow_server(config),
         allowed_hosts: allowed_hosts(config)?,
         environment: artifacts.environment.clone(),
         aws_credentials_file: artifacts.aws_credentials_file.clone(),

@@ -26,8 +26,8 @@ use crate::{
 /// How sources are reached.
 #[derive(Debug, Clone, Default)]
 pub struct ArtifactOptions {
-    /// The tracking server; none: no location of MLflow can be read.
-    pub mlflow: Option<MlflowServer>,
+    /// The tracking server, or why it is none; not set: no location of MLflow can be read.
+    pub mlflow: Option<Result<MlflowServer, String>>,
     /// Which hosts may be asked, the tracking server beside them.
     pub allowed_hosts: AllowedHosts,
     /// What the environment says of object stores: `AWS_…`, `GOOGLE_…`, `AZURE_…`.
@@ -41,7 +41,7 @@ pub struct ArtifactOptions {
 /// Opens locations.
 pub struct ArtifactSources {
     http: Arc<Http>,
-    mlflow: Option<MlflowServer>,
+    mlflow: Option<Result<MlflowServer, String>>,
     objects: Arc<Objects>,
 }
 
@@ -52,7 +52,7 @@ impl ArtifactSources {
     /// `FailedPrecondition` where the system has no certificates of authorities.
     pub fn new(options: ArtifactOptions) -> Result<ArtifactSources> {
         let mut hosts = options.allowed_hosts;
-        if let Some(server) = &options.mlflow {
+        if let Some(Ok(server)) = &options.mlflow {
             hosts.allow(server.authority());
         }
         let http = Arc::new(Http::new(hosts, options.request_max)?);
@@ -78,6 +78,11 @@ impl VersionSources for ArtifactSources {
             Error::failed_precondition(
                 "no tracking server is set: mlflow.tracking_uri, or MLFLOW_TRACKING_URI in the environment",
             )
+        })?;
+        let server = server.map_err(|why| {
+            Error::failed_precondition(format!(
+                "mlflow.tracking_uri, or MLFLOW_TRACKING_URI: {why}"
+            ))
         })?;
         Ok(Arc::new(MlflowSource::new(
             server,

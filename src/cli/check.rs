@@ -85,7 +85,8 @@ fn report(model: &Model) -> Vec<String> {
         .iter()
         .map(|reason| format!("model {name}: {reason}"))
         .collect();
-    let source = model.source.as_ref();
+    // Where there is nothing at all, that is the model's reason.
+    let source = model.source.as_ref().filter(|_| model.reason.is_none());
     let problem = source.and_then(ModelSource::problem);
     refusals.extend(problem.map(|problem| format!("model {name}: {problem}")));
     if model.reason.is_none() && model.versions.is_empty() {

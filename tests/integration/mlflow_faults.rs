@@ -290,13 +290,17 @@ async fn a_registry_without_the_model_or_the_alias_says_so() {
         .serve("", &[("artifacts.cache_dir", "/nonexistent")])
         .await;
     let (_, model) = unset.get(MODEL).await;
-    assert!(
-        model["reason"]
-            .as_str()
-            .unwrap()
-            .contains("MLFLOW_TRACKING_URI"),
-        "{model}"
-    );
+    let reason = model["reason"].as_str().unwrap();
+    assert!(reason.contains("no tracking server is set"), "{model}");
+    // A database of MLflow's, as its own programs take one, is no server: the same.
+    let database = "sqlite:////home/ada/hunter2.db";
+    let other = registered
+        .serve(database, &[("artifacts.cache_dir", "/nonexistent")])
+        .await;
+    let (_, model) = other.get(MODEL).await;
+    let reason = model["reason"].as_str().unwrap();
+    assert!(reason.contains("MLFLOW_TRACKING_URI"), "{model}");
+    assert!(!reason.contains("hunter2"), "{model}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
