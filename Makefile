@@ -20,7 +20,7 @@ UV = scripts/uv.sh
 export UV_PYTHON_DOWNLOADS = never
 export UV_LINK_MODE = copy
 
-.PHONY: run build historical runtime tools test test-rust test-python lint fmt smoke loadtest loadtest-features loadtest-ledger loadtest-materialize exports train check clean help
+.PHONY: run build historical runtime tools test test-rust test-python lint fmt smoke loadtest loadtest-features loadtest-ledger loadtest-materialize exports train mlflow check clean help
 
 help: ## Lists the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -87,6 +87,13 @@ exports: ## Trains and exports the small models of tests/data again.
 train: $(if $(FERROCAST_BIN),,build historical) ## Takes a use case from raw data to models/: make train MODEL=credit_risk.
 	cd training && "$$(../$(UV))" run --locked $(if $(MLFLOW_TRACKING_URI),--group mlflow) \
 	  ferrocast-train run $(MODEL) $(ARGS)
+
+mlflow: ## Runs a tracking server for development, on SQLite: http://127.0.0.1:5000.
+	@mkdir -p data/mlflow
+	@cd training && MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
+	  "$$(../$(UV))" run --locked --group mlflow-server mlflow server --workers 1 \
+	  --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///../data/mlflow/mlflow.db \
+	  --artifacts-destination ../data/mlflow/artifacts $(ARGS)
 
 check: build ## Checks configuration, definitions and models, and starts nothing.
 	@$(BIN) check

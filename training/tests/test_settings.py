@@ -47,6 +47,11 @@ def changed(tmp_path: Path, old: str, new: str) -> Path:
             'delinq_2yrs = { categories = ["a"], type',
             "categories are for text",
         ),
+        (
+            "emp_length = {",
+            'emp_length = { required = true, on_invalid = "missing",',
+            "emp_length: what is required",
+        ),
         ('sha256 = "9b', '# sha256 = "9b', r"\[source\] sha256 is missing"),
         ("first_event_at = 2016-01-04T00:00:00Z", "", r"\[rows\] first_event_at is missing"),
         ("validation = 0.2", "validation = 0.4", r"\[split\] .* leave a share for the test part"),

@@ -113,12 +113,11 @@ def _repeated_rows(dataset: Dataset) -> list[str]:
     """Say how many rows of the other parts have the very values of a training row."""
     if not len(dataset.features.columns):
         return []
-    prints = pd.util.hash_pandas_object(dataset.features.astype(object), index=False).to_numpy()
-    known = set(prints[dataset.parts.train])
+    prints = pd.util.hash_pandas_object(dataset.features, index=False).to_numpy()
     said = []
     for name in ("validation", "test"):
         rows = prints[getattr(dataset.parts, name)]
-        if again := sum(each in known for each in rows):
+        if again := int(np.isin(rows, prints[dataset.parts.train]).sum()):
             said.append(
                 f"{again:,} of {len(rows):,} rows of the {name} part have the very values of a training row"
             )

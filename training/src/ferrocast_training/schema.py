@@ -70,7 +70,7 @@ def clean(
     columns |= cleaned | {label.column: _labels(_find(raw, label.raw_column or label.column), label)}
     kept = pd.DataFrame(columns)[~dropped]
     if kept.empty:
-        raise DataError("raw data: no row is left after cleaning; prepare's report says why")
+        raise DataError("raw data: no row is left: all have invalid entries where on_invalid drops the row")
     ignored = [str(name) for name in raw.columns if name not in _used(use_case)]
     return kept, Report(len(raw), len(kept), reports, ignored)
 

@@ -261,6 +261,10 @@ def _faults_of_schema(use_case: UseCase) -> list[str]:
         text = column.type == "string"
         if text and not (column.min is column.max is column.missing_below is None):
             faults.append(f"[schema] {name}: min, max and missing_below are for numbers")
+        if column.required and column.on_invalid == "missing":
+            faults.append(
+                f'[schema] {name}: what is required cannot be made missing: on_invalid = "drop_row"?'
+            )
         if not text and column.categories:
             faults.append(f"[schema] {name}: categories are for text")
     return faults

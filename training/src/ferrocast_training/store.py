@@ -70,7 +70,7 @@ class Store:
             raise StoreError(f"ferrocast {arguments[0]} did not end within {SECONDS_MAX} s") from error
         if done.returncode != 0:
             said = done.stderr.strip() or done.stdout.strip() or f"ended with code {done.returncode}"
-            raise StoreError(f"ferrocast {arguments[0]}: {said}")
+            raise StoreError(f"ferrocast {arguments[0]}: {said.removeprefix('error: ')}")
         return done.stdout
 
     def _environment(self) -> dict[str, str]:
