@@ -5,12 +5,7 @@
 
 use std::time::Duration;
 
-use axum::{
-    body::Body,
-    extract::{Request, State},
-    middleware::Next,
-    response::Response,
-};
+use axum::{body::Body, extract::Request, response::Response};
 use futures_util::stream;
 use http::HeaderMap;
 use http_body_util::{BodyExt, StreamBody};
@@ -29,11 +24,17 @@ const TIMEOUT_HEADER: &str = "grpc-timeout";
 /// before it.
 const AHEAD: Duration = Duration::from_millis(2);
 
-pub(super) async fn enforce(
-    State(request_max): State<Duration>,
-    request: Request,
-    next: Next,
-) -> Response {
+/// When a request is to be over.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deadlines {
+    /// What its caller asks for.
+    asked: Option<Deadline>,
+    /// That, or the server's own bound, whichever is first; none where no clock reaches so far.
+    first: Option<Deadline>,
+}
+
+/// The deadlines of a request that begins now.
+pub(super) fn of(request: &Request, request_max: Duration) -> Deadlines {
     let asked = request
         .headers()
         .get(TIMEOUT_HEADER)
@@ -48,15 +49,27 @@ pub(super) async fn enforce(
         ends_at,
         after: request_max,
     });
-    let Some(first) = asked.into_iter().chain(longest).min_by_key(|d| d.ends_at) else {
-        return next.run(request).await;
+    Deadlines {
+        asked,
+        first: asked.into_iter().chain(longest).min_by_key(|d| d.ends_at),
+    }
+}
+
+/// Waits for an answer until the deadline.
+pub(super) async fn enforce<E>(
+    deadlines: Deadlines,
+    answering: impl Future<Output = Result<Response, E>>,
+) -> Result<Response, E> {
+    let Some(first) = deadlines.first else {
+        return answering.await;
     };
-    match timeout_at(first.ends_at, next.run(request)).await {
-        Ok(response) => match asked {
+    match timeout_at(first.ends_at, answering).await {
+        Ok(Ok(response)) => Ok(match deadlines.asked {
             Some(deadline) => ended_at(deadline, response),
             None => response,
-        },
-        Err(_) => first.status().into_http::<Body>(),
+        }),
+        Ok(Err(fault)) => Err(fault),
+        Err(_) => Ok(first.status().into_http::<Body>()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Every request has an id: the caller's, or a new one. It is in the log, in the answer's headers and in errors.
 
-use axum::{extract::Request, middleware::Next, response::Response};
+use axum::{extract::Request, response::Response};
 use http::{HeaderName, HeaderValue};
 use uuid::Uuid;
 
@@ -10,29 +10,25 @@ pub const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id"
 /// A caller's id may be this long.
 const ID_BYTES_MAX: usize = 128;
 
-/// A request's id, for the layers below.
-#[derive(Debug, Clone)]
-pub(super) struct RequestId(pub(super) HeaderValue);
-
-impl RequestId {
-    pub(super) fn as_str(&self) -> &str {
-        self.0.to_str().unwrap_or_default()
-    }
-}
-
-pub(super) async fn identify(mut request: Request, next: Next) -> Response {
+/// The request's id: its caller's, where that is sane.
+pub(super) fn identify(request: &Request) -> Option<HeaderValue> {
     let given = request
         .headers()
         .get(&REQUEST_ID_HEADER)
         .filter(|id| is_sane(id))
         .cloned();
-    let id = given.or_else(|| HeaderValue::try_from(Uuid::now_v7().to_string()).ok());
-    let Some(id) = id else {
-        return next.run(request).await;
-    };
-    request.extensions_mut().insert(RequestId(id.clone()));
-    let mut response = next.run(request).await;
-    response.headers_mut().insert(REQUEST_ID_HEADER, id);
+    given.or_else(|| {
+        let mut text = Uuid::encode_buffer();
+        let text = Uuid::now_v7().hyphenated().encode_lower(&mut text);
+        HeaderValue::from_str(text).ok()
+    })
+}
+
+/// Puts the id into the answer's headers.
+pub(super) fn tell(id: Option<HeaderValue>, mut response: Response) -> Response {
+    if let Some(id) = id {
+        response.headers_mut().insert(REQUEST_ID_HEADER, id);
+    }
     response
 }
 

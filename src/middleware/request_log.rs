@@ -2,32 +2,36 @@
 
 use std::time::Instant;
 
-use axum::{body::Body, extract::Request, middleware::Next, response::Response};
+use axum::{body::Body, extract::Request, response::Response};
+use http::HeaderValue;
 use http_body_util::BodyExt;
 use tonic::{Code, Status};
-use tracing::{Instrument, Span};
+use tracing::Span;
 
-use super::{is_health_check, request_id::RequestId};
+use super::is_health_check;
 
-pub(super) async fn log(request: Request, next: Next) -> Response {
-    let method = request.uri().path().trim_start_matches('/').to_owned();
-    let id = request.extensions().get::<RequestId>().cloned();
-    let id = id.as_ref().map_or("", RequestId::as_str);
-    let span = tracing::info_span!("request", request_id = id, method);
-    if is_health_check(request.uri().path()) {
-        return next.run(request).instrument(span).await;
-    }
-    let mut line = Line {
-        span: span.clone(),
+/// Begins the line of a request.
+pub(super) fn begin(request: &Request, id: Option<&HeaderValue>) -> Line {
+    let path = request.uri().path();
+    let id = id.and_then(|id| id.to_str().ok()).unwrap_or_default();
+    let method = path.trim_start_matches('/');
+    Line {
+        span: tracing::info_span!("request", request_id = id, method),
         began_at: Instant::now(),
         code: Code::Cancelled,
-    };
-    let response = next.run(request).instrument(span).await;
+        is_written: !is_health_check(path) && tracing::enabled!(tracing::Level::INFO),
+    }
+}
+
+/// Lets the line end with the answer, whose status may come with its last frame.
+pub(super) fn end(mut line: Line, response: Response) -> Response {
+    if !line.is_written {
+        return response;
+    }
     if let Some(status) = Status::from_header_map(response.headers()) {
         line.code = status.code();
         return response;
     }
-    // The status comes at the end.
     response.map(|body| {
         Body::new(body.map_frame(move |frame| {
             let line: &mut Line = &mut line;
@@ -40,14 +44,25 @@ pub(super) async fn log(request: Request, next: Next) -> Response {
 }
 
 /// Is written when it is dropped: with the answer's last frame, or with the caller who went away before it.
-struct Line {
+pub(super) struct Line {
     span: Span,
     began_at: Instant,
     code: Code,
+    is_written: bool,
+}
+
+impl Line {
+    /// What everything logged on behalf of the request is within.
+    pub(super) fn span(&self) -> Span {
+        self.span.clone()
+    }
 }
 
 impl Drop for Line {
     fn drop(&mut self) {
+        if !self.is_written {
+            return;
+        }
         let latency_ms = self.began_at.elapsed().as_secs_f64() * 1e3;
         let code = self.code;
         self.span

@@ -4,12 +4,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    body::Body,
-    extract::{Request, State},
-    middleware::Next,
-    response::Response,
-};
+use axum::{body::Body, extract::Request, response::Response};
 use tokio::sync::Semaphore;
 
 use super::is_health_check;
@@ -18,39 +13,50 @@ use crate::{
     grpc::{InFlight, to_status},
 };
 
-pub(super) async fn shed(
-    State(permits): State<Arc<Semaphore>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+/// What counts a request as being answered.
+pub(super) type Place = Option<InFlight>;
+
+/// A place for a request, which it takes along, too; health needs none.
+///
+/// # Errors
+/// The refusal, where there is no place left.
+pub(super) fn place(permits: &Arc<Semaphore>, request: &mut Request) -> Result<Place, Response> {
     if is_health_check(request.uri().path()) {
-        return next.run(request).await;
+        return Ok(None);
     }
-    let Ok(permit) = permits.try_acquire_owned() else {
+    let Ok(permit) = Arc::clone(permits).try_acquire_owned() else {
         let error = Error::new(
             ErrorKind::Overloaded,
             "the server answers as many requests as it may (server.requests_in_flight_max); try again later",
         );
-        return to_status(&error).into_http::<Body>();
+        return Err(to_status(&error).into_http::<Body>());
     };
-    let place = Arc::new(permit);
-    request
-        .extensions_mut()
-        .insert(InFlight::new(Arc::clone(&place) as _));
-    let response = next.run(request).await;
-    drop(place);
-    response
+    let place = InFlight::new(Arc::new(permit));
+    request.extensions_mut().insert(place.clone());
+    Ok(Some(place))
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use axum::{Router, middleware::from_fn_with_state, routing::post};
+    use std::time::Duration;
+
+    use axum::{Router, routing::post};
     use tokio::sync::{Mutex, Notify};
-    use tonic::{Code, Status};
+    use tonic::{Code, Status, service::Routes};
     use tower::ServiceExt;
 
     use super::*;
+    use crate::middleware::{Bounds, around};
+
+    /// A router that takes one request at once.
+    fn for_one(router: Router) -> Router {
+        let bounds = Bounds {
+            in_flight_max: 1,
+            request_max: Duration::from_secs(60),
+        };
+        around(Routes::from(router), bounds).into_axum_router()
+    }
 
     #[tokio::test]
     async fn the_next_is_refused_while_one_runs_and_taken_after_it() {
@@ -64,8 +70,8 @@ mod tests {
                     goes_on.notified().await;
                 }),
             )
-            .route("/grpc.health.v1.Health/Check", post(|| async {}))
-            .layer(from_fn_with_state(Arc::new(Semaphore::new(1)), shed));
+            .route("/grpc.health.v1.Health/Check", post(|| async {}));
+        let router = for_one(router);
         let call = |path: &str| {
             let request = Request::post(path).body(Body::empty()).unwrap();
             router.clone().oneshot(request)
@@ -91,14 +97,13 @@ mod tests {
     async fn what_takes_the_place_with_it_counts_until_it_lets_go() {
         let kept = Arc::new(Mutex::new(None));
         let keeps = Arc::clone(&kept);
-        let router = Router::new()
-            .route(
-                "/stream",
-                post(move |mut request: Request| async move {
-                    *keeps.lock().await = request.extensions_mut().remove::<InFlight>();
-                }),
-            )
-            .layer(from_fn_with_state(Arc::new(Semaphore::new(1)), shed));
+        let router = Router::new().route(
+            "/stream",
+            post(move |mut request: Request| async move {
+                *keeps.lock().await = request.extensions_mut().remove::<InFlight>();
+            }),
+        );
+        let router = for_one(router);
         let call = || {
             let request = Request::post("/stream").body(Body::empty()).unwrap();
             router.clone().oneshot(request)
