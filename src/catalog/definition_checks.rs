@@ -9,6 +9,7 @@ use super::{
     Entity, FeatureService, FeatureView, Origin, Source,
     definitions::{ServiceText, ViewText},
     duration::parse_duration,
+    view::Identity,
 };
 use crate::error::Violations;
 
@@ -163,6 +164,7 @@ impl Faults {
             table: view.table,
             generation: 0,
             added: BTreeMap::new(),
+            identity: Identity::default(),
         }))
     }
 

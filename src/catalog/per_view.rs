@@ -10,7 +10,15 @@ use super::FeatureView;
 /// One value a view, by its name; a view that was defined anew has none until it is made again.
 #[derive(Debug)]
 pub struct PerView<T> {
-    by_name: RwLock<HashMap<String, (FeatureView, T)>>,
+    by_name: RwLock<HashMap<String, Kept<T>>>,
+}
+
+#[derive(Debug)]
+struct Kept<T> {
+    definition: FeatureView,
+    /// Of the view that it was last asked for; to compare definitions takes longer than most that is done with a view.
+    identity: Option<u64>,
+    value: T,
 }
 
 impl<T> Default for PerView<T> {
@@ -24,15 +32,39 @@ impl<T> Default for PerView<T> {
 impl<T: Clone> PerView<T> {
     /// What is kept for a view that is exactly so.
     pub fn get(&self, view: &FeatureView) -> Option<T> {
-        let known = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
-        let (definition, value) = known.get(&view.name)?;
-        (definition == view).then(|| value.clone())
+        let asked = view.identity.number();
+        {
+            let known = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
+            let kept = known.get(&view.name)?;
+            if asked.is_some() && kept.identity == asked {
+                return Some(kept.value.clone());
+            }
+            if kept.definition != *view {
+                return None;
+            }
+            if asked.is_none() {
+                return Some(kept.value.clone());
+            }
+        }
+        let mut known = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
+        let kept = known.get_mut(&view.name)?;
+        // It may have become another one meanwhile.
+        if kept.definition != *view {
+            return None;
+        }
+        kept.identity = asked;
+        Some(kept.value.clone())
     }
 
     /// Keeps a value in place of what there was for the view's name.
     pub fn set(&self, view: &FeatureView, value: T) {
         let mut known = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
-        known.insert(view.name.clone(), (view.clone(), value));
+        let kept = Kept {
+            definition: view.clone(),
+            identity: view.identity.number(),
+            value,
+        };
+        known.insert(view.name.clone(), kept);
     }
 
     /// What is kept for a view, made where there is nothing yet.
@@ -73,5 +105,22 @@ mod tests {
         assert_eq!(kept.get(&grown), None);
         assert_eq!(kept.get_or_make(&grown, |_| 3), 3);
         assert_eq!(kept.get(&view), None);
+    }
+
+    #[test]
+    fn a_view_that_is_read_anew_is_known_and_a_changed_copy_is_not() {
+        let text = r#"{"name": "applicant", "project": "demo", "description": "", "entity": "loan", "join_keys": [],
+            "features": [], "ttl": null, "source": null}"#;
+        let read = || serde_json::from_str::<FeatureView>(text).unwrap();
+        let (view, again) = (read(), read());
+        assert_ne!(view.identity.number(), again.identity.number());
+        let kept = PerView::default();
+        kept.set(&view, 1);
+        assert_eq!([kept.get(&view), kept.get(&again)], [Some(1), Some(1)]);
+        // Known by its identity now, and still by its definition.
+        assert_eq!([kept.get(&again), kept.get(&view)], [Some(1), Some(1)]);
+        let mut changed = view.clone();
+        changed.generation += 1;
+        assert_eq!(kept.get(&changed), None);
     }
 }

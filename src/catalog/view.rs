@@ -1,6 +1,11 @@
 //! What a definition says: entities, feature views and feature services.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -183,7 +188,40 @@ pub struct FeatureView {
     /// nothing about them.
     #[serde(default)]
     pub added: BTreeMap<String, u32>,
+    /// What tells this very view from any other, without a look at all that it is.
+    #[serde(skip, default = "Identity::fresh")]
+    pub(super) identity: Identity,
 }
+
+/// Of a view that came out of a store: a number that no other value has. A copy may be changed, so it has none; two that have
+/// the same are one view, and two that have not may still be equal.
+#[derive(Debug, Default)]
+pub(super) struct Identity(Option<u64>);
+
+impl Identity {
+    fn fresh() -> Identity {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Identity(Some(LAST.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    pub(super) fn number(&self) -> Option<u64> {
+        self.0
+    }
+}
+
+impl Clone for Identity {
+    fn clone(&self) -> Identity {
+        Identity(None)
+    }
+}
+
+impl PartialEq for Identity {
+    fn eq(&self, _: &Identity) -> bool {
+        true
+    }
+}
+
+impl Eq for Identity {}
 
 impl FeatureView {
     /// The position of a feature among the view's features.
