@@ -207,6 +207,7 @@ fn repository(config: &Config) -> Result<Repository> {
         options: LoadOptions {
             workers: models.workers,
             queue_max: models.queue_max,
+            inline_max: models.inline_max,
             file_bytes_max: models.file_bytes_max,
             drift_window: models.drift_window,
         },
@@ -256,7 +257,10 @@ impl App {
             catalog: Arc::clone(&catalog),
             store: Arc::clone(&online),
             models: Arc::clone(&models),
-            shadows: Shadows::new(config.models.shadows_max),
+            shadows: Shadows::new(
+                config.models.shadows_max,
+                config.models.shadows_busy_percent_max,
+            ),
             ledger: Ledger::start(store.clone(), ledger_options(&config.ledger)),
         };
         let job_store: Arc<dyn JobStore> = store.clone();

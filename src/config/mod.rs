@@ -43,6 +43,8 @@ pub struct ModelsConfig {
     pub workers: usize,
     /// Batches that may wait for a version's threads.
     pub queue_max: usize,
+    /// What takes no longer is scored where it is asked for.
+    pub inline_max: Duration,
     /// The largest file of a version, bytes.
     pub file_bytes_max: usize,
     /// The most nodes that a graph may have.
@@ -53,6 +55,8 @@ pub struct ModelsConfig {
     pub drift_window: Duration,
     /// Requests that are scored beside their answers at once.
     pub shadows_max: usize,
+    /// Of the processors in use, of a hundred, beyond which none is.
+    pub shadows_busy_percent_max: u32,
     /// ONNX Runtime's shared library; none: searched for.
     pub onnx_library_path: Option<PathBuf>,
 }
@@ -240,11 +244,20 @@ fn read_models(layers: &mut Layers) -> ModelsConfig {
             workers => workers,
         },
         queue_max: count(layers, "models.queue_max"),
+        inline_max: Duration::from_micros(
+            u64::try_from(whole(layers, "models.inline_us_max", 0, INLINE_MICROS_MAX))
+                .unwrap_or_default(),
+        ),
         file_bytes_max: bytes(layers, "models.file_bytes_max"),
         nodes_max: count(layers, "models.nodes_max"),
         watch_interval: millis(layers, "models.watch_interval_ms", 50),
         drift_window: millis(layers, "models.drift_window_ms", 1_000),
         shadows_max: count(layers, "models.shadows_max"),
+        shadows_busy_percent_max: layers.parse(
+            "models.shadows_busy_percent_max",
+            |percent: &u32| *percent <= 100,
+            "a whole number from 0 to 100",
+        ),
         onnx_library_path: layers.text("onnx.library_path").map(PathBuf::from),
     }
 }
@@ -252,6 +265,8 @@ fn read_models(layers: &mut Layers) -> ModelsConfig {
 /// More of anything that is counted is a slip of the keyboard, and could exhaust the machine at the start.
 const COUNT_MAX: usize = 1_000_000;
 const WORKERS_MAX: usize = 1_024;
+/// The asynchronous threads have others to answer.
+const INLINE_MICROS_MAX: usize = 10_000;
 const CONNECTIONS_MAX: usize = 1_000;
 const BYTES_MAX: usize = 1 << 31;
 /// A tebibyte.

@@ -221,6 +221,11 @@ pub const SETTINGS: &[Setting] = &[
         "Batches that may wait for a version's threads; those beyond are shed",
     ),
     setting(
+        "models.inline_us_max",
+        "100",
+        "What a model scores in less time is scored by the thread that asks, not handed to one of the version's, µs; measured at load",
+    ),
+    setting(
         "models.file_bytes_max",
         "268435456",
         "The largest file of a version, bytes",
@@ -244,6 +249,11 @@ pub const SETTINGS: &[Setting] = &[
         "models.shadows_max",
         "8",
         "Requests that are scored beside their answers at once; those beyond are not, so that answers do not wait for them",
+    ),
+    setting(
+        "models.shadows_busy_percent_max",
+        "25",
+        "None is scored beside its answer while the server uses more of its processors, of a hundred, so that answers are not slower for them",
     ),
     setting(
         "onnx.library_path",

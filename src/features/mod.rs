@@ -10,6 +10,7 @@ mod column_statistics;
 mod columns;
 mod digest;
 mod distinct;
+mod feature_table;
 mod keys;
 mod list;
 mod materialize;
@@ -28,6 +29,7 @@ pub use asked::AskedFeatures;
 pub use cache::{CacheBounds, CachedStore};
 pub use columns::{Cells, KeyColumn, WriteColumn, WriteTarget, column_keys, column_rows};
 pub(crate) use digest::definition_digest;
+pub use feature_table::{FeatureColumn, FeatureTable, FeatureValue};
 pub use keys::{entity_keys, entity_keys_at, key_of};
 pub use list::ListValue;
 pub(crate) use list::float_name;
@@ -39,8 +41,7 @@ pub use materialize::{
 pub(crate) use raw::is_exact_whole;
 pub use raw::{RawRow, RawValue, request_faults};
 pub use read::{
-    FeatureColumn, FeatureSelection, FeatureStatus, FeatureValue, Freshness, ViewSelection,
-    check_values, read_features,
+    FeatureSelection, FeatureStatus, Freshness, ViewSelection, check_values, read_features,
 };
 pub use row::{RowTime, StoredRow, WriteRow};
 pub use statistics::{Distribution, FeatureStatistics, QUANTILES, ViewStatistics, view_statistics};

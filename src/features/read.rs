@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::future;
 
-use super::{EntityKey, OnlineStore, StoredRow, Timestamp, Value, distinct::ViewRows};
+use super::{
+    EntityKey, FeatureTable, FeatureValue, OnlineStore, StoredRow, Timestamp, Value,
+    distinct::ViewRows,
+};
 use crate::{
     catalog::{Catalog, FeatureRef, FeatureView, ValueType},
     error::{Error, Result},
@@ -21,30 +24,6 @@ pub enum FeatureStatus {
     NotFound,
     /// The value is older than the view's TTL, or the request, allows.
     OutsideTtl,
-}
-
-/// One value, its status and its time.
-#[derive(Debug, Clone, PartialEq)]
-pub struct FeatureValue {
-    /// The value; `Null` where the status is not `Present`.
-    pub value: Value,
-    /// How it came about.
-    pub status: FeatureStatus,
-    /// When it became true in the world; none where the status is `NotFound`.
-    pub event_timestamp: Option<Timestamp>,
-}
-
-/// One feature of every entity asked for.
-#[derive(Debug, Clone, PartialEq)]
-pub struct FeatureColumn {
-    /// The feature.
-    pub reference: FeatureRef,
-    /// Its type.
-    pub value_type: ValueType,
-    /// One an entity, in the order asked for.
-    pub values: Vec<FeatureValue>,
-    /// How long ago the values were read from the store, at the most; zero where this read did.
-    pub age_bound: Duration,
 }
 
 /// How fresh values have to be.
@@ -99,6 +78,8 @@ pub struct ViewSelection {
     pub view: Arc<FeatureView>,
     /// (position in the request's features, position in the view's features).
     pub features: Vec<(usize, usize)>,
+    /// Whether a feature is asked for more than once.
+    pub has_repeats: bool,
 }
 
 /// The features of a request, resolved against a catalog: which views to read, and where each value goes.
@@ -128,11 +109,17 @@ impl FeatureSelection {
                 .or_insert_with(|| ViewSelection {
                     view: Arc::clone(view),
                     features: Vec::new(),
+                    has_repeats: false,
                 })
                 .features
                 .push((position, feature));
         }
-        let views = by_view.into_values().collect();
+        let mut views: Vec<ViewSelection> = by_view.into_values().collect();
+        for selected in &mut views {
+            let mut features: Vec<usize> = selected.features.iter().map(|(_, at)| *at).collect();
+            features.sort_unstable();
+            selected.has_repeats = !features.is_sorted_by(|one, next| one < next);
+        }
         Ok(FeatureSelection {
             references,
             value_types,
@@ -159,8 +146,7 @@ pub fn check_values(field: &str, rows: usize, columns: usize, values_max: usize)
 
 /// Reads the selected features of entities, one query a view, all views at once.
 ///
-/// `keys` has one list of entity keys a view of the selection, each as long as `entity_count`. Returns one column a
-/// feature of the selection.
+/// `keys` has one list of entity keys a view of the selection, each as long as the list of entities.
 ///
 /// # Errors
 /// `Unavailable` where the store is away; `FailedPrecondition` where a view of which the past is asked keeps no history;
@@ -168,52 +154,66 @@ pub fn check_values(field: &str, rows: usize, columns: usize, values_max: usize)
 /// the lists do not fit together.
 pub async fn read_features(
     store: &dyn OnlineStore,
-    selection: &FeatureSelection,
+    selection: Arc<FeatureSelection>,
     keys: &[Vec<EntityKey>],
     freshness: Freshness,
     bytes_max: usize,
-) -> Result<Vec<FeatureColumn>> {
-    let reads = selection
-        .views
-        .iter()
-        .zip(keys)
-        .map(|(selected, keys)| ViewRows::read(store, &selected.view, keys, freshness));
-    let rows_by_view = future::try_join_all(reads).await?;
-
-    let named = selection.references.iter().zip(&selection.value_types);
-    let mut columns: Vec<FeatureColumn> = named
-        .map(|(reference, value_type)| FeatureColumn {
-            reference: reference.clone(),
-            value_type: *value_type,
-            values: Vec::new(),
-            age_bound: Duration::ZERO,
-        })
-        .collect();
+) -> Result<FeatureTable> {
+    let entities = keys.first().map_or(0, Vec::len);
+    let rows_by_view = read_views(store, &selection, keys, freshness).await?;
+    let columns = selection.references.len();
+    let mut values = vec![FeatureValue::NOT_FOUND; columns * entities];
+    let mut age_bounds = vec![Duration::ZERO; columns];
     let mut room = Room {
         left: bytes_max,
         bytes_max,
     };
     for (selected, mut rows) in selection.views.iter().zip(rows_by_view) {
-        for (index, (position, feature)) in selected.features.iter().enumerate() {
-            let column = columns
-                .get_mut(*position)
-                .ok_or_else(|| Error::internal("a feature selection beyond its columns"))?;
-            column.age_bound = rows.age_bound;
-            let later = selected.features.get(index + 1..).unwrap_or_default();
-            let is_last = later.iter().all(|(_, other)| other != feature);
-            column.values.reserve(rows.len());
-            for entity in 0..rows.len() {
-                let (row, is_last_entity) = rows.get(entity);
-                let asked = Asked {
-                    feature: *feature,
-                    is_last: is_last && is_last_entity,
-                };
-                let value = feature_value(&selected.view, row, asked, freshness, &mut room)?;
-                column.values.push(value);
+        for (position, _) in &selected.features {
+            if let Some(age_bound) = age_bounds.get_mut(*position) {
+                *age_bound = rows.age_bound;
+            }
+        }
+        for entity in 0..rows.len() {
+            let (Some(row), is_last_entity) = rows.get(entity) else {
+                continue;
+            };
+            let mut taking = Taking {
+                ages: Ages::of(&selected.view, row, freshness),
+                row,
+                room: &mut room,
+            };
+            for (index, (position, feature)) in selected.features.iter().enumerate() {
+                let later = || selected.features.iter().skip(index + 1);
+                let is_last = is_last_entity
+                    && (!selected.has_repeats || later().all(|(_, other)| other != feature));
+                let slot = values.get_mut(position * entities + entity);
+                let slot = slot.ok_or_else(|| Error::internal("more rows than entities"))?;
+                *slot = taking.value(*feature, is_last)?;
             }
         }
     }
-    Ok(columns)
+    FeatureTable::new(selection, entities, values, age_bounds)
+        .ok_or_else(|| Error::internal("a feature selection beyond its columns"))
+}
+
+/// The rows of every view of a selection. One view, which most have, needs no list of futures.
+async fn read_views(
+    store: &dyn OnlineStore,
+    selection: &FeatureSelection,
+    keys: &[Vec<EntityKey>],
+    freshness: Freshness,
+) -> Result<Vec<ViewRows>> {
+    if let ([selected], [keys]) = (selection.views.as_slice(), keys) {
+        let rows = ViewRows::read(store, &selected.view, keys, freshness);
+        return Ok(vec![rows.await?]);
+    }
+    let reads = selection
+        .views
+        .iter()
+        .zip(keys)
+        .map(|(selected, keys)| ViewRows::read(store, &selected.view, keys, freshness));
+    future::try_join_all(reads).await
 }
 
 /// What is left of the bytes that the values of an answer may take.
@@ -236,49 +236,63 @@ impl Room {
     }
 }
 
-/// A feature of a row, and whether it is asked for the last time; it is taken out of the row then.
-#[derive(Clone, Copy)]
-struct Asked {
-    feature: usize,
-    is_last: bool,
+/// How old the features of a row are: mostly all the same.
+enum Ages<'a> {
+    Same { is_outside: bool },
+    Each(&'a FeatureView, Freshness),
 }
 
-/// One feature of one row, its status decided.
-fn feature_value(
-    view: &FeatureView,
-    row: Option<&mut StoredRow>,
-    asked: Asked,
-    freshness: Freshness,
-    room: &mut Room,
-) -> Result<FeatureValue> {
-    let time = row.as_ref().and_then(|row| row.feature_time(asked.feature));
-    let (Some(row), Some(time)) = (row, time) else {
-        return Ok(FeatureValue {
-            value: Value::Null,
-            status: FeatureStatus::NotFound,
-            event_timestamp: None,
-        });
-    };
-    let (value, status) = if freshness.is_outside(view, time.event_timestamp) {
-        (Value::Null, FeatureStatus::OutsideTtl)
-    } else {
-        match row.values.get_mut(asked.feature) {
-            None | Some(Value::Null) => (Value::Null, FeatureStatus::Null),
-            Some(value) => {
-                room.take(value)?;
-                let value = match asked.is_last {
-                    true => std::mem::replace(value, Value::Null),
-                    false => value.clone(),
-                };
-                (value, FeatureStatus::Present)
-            }
+impl<'a> Ages<'a> {
+    fn of(view: &'a FeatureView, row: &StoredRow, freshness: Freshness) -> Ages<'a> {
+        if row.is_whole() {
+            let is_outside = freshness.is_outside(view, row.event_timestamp);
+            return Ages::Same { is_outside };
         }
-    };
-    Ok(FeatureValue {
-        value,
-        status,
-        event_timestamp: Some(time.event_timestamp),
-    })
+        Ages::Each(view, freshness)
+    }
+
+    fn is_outside(&self, event_timestamp: Timestamp) -> bool {
+        match self {
+            Ages::Same { is_outside } => *is_outside,
+            Ages::Each(view, freshness) => freshness.is_outside(view, event_timestamp),
+        }
+    }
+}
+
+/// A row whose values are taken into an answer.
+struct Taking<'a> {
+    row: &'a mut StoredRow,
+    ages: Ages<'a>,
+    room: &'a mut Room,
+}
+
+impl Taking<'_> {
+    /// One feature, its status decided; it is taken out of the row where it is wanted for the last time.
+    fn value(&mut self, feature: usize, is_last: bool) -> Result<FeatureValue> {
+        let Some(time) = self.row.feature_time(feature) else {
+            return Ok(FeatureValue::NOT_FOUND);
+        };
+        let (value, status) = if self.ages.is_outside(time.event_timestamp) {
+            (Value::Null, FeatureStatus::OutsideTtl)
+        } else {
+            match self.row.values.get_mut(feature) {
+                None | Some(Value::Null) => (Value::Null, FeatureStatus::Null),
+                Some(value) => {
+                    self.room.take(value)?;
+                    let value = match is_last {
+                        true => std::mem::replace(value, Value::Null),
+                        false => value.clone(),
+                    };
+                    (value, FeatureStatus::Present)
+                }
+            }
+        };
+        Ok(FeatureValue {
+            value,
+            status,
+            event_timestamp: Some(time.event_timestamp),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -320,15 +334,19 @@ mod tests {
         row: Option<&mut StoredRow>,
         freshness: Freshness,
     ) -> FeatureValue {
-        let asked = Asked {
-            feature: 0,
-            is_last: true,
-        };
         let mut room = Room {
             left: 8,
             bytes_max: 8,
         };
-        feature_value(view, row, asked, freshness, &mut room).unwrap()
+        let Some(row) = row else {
+            return FeatureValue::NOT_FOUND;
+        };
+        let mut taking = Taking {
+            ages: Ages::of(view, row, freshness),
+            row,
+            room: &mut room,
+        };
+        taking.value(0, true).unwrap()
     }
 
     #[test]

@@ -364,10 +364,12 @@ fn wire_prediction(part: &ScoredBatch, row: usize, with_features: bool) -> Resul
         violations: wire_violations(part, row),
         ..pb::Prediction::default()
     };
-    let columns = part.features.as_ref().filter(|_| with_features);
-    for column in columns.into_iter().flatten() {
-        if let Some(feature) = column.values.get(row) {
-            let name = column.reference.to_string();
+    let Some(features) = part.features.as_ref().filter(|_| with_features) else {
+        return Ok(wire);
+    };
+    for (position, reference) in features.references().iter().enumerate() {
+        if let Some(feature) = features.column(position).get(row) {
+            let name = reference.to_string();
             wire.features
                 .insert(name.clone(), wire_value(feature.value.clone()));
             wire.feature_statuses

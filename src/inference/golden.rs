@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-use super::{Explanation, Layout, Runtime, Signature, Task, explain::check_explanations};
+use super::{Batch, Explanation, Layout, Runtime, Signature, Task, explain::check_explanations};
 use crate::{
     error::{Error, Result},
     features::{RawValue, Value},
@@ -52,6 +52,18 @@ pub(super) struct GoldenRows {
     outputs: Vec<Vec<f64>>,
     kinds: Vec<String>,
     explained: Option<ExplainedText>,
+}
+
+/// Rows laid out together, the first of which has a number among all.
+fn laid_out(rows: &[Vec<Value>], first: usize, layout: &Layout) -> Result<Batch> {
+    let mut batch = layout.empty_batch(rows.len());
+    for (row, values) in rows.iter().enumerate() {
+        for (input, value) in values.iter().enumerate() {
+            let set = layout.set(&mut batch, row, input, value);
+            set.map_err(|fault| refusal(first + row, &fault))?;
+        }
+    }
+    Ok(batch)
 }
 
 impl GoldenRows {
@@ -121,14 +133,7 @@ impl GoldenRows {
         signature: &Signature,
     ) -> Result<()> {
         for (part, rows) in self.rows.chunks(ROWS_PER_RUN).enumerate() {
-            let mut batch = layout.empty_batch(rows.len());
-            for (row, values) in rows.iter().enumerate() {
-                for (input, value) in values.iter().enumerate() {
-                    layout
-                        .set(&mut batch, row, input, value)
-                        .map_err(|fault| refusal(part * ROWS_PER_RUN + row, &fault))?;
-                }
-            }
+            let batch = laid_out(rows, part * ROWS_PER_RUN, layout)?;
             let output = runtime.run(&batch, 0..rows.len())?;
             for row in 0..rows.len() {
                 let columns = signature.columns();
@@ -137,6 +142,14 @@ impl GoldenRows {
             }
         }
         Ok(())
+    }
+
+    /// The first row, laid out by itself.
+    ///
+    /// # Errors
+    /// As `check`.
+    pub(super) fn first_row(&self, layout: &Layout) -> Result<Batch> {
+        laid_out(self.rows.get(..1).unwrap_or_default(), 0, layout)
     }
 
     /// Whether the trainer's explanations are there.
@@ -160,12 +173,8 @@ impl GoldenRows {
         let others = (0..self.rows.len()).filter(|row| !listed.contains(row));
         let others = others.take(EXPLAINED_MAX.saturating_sub(listed.len()));
         for row in listed.iter().copied().chain(others) {
-            let values = self.rows.get(row).map_or(&[][..], Vec::as_slice);
-            let mut batch = layout.empty_batch(1);
-            for (input, value) in values.iter().enumerate() {
-                let set = layout.set(&mut batch, 0, input, value);
-                set.map_err(|fault| refusal(row, &fault))?;
-            }
+            let alone = self.rows.get(row..=row).unwrap_or_default();
+            let batch = laid_out(alone, row, layout)?;
             let explained = runtime.explain(&batch)?;
             let outputs = runtime.run(&batch, 0..1)?;
             let outputs = (0..signature.columns()).filter_map(|at| outputs.get(at));

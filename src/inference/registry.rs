@@ -6,9 +6,14 @@ use arc_swap::ArcSwap;
 
 use super::{
     Drift, Fallback, FallbackCounters, Layout, ModelCopy, ModelDefinition, Policy, Signature,
-    Traffic, Workers, counters::VersionCounters, policy::BoundInput, stamp::Stamp, version::Tried,
+    Traffic, Workers, counters::VersionCounters, policy::BoundInput, selection::BoundSelection,
+    stamp::Stamp, version::Tried,
 };
-use crate::error::{Error, Result};
+use crate::{
+    catalog::Catalog,
+    error::{Error, Result},
+    features::FeatureSelection,
+};
 
 /// A version that is checked, warmed and answers.
 #[derive(Debug, Clone)]
@@ -19,6 +24,8 @@ pub struct ReadyVersion {
     pub layout: Arc<Layout>,
     /// One an input, in the signature's order.
     pub inputs: Vec<BoundInput>,
+    /// The features that these are.
+    pub(super) selection: Arc<BoundSelection>,
     /// The threads that run it.
     pub workers: Arc<Workers>,
     /// Golden rows reproduced at load.
@@ -31,6 +38,16 @@ pub struct ReadyVersion {
     pub(super) proven_missing: Arc<[bool]>,
     /// The files that it was loaded from.
     pub(super) stamp: Stamp,
+}
+
+impl ReadyVersion {
+    /// The features of its inputs, in their order, as a catalog has them.
+    ///
+    /// # Errors
+    /// `NotFound` for one that the catalog does not have.
+    pub fn selection(&self, catalog: &Arc<Catalog>) -> Result<Arc<FeatureSelection>> {
+        self.selection.get(catalog, &self.inputs)
+    }
 }
 
 /// Whether a version answers.

@@ -34,6 +34,8 @@ pub struct LoadOptions {
     pub workers: usize,
     /// Batches that may wait for a version's threads.
     pub queue_max: usize,
+    /// What takes no longer is run by whoever asks, not by a version's threads.
+    pub inline_max: Duration,
     /// The largest file that is read, in bytes.
     pub file_bytes_max: usize,
     /// Of how long a time drift is told, at the most; half of it at the least.

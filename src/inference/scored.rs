@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    features::{FeatureColumn, Timestamp},
+    features::{FeatureTable, Timestamp},
 };
 
 /// Why rows were scored.
@@ -39,7 +39,7 @@ pub struct ScoredBatch {
     /// What its inputs' policies did not allow, by row and input.
     pub violations: Vec<InputViolation>,
     /// The stored features that were used, a column an input; none where rows came with the request.
-    pub features: Option<Vec<FeatureColumn>>,
+    pub features: Option<FeatureTable>,
     /// The request that the rows are of.
     pub subject: Subject,
     /// Where each row is in the request.

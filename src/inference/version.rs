@@ -13,6 +13,7 @@ use super::{
     binding::{bind_inputs, check_catalog, check_defaults, check_missing},
     counters::VersionCounters,
     golden::GoldenRows,
+    pace::rows_within,
     stamp::Stamp,
 };
 use crate::{
@@ -175,7 +176,20 @@ impl Repository {
                 .check_explained(runtime.as_mut(), &layout, &signature)
                 .map_err(|fault| within(&golden_path, fault))?;
         }
-        let workers = Workers::start(&definition.name, runtimes, self.options.queue_max)?;
+        let here_rows_max = match runtimes.first_mut() {
+            Some(runtime) => rows_within(
+                self.options.inline_max,
+                runtime.as_mut(),
+                &golden.first_row(&layout)?,
+            )?,
+            None => 0,
+        };
+        let workers = Workers::start(
+            &definition.name,
+            runtimes,
+            self.options.queue_max,
+            here_rows_max,
+        )?;
         Ok(ReadyVersion {
             golden_rows: golden.count(),
             proven_missing: proven_missing.into(),
@@ -184,6 +198,7 @@ impl Repository {
             signature: Arc::new(signature),
             layout: Arc::new(layout),
             inputs,
+            selection: Arc::default(),
             workers: Arc::new(workers),
             stamp,
         })
@@ -241,6 +256,7 @@ fn rebound(ready: &Arc<ReadyVersion>, trial: &Trial<'_>) -> (VersionState, Optio
         Ok(inputs) => {
             let rebound = ReadyVersion {
                 inputs,
+                selection: Arc::default(),
                 ..ReadyVersion::clone(ready)
             };
             (VersionState::Ready(Arc::new(rebound)), None)

@@ -2,10 +2,12 @@
 
 use std::{
     collections::VecDeque,
+    fmt,
     ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
+        atomic::{AtomicBool, Ordering},
         mpsc::{self, Receiver, SyncSender, TrySendError},
     },
     thread,
@@ -47,6 +49,34 @@ enum Job {
     Explain(Explaining),
 }
 
+/// A runtime, and whether its own thread waits for it.
+struct Seat {
+    runtime: Mutex<Box<dyn Runtime>>,
+    is_wanted: AtomicBool,
+}
+
+impl Seat {
+    /// For its own thread, which waits for whoever has it.
+    fn take(&self) -> MutexGuard<'_, Box<dyn Runtime>> {
+        self.is_wanted.store(true, Ordering::Relaxed);
+        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_wanted.store(false, Ordering::Relaxed);
+        runtime
+    }
+
+    /// For others: where it is free, and its own thread is content.
+    fn borrow(&self) -> Option<MutexGuard<'_, Box<dyn Runtime>>> {
+        if self.is_wanted.load(Ordering::Relaxed) {
+            return None;
+        }
+        match self.runtime.try_lock() {
+            Ok(runtime) => Some(runtime),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+}
+
 /// What waits for a thread.
 struct Waiting {
     queue: Receiver<Job>,
@@ -55,46 +85,82 @@ struct Waiting {
 }
 
 /// The worker threads of one version. They end when this is dropped and the queue is empty.
-#[derive(Debug)]
 pub struct Workers {
     queue: SyncSender<Job>,
-    count: usize,
+    seats: Arc<[Seat]>,
+    /// Rows that the caller's own thread runs, because handing them over takes about as long.
+    here_rows_max: usize,
+}
+
+impl fmt::Debug for Workers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} workers", self.seats.len())
+    }
 }
 
 impl Workers {
-    /// Starts a thread a runtime; up to `queue_max` parts of batches wait for one.
+    /// Starts a thread a runtime; up to `queue_max` parts of batches wait for one. Up to `here_rows_max` rows are run by
+    /// whoever asks, where a runtime is free.
     ///
     /// # Errors
     /// `Unavailable` where the system gives no thread.
-    pub fn start(name: &str, runtimes: Vec<Box<dyn Runtime>>, queue_max: usize) -> Result<Workers> {
+    pub fn start(
+        name: &str,
+        runtimes: Vec<Box<dyn Runtime>>,
+        queue_max: usize,
+        here_rows_max: usize,
+    ) -> Result<Workers> {
         let (queue, jobs) = mpsc::sync_channel(queue_max);
         let waiting = Waiting {
             queue: jobs,
             kept: None,
         };
         let jobs = Arc::new(Mutex::new(waiting));
-        let count = runtimes.len().max(1);
-        for runtime in runtimes {
-            let jobs = Arc::clone(&jobs);
+        let seats: Arc<[Seat]> = runtimes
+            .into_iter()
+            .map(|runtime| Seat {
+                runtime: Mutex::new(runtime),
+                is_wanted: AtomicBool::new(false),
+            })
+            .collect();
+        for number in 0..seats.len() {
+            let (jobs, seats) = (Arc::clone(&jobs), Arc::clone(&seats));
             thread::Builder::new()
                 .name(format!("model-{name}"))
-                .spawn(move || work(runtime, &jobs))
+                .spawn(move || work(&seats, number, &jobs))
                 .map_err(|fault| {
                     Error::unavailable("no thread could be started for a model").with_source(fault)
                 })?;
         }
-        Ok(Workers { queue, count })
+        Ok(Workers {
+            queue,
+            seats,
+            here_rows_max,
+        })
     }
 
-    /// Scores a batch on the next free threads, a large one part by part on several at once: of its parts no more wait than
+    /// Runs a batch on this very thread, where it is short and a runtime is free: to hand it over would take longer.
+    fn run_here(&self, batch: &Batch) -> Option<Result<Output>> {
+        if batch.rows > self.here_rows_max {
+            return None;
+        }
+        let mut runtime = self.seats.iter().find_map(Seat::borrow)?;
+        Some(run(runtime.as_mut(), batch, 0..batch.rows))
+    }
+
+    /// Scores a short batch on this thread, any other on the next free ones, a large one part by part on several at once: of its parts no more wait than
     /// keep the threads busy, so that others get in between.
     ///
     /// # Errors
     /// `Overloaded` at once where the queue is full; what the runtime answers.
     pub async fn run(&self, batch: Arc<Batch>) -> Result<Output> {
-        let mut parts = parts(batch.rows, self.count);
+        if let Some(output) = self.run_here(&batch) {
+            return output;
+        }
+        let count = self.seats.len().max(1);
+        let mut parts = parts(batch.rows, count);
         let mut begun = VecDeque::new();
-        for rows in parts.by_ref().take(self.count + 1) {
+        for rows in parts.by_ref().take(count + 1) {
             let (job, answered) = scoring(&batch, rows);
             // Where a later part finds no place, those before are cancelled with their receivers.
             self.give(job)?;
@@ -180,13 +246,17 @@ fn parts(rows: usize, workers: usize) -> impl Iterator<Item = Range<usize>> {
         .map(move |first| first..rows.min(first + size))
 }
 
-fn work(mut runtime: Box<dyn Runtime>, jobs: &Mutex<Waiting>) {
+fn work(seats: &[Seat], number: usize, jobs: &Mutex<Waiting>) {
+    let Some(seat) = seats.get(number) else {
+        return;
+    };
     loop {
         let Some((scoring, explaining)) =
             next_jobs(&mut jobs.lock().unwrap_or_else(PoisonError::into_inner))
         else {
             return;
         };
+        let mut runtime = seat.take();
         answer(runtime.as_mut(), scoring);
         for job in explaining {
             let explained = guarded(|| runtime.explain(&job.batch));
@@ -304,7 +374,7 @@ mod tests {
         let (begun, begins) = mpsc::sync_channel(8);
         let (order, orders) = mpsc::sync_channel(8);
         let workers =
-            Arc::new(Workers::start("test", vec![Box::new(Told { begun, orders })], 1).unwrap());
+            Arc::new(Workers::start("test", vec![Box::new(Told { begun, orders })], 1, 0).unwrap());
         let spawn = |rows: u16| {
             let workers = Arc::clone(&workers);
             tokio::spawn(async move { workers.run(batch(0..rows)).await })
@@ -339,7 +409,7 @@ mod tests {
         let (begun, begins) = mpsc::sync_channel(64);
         let (order, orders) = mpsc::sync_channel(64);
         let runtimes: Vec<Box<dyn Runtime>> = vec![Box::new(Told { begun, orders })];
-        let workers = Arc::new(Workers::start("test", runtimes, 8).unwrap());
+        let workers = Arc::new(Workers::start("test", runtimes, 8, 0).unwrap());
         (workers, begins, order)
     }
 
@@ -351,6 +421,56 @@ mod tests {
         let running = tokio::spawn(async move { workers.run(batch(0..rows)).await });
         tokio::time::sleep(Duration::from_millis(100)).await;
         running
+    }
+
+    /// Answers at once, with the thread that it ran on.
+    struct Noting {
+        threads: SyncSender<thread::ThreadId>,
+    }
+
+    impl Runtime for Noting {
+        fn run(&mut self, _: &Batch, rows: Range<usize>) -> Result<Output> {
+            self.threads.send(thread::current().id()).unwrap();
+            Ok(Output::Float(vec![0.0; rows.len()]))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_short_batch_is_run_where_it_is_asked_for_unless_the_runtime_is_taken() {
+        let (threads, ran) = mpsc::sync_channel(8);
+        let runtimes: Vec<Box<dyn Runtime>> = vec![Box::new(Noting { threads })];
+        let workers = Workers::start("test", runtimes, 8, 2).unwrap();
+        let here = thread::current().id();
+        workers.run(batch(0..2)).await.unwrap();
+        assert_eq!(ran.recv().unwrap(), here);
+        workers.run(batch(0..3)).await.unwrap();
+        let its_own = ran.recv().unwrap();
+        assert_ne!(its_own, here);
+
+        let seats = Arc::clone(&workers.seats);
+        // Its thread answers before it lets go.
+        let taken = loop {
+            if let Some(taken) = seats.first().unwrap().borrow() {
+                break taken;
+            }
+            thread::yield_now();
+        };
+        let (done, is_done) = mpsc::sync_channel(1);
+        let waiting = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .build()
+                .unwrap();
+            let output = runtime.block_on(workers.run(batch(0..1)));
+            done.send(output.is_ok()).unwrap();
+        });
+        // Whoever comes while the runtime's own thread waits for it lets that go first.
+        while !seats.first().unwrap().is_wanted.load(Ordering::Relaxed) {
+            thread::yield_now();
+        }
+        drop(taken);
+        assert!(is_done.recv().unwrap());
+        assert_eq!(ran.recv().unwrap(), its_own);
+        waiting.join().unwrap();
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -408,7 +528,7 @@ mod tests {
         let (begun, begins) = mpsc::sync_channel(8);
         let (order, orders) = mpsc::sync_channel(8);
         let workers =
-            Arc::new(Workers::start("test", vec![Box::new(Told { begun, orders })], 8).unwrap());
+            Arc::new(Workers::start("test", vec![Box::new(Told { begun, orders })], 8, 0).unwrap());
         let spawn = |rows: Range<u16>| {
             let workers = Arc::clone(&workers);
             tokio::spawn(async move { workers.run(batch(rows)).await })

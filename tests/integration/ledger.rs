@@ -380,6 +380,7 @@ async fn a_sample_has_shadows_and_their_answers_together() {
     let path = models.path().display().to_string();
     let settings = [
         ("models.path", path.as_str()),
+        ("models.shadows_busy_percent_max", "100"),
         ("ledger.sample_percent", "30"),
     ];
     let running = Running::with(&settings).await;

@@ -70,7 +70,10 @@ async fn what_was_answered_is_in_the_file() {
     let _ = tokio::task::block_in_place(|| filled_sqlite(store.path()));
     let url = sqlite_url(store.path());
     let path = models.path().display().to_string();
-    let settings = [("models.path", path.as_str())];
+    let settings = [
+        ("models.path", path.as_str()),
+        ("models.shadows_busy_percent_max", "100"),
+    ];
     let running = Running::on(&url, &settings, tempfile::tempdir().unwrap()).await;
     let shadow = json!({ "traffic": { "shadow": ["2"] } });
     let (status, answer) = running.put("/v1/models/credit_risk/traffic", shadow).await;

@@ -22,11 +22,15 @@ struct Two {
 
 impl Two {
     async fn start() -> Two {
+        Two::start_with(&[]).await
+    }
+
+    async fn start_with(settings: &[(&str, &str)]) -> Two {
         let models = copy_of_models();
         add_opposite(models.path(), "2");
         let store = tempfile::tempdir().unwrap();
         let _ = tokio::task::block_in_place(|| filled_sqlite(store.path()));
-        let running = Two::serve(&models, &store).await;
+        let running = Two::serve_with(&models, &store, settings).await;
         Two {
             running,
             models,
@@ -35,12 +39,17 @@ impl Two {
     }
 
     async fn serve(models: &TempDir, store: &TempDir) -> Running {
+        Two::serve_with(models, store, &[]).await
+    }
+
+    async fn serve_with(models: &TempDir, store: &TempDir, more: &[(&str, &str)]) -> Running {
         let url = crate::support::sqlite_url(store.path());
         let path = models.path().display().to_string();
-        let settings = [
+        let mut settings = vec![
             ("models.path", path.as_str()),
             ("models.watch_interval_ms", "50"),
         ];
+        settings.extend(more);
         Running::on(&url, &settings, tempfile::tempdir().unwrap()).await
     }
 
@@ -260,7 +269,7 @@ async fn shares_that_make_no_sense_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn shadows_score_and_never_answer() {
-    let two = Two::start().await;
+    let two = Two::start_with(&[("models.shadows_busy_percent_max", "100")]).await;
     let traffic = json!({"traffic": {"shadow": ["2"]}});
     let (status, answer) = two.running.put(&format!("{MODEL}/traffic"), traffic).await;
     assert_eq!(status, 200, "{answer}");
@@ -272,6 +281,31 @@ async fn shadows_score_and_never_answer() {
             && model["versions"][0]["predictions"] == "5"
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_server_leaves_shadows_out_and_counts_them() {
+    let two = Two::start_with(&[("models.shadows_busy_percent_max", "0")]).await;
+    let traffic = json!({"traffic": {"shadow": ["2"]}});
+    let (status, answer) = two.running.put(&format!("{MODEL}/traffic"), traffic).await;
+    assert_eq!(status, 200, "{answer}");
+    let until = std::time::Instant::now() + Duration::from_secs(20);
+    let mut answers = 0;
+    let count = |text: &Json| text.as_str().unwrap().parse::<u64>().unwrap();
+    loop {
+        for _ in 0..20 {
+            assert_eq!(two.answers().await, "1");
+            answers += 1;
+        }
+        let (_, model) = two.running.get(MODEL).await;
+        let [first, second] = [&model["versions"][0], &model["versions"][1]];
+        assert_eq!(count(&first["predictions"]), answers);
+        let dropped = count(&second["shadowsDropped"]);
+        if dropped > 0 && count(&second["shadowPredictions"]) + dropped == answers {
+            return;
+        }
+        assert!(std::time::Instant::now() < until, "{model}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

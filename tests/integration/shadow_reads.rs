@@ -25,7 +25,11 @@ async fn predict(url: &str, models: &str, has_shadow: bool) -> i64 {
     let database = url.rsplit('/').next().unwrap();
     let before = looks(database).await;
     // Every one of them has a place.
-    let settings = [("models.path", models), ("models.shadows_max", "64")];
+    let settings = [
+        ("models.path", models),
+        ("models.shadows_max", "64"),
+        ("models.shadows_busy_percent_max", "100"),
+    ];
     let running = Running::on(url, &settings, tempfile::tempdir().unwrap()).await;
     let shadow: &[&str] = if has_shadow { &["2"] } else { &[] };
     let body = json!({ "traffic": { "shadow": shadow } });

@@ -55,7 +55,8 @@ impl FeatureApi {
         };
         let store = self.store.as_ref();
         let bytes_max = self.limits.answer_bytes_max;
-        let columns = read_features(store, &selection, &keys, freshness, bytes_max).await?;
+        let table = read_features(store, selection.into(), &keys, freshness, bytes_max).await?;
+        let columns = table.into_columns();
         let mut response = pb::GetOnlineFeaturesResponse {
             feature_service: asked.service,
             ..pb::GetOnlineFeaturesResponse::default()

@@ -263,8 +263,8 @@ fn no_such_row() -> Error {
 
 fn recorded_value(scored: &ScoredBatch, row: usize, input: usize) -> Option<RecordedValue> {
     let value = scored.version.layout.get(&scored.batch, row, input)?;
-    let columns = scored.features.as_ref();
-    let feature = columns.and_then(|columns| columns.get(input)?.values.get(row));
+    let features = scored.features.as_ref();
+    let feature = features.and_then(|features| features.column(input).get(row));
     Some(RecordedValue {
         value,
         status: feature.map(|feature| feature.status),

@@ -1,9 +1,9 @@
 //! How much memory scored rows keep while they wait for the ledger: about, and never less than they do by much.
 
-use std::mem::size_of;
+use std::{mem::size_of, time::Duration};
 
 use crate::{
-    features::{FeatureColumn, FeatureValue, RawRow, RawValue, Value},
+    features::{FeatureTable, RawRow, RawValue, Value},
     inference::{Batch, Output, ScoredBatch, Subject, TensorData, policy::InputViolation},
 };
 
@@ -12,7 +12,6 @@ const OVERHEAD_BYTES: usize = 512;
 
 /// The memory of scored rows, bytes.
 pub(super) fn bytes_of(scored: &ScoredBatch) -> usize {
-    let columns = scored.features.iter().flatten().map(column_bytes);
     OVERHEAD_BYTES
         + size_of::<ScoredBatch>()
         + scored.ids.len() * size_of::<uuid::Uuid>()
@@ -21,7 +20,7 @@ pub(super) fn bytes_of(scored: &ScoredBatch) -> usize {
         + scored.violations.len() * size_of::<InputViolation>()
         + batch_bytes(&scored.batch)
         + output_bytes(&scored.output)
-        + columns.sum::<usize>()
+        + scored.features.as_ref().map_or(0, features_bytes)
         + subject_bytes(&scored.subject)
 }
 
@@ -45,25 +44,25 @@ fn output_bytes(output: &Output) -> usize {
     }
 }
 
-fn column_bytes(column: &FeatureColumn) -> usize {
-    let texts = column.values.iter().map(|feature| match &feature.value {
-        Value::String(text) => text.capacity(),
-        Value::Bytes(bytes) => bytes.capacity(),
-        // Inputs are no lists.
-        Value::Null
-        | Value::Bool(_)
-        | Value::Int32(_)
-        | Value::Int64(_)
-        | Value::Float(_)
-        | Value::Double(_)
-        | Value::Timestamp(_)
-        | Value::List(_) => 0,
-    });
-    let name = &column.reference;
-    size_of::<FeatureColumn>()
-        + name.view.capacity()
-        + name.feature.capacity()
-        + column.values.len() * size_of::<FeatureValue>()
+fn features_bytes(features: &FeatureTable) -> usize {
+    let texts = features
+        .values()
+        .iter()
+        .map(|feature| match &feature.value {
+            Value::String(text) => text.capacity(),
+            Value::Bytes(bytes) => bytes.capacity(),
+            // Inputs are no lists.
+            Value::Null
+            | Value::Bool(_)
+            | Value::Int32(_)
+            | Value::Int64(_)
+            | Value::Float(_)
+            | Value::Double(_)
+            | Value::Timestamp(_)
+            | Value::List(_) => 0,
+        });
+    size_of_val(features.values())
+        + features.references().len() * size_of::<Duration>()
         + texts.sum::<usize>()
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::{
     error::{Error, Result, Violations},
     features::{
-        FeatureColumn, FeatureStatus, FeatureValue, RawRow, RawValue, Timestamp, Value,
+        FeatureStatus, FeatureTable, FeatureValue, RawRow, RawValue, Timestamp, Value,
         request_faults,
     },
     inference::{
@@ -228,14 +228,14 @@ pub(super) fn lay_out_dense(
 }
 
 /// Lays out stored features: a column an input. `positions` has the place of each in the request.
-pub(super) fn lay_out_columns(
+pub(super) fn lay_out_features(
     version: &ReadyVersion,
-    columns: &[FeatureColumn],
+    features: &FeatureTable,
     positions: &[usize],
 ) -> Result<LaidOut> {
     let mut filler = Filler::new(version, positions.len());
-    for (position, (column, bound)) in columns.iter().zip(&version.inputs).enumerate() {
-        for (row, feature) in column.values.iter().enumerate() {
+    for (position, bound) in version.inputs.iter().enumerate() {
+        for (row, feature) in features.column(position).iter().enumerate() {
             let index = positions.get(row).copied().unwrap_or(row);
             let place = || format!("entities[{index}]: the feature {}", bound.feature);
             let is_too_old = feature.status == FeatureStatus::OutsideTtl;
@@ -250,12 +250,12 @@ pub(super) fn lay_out_columns(
 }
 
 /// Takes out what is older than an input allows, as what is older than a TTL was.
-pub(super) fn leave_out_old(version: &ReadyVersion, columns: &mut [FeatureColumn], now: Timestamp) {
-    for (column, bound) in columns.iter_mut().zip(&version.inputs) {
+pub(super) fn leave_out_old(version: &ReadyVersion, features: &mut FeatureTable, now: Timestamp) {
+    for (position, bound) in version.inputs.iter().enumerate() {
         let Some(max_age) = bound.max_age else {
             continue;
         };
-        for feature in &mut column.values {
+        for feature in features.column_mut(position) {
             let is_old = feature
                 .event_timestamp
                 .is_some_and(|event| now.has_aged(event, max_age));

@@ -1,5 +1,6 @@
 //! Prediction: the one place where a request for scores branches.
 
+mod busyness;
 mod entity;
 mod fallback;
 mod layout;
@@ -23,7 +24,7 @@ use super::{
 use crate::{
     catalog::{CatalogHandle, Field},
     error::{Error, ErrorKind, Result},
-    features::{FeatureColumn, OnlineStore, Timestamp, check_values},
+    features::{FeatureTable, OnlineStore, Timestamp, check_values},
 };
 
 /// Which model, and which version of it: a version, an alias, or empty for the default and the traffic's shares.
@@ -153,11 +154,11 @@ impl Predictor {
         model: &Model,
         version: Arc<ReadyVersion>,
         subject: &Subject,
-        (positions, columns): (Vec<usize>, Option<Vec<FeatureColumn>>),
+        (positions, features): (Vec<usize>, Option<FeatureTable>),
         role: Role,
     ) -> Result<ScoredBatch> {
         let began = Began::now();
-        let rows = (positions, columns);
+        let rows = (positions, features);
         let prepared = self.prepare(model, &version, subject, rows, began.at);
         let (prepared, left) = prepared.await?;
         refuse_any(&left)?;

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    features::{FeatureSelection, entity_keys},
+    features::entity_keys,
     inference::{Model, ReadyVersion, ScoredBatch},
 };
 
@@ -36,9 +36,7 @@ impl Predictor {
                 }
             }
             Subject::Entities { rows: entities, .. } => {
-                let features = version.inputs.iter().map(|input| input.feature.clone());
-                let catalog = self.catalog.snapshot();
-                let selection = FeatureSelection::resolve(&catalog, features.collect())?;
+                let selection = version.selection(&self.catalog.snapshot())?;
                 entity_keys(&selection, entities)?;
             }
         }

@@ -8,14 +8,13 @@ use std::{
 
 use super::{
     Predictor, Subject,
-    layout::{LaidOut, lay_out_columns, lay_out_dense, lay_out_rows, leave_out_old},
+    layout::{LaidOut, lay_out_dense, lay_out_features, lay_out_rows, leave_out_old},
     subject,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
     features::{
-        FeatureColumn, FeatureSelection, FeatureStatus, Freshness, RawRow, Timestamp,
-        entity_keys_at, read_features,
+        FeatureStatus, FeatureTable, Freshness, RawRow, Timestamp, entity_keys_at, read_features,
     },
     inference::{Model, Policy, ReadyVersion},
 };
@@ -24,7 +23,7 @@ use crate::{
 pub(super) struct Prepared {
     pub(super) laid_out: LaidOut,
     /// The stored features, a column an input; none where rows came with the request.
-    pub(super) features: Option<Vec<FeatureColumn>>,
+    pub(super) features: Option<FeatureTable>,
     /// Where each row is in the request.
     pub(super) positions: Vec<usize>,
 }
@@ -59,21 +58,25 @@ impl Prepared {
             return;
         }
         keep_others(&mut self.positions, rows);
-        for column in self.features.iter_mut().flatten() {
-            keep_others(&mut column.values, rows);
+        if let Some(features) = &mut self.features {
+            features.leave_out(rows);
         }
     }
 
     /// The rows that no view has anything of.
     fn unknown_entities(&self) -> BTreeSet<usize> {
-        let is_known = |row: usize| {
-            self.features.iter().flatten().any(|column| {
-                let value = column.values.get(row);
+        let Some(features) = &self.features else {
+            return (0..self.positions.len()).collect();
+        };
+        let is_known = |row: &usize| {
+            let mut columns = 0..features.references().len();
+            columns.any(|column| {
+                let value = features.column(column).get(*row);
                 value.is_some_and(|value| value.status != FeatureStatus::NotFound)
             })
         };
         let rows = 0..self.positions.len();
-        rows.filter(|row| !is_known(*row)).collect()
+        rows.filter(|row| !is_known(row)).collect()
     }
 
     /// Lays the rows out that are left, and sets those apart that an input's policy refuses.
@@ -85,9 +88,11 @@ impl Prepared {
                 subject::check_dense(values, *rows, version.inputs.len())?;
                 lay_out_dense(version, values, positions)?
             }
-            (Subject::Entities { .. }, columns) => {
-                let columns = columns.as_deref().unwrap_or_default();
-                lay_out_columns(version, columns, positions)?
+            (Subject::Entities { .. }, Some(features)) => {
+                lay_out_features(version, features, positions)?
+            }
+            (Subject::Entities { .. }, None) => {
+                return Err(Error::internal("entities whose features nobody has read"));
             }
         };
         let refused = mem::take(&mut laid_out.refused);
@@ -124,7 +129,7 @@ impl Predictor {
         model: &Model,
         version: &ReadyVersion,
         subject: &Subject,
-        (positions, columns): (Vec<usize>, Option<Vec<FeatureColumn>>),
+        (positions, features): (Vec<usize>, Option<FeatureTable>),
         at: Timestamp,
     ) -> Result<(Prepared, Left)> {
         let mut prepared = Prepared {
@@ -139,15 +144,15 @@ impl Predictor {
         } = subject
         {
             let freshness = as_of.map_or_else(|| Freshness::at(at), Freshness::as_of);
-            let mut columns = match columns {
-                Some(columns) => columns,
+            let mut features = match features {
+                Some(features) => features,
                 None => {
                     let read = self.read(version, entities, &prepared.positions, freshness);
                     read.await?
                 }
             };
-            leave_out_old(version, &mut columns, freshness.now);
-            prepared.features = Some(columns);
+            leave_out_old(version, &mut features, freshness.now);
+            prepared.features = Some(features);
             if model.entity_not_found == Policy::Reject {
                 let unknown = prepared.unknown_entities();
                 let told = unknown.iter().filter_map(|row| {
@@ -175,13 +180,11 @@ impl Predictor {
         entities: &[RawRow],
         positions: &[usize],
         freshness: Freshness,
-    ) -> Result<Vec<FeatureColumn>> {
-        let catalog = self.catalog.snapshot();
-        let references = version.inputs.iter().map(|i| i.feature.clone()).collect();
-        let selection = FeatureSelection::resolve(&catalog, references)?;
+    ) -> Result<FeatureTable> {
+        let selection = version.selection(&self.catalog.snapshot())?;
         let keys = entity_keys_at(&selection, entities, positions)?;
         let (store, bytes_max) = (self.store.as_ref(), self.answer_bytes_max);
-        read_features(store, &selection, &keys, freshness, bytes_max).await
+        read_features(store, selection, &keys, freshness, bytes_max).await
     }
 }
 

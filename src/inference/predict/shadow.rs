@@ -1,28 +1,40 @@
 //! Scoring beside the answer: by a version that has yet to prove itself, after the answer is made, for nobody to wait for.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
-use super::{Predictor, Role, Subject};
+use super::{Predictor, Role, Subject, busyness::Busyness};
 use crate::{
-    features::{FeatureColumn, FeatureValue},
+    features::{FeatureTable, FeatureValue},
     inference::{BoundInput, Model, ReadyVersion, ScoredBatch},
 };
 
-/// The places of those who score beside answers; whoever finds none is counted and left out.
+/// The places of those who score beside answers; whoever finds none, or a busy server, is counted and left out.
 #[derive(Debug, Clone)]
 pub struct Shadows {
     places: Arc<Semaphore>,
+    busyness: Arc<Busyness>,
+    busy_percent_max: u32,
 }
 
 impl Shadows {
-    /// So many requests at once.
-    pub fn new(max: usize) -> Shadows {
+    /// So many requests at once, and only while the server uses no more than so many of a hundred of its processors.
+    pub fn new(max: usize, busy_percent_max: u32) -> Shadows {
         Shadows {
             places: Arc::new(Semaphore::new(max)),
+            busyness: Arc::new(Busyness::default()),
+            busy_percent_max,
         }
+    }
+
+    /// A place for one, where the answers leave one.
+    fn place(&self) -> Option<OwnedSemaphorePermit> {
+        if self.busyness.percent() > self.busy_percent_max {
+            return None;
+        }
+        Arc::clone(&self.places).try_acquire_owned().ok()
     }
 
     /// Lets a version score a request in the background.
@@ -34,7 +46,7 @@ impl Shadows {
         subject: &Subject,
         answered: &[Arc<ScoredBatch>],
     ) {
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+        let Some(place) = self.place() else {
             version.counters.add_shadow_dropped(subject.len());
             return;
         };
@@ -44,7 +56,7 @@ impl Shadows {
             let _place = place;
             let positions = (0..subject.len()).collect();
             let counters = Arc::clone(&version.counters);
-            let columns = read_for(&answered, &version, subject.len());
+            let features = read_for(&predictor, &answered, &version, subject.len());
             let answer_ids = answer_ids(&answered, subject.len());
             drop(answered);
             let scored = predictor
@@ -52,7 +64,7 @@ impl Shadows {
                     &model,
                     version,
                     &subject,
-                    (positions, columns),
+                    (positions, features),
                     Role::Shadow,
                 )
                 .await;
@@ -83,46 +95,43 @@ fn answer_ids(answered: &[Arc<ScoredBatch>], rows: usize) -> Option<Vec<Uuid>> {
 
 /// The features of a version's inputs, as the answer to so many entities has read them; none where it has not read all.
 fn read_for(
+    predictor: &Predictor,
     answered: &[Arc<ScoredBatch>],
     version: &ReadyVersion,
     rows: usize,
-) -> Option<Vec<FeatureColumn>> {
-    let inputs = version.inputs.iter();
-    inputs
-        .map(|input| column_for(answered, input, rows))
-        .collect()
+) -> Option<FeatureTable> {
+    let selection = version.selection(&predictor.catalog.snapshot()).ok()?;
+    let mut values = Vec::with_capacity(version.inputs.len() * rows);
+    let mut age_bounds = Vec::with_capacity(version.inputs.len());
+    for input in &version.inputs {
+        age_bounds.push(put_read(answered, input, rows, &mut values)?);
+    }
+    FeatureTable::new(selection, rows, values, age_bounds)
 }
 
-fn column_for(
+/// Adds the values of one input, one an entity; returns how old they are at the most.
+fn put_read(
     answered: &[Arc<ScoredBatch>],
     input: &BoundInput,
     rows: usize,
-) -> Option<FeatureColumn> {
+    values: &mut Vec<FeatureValue>,
+) -> Option<Duration> {
     let mut cells: Vec<Option<&FeatureValue>> = vec![None; rows];
-    let mut column: Option<FeatureColumn> = None;
+    let mut age_bound = Duration::ZERO;
     for part in answered {
         // What was too old for the answer's version has been taken out of its columns.
         let is_same = |own: &BoundInput| {
             own.feature == input.feature && (own.max_age.is_none() || own.max_age == input.max_age)
         };
         let at = part.version.inputs.iter().position(is_same)?;
-        let read = part.features.as_ref()?.get(at)?;
-        for (position, value) in part.positions.iter().zip(&read.values) {
+        let features = part.features.as_ref()?;
+        for (position, value) in part.positions.iter().zip(features.column(at)) {
             *cells.get_mut(*position)? = Some(value);
         }
-        let age_bound = column.map_or(read.age_bound, |column| {
-            column.age_bound.max(read.age_bound)
-        });
-        column = Some(FeatureColumn {
-            reference: read.reference.clone(),
-            value_type: read.value_type,
-            values: Vec::new(),
-            age_bound,
-        });
+        age_bound = age_bound.max(features.age_bound(at));
     }
-    let values = cells.into_iter().map(Option::<&FeatureValue>::cloned);
-    Some(FeatureColumn {
-        values: values.collect::<Option<_>>()?,
-        ..column?
-    })
+    for cell in cells {
+        values.push(cell?.clone());
+    }
+    Some(age_bound)
 }
