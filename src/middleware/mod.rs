@@ -25,6 +25,8 @@ use tracing::Instrument;
 
 pub use request_id::REQUEST_ID_HEADER;
 
+use crate::grpc::to_status;
+
 /// Bounds on requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
@@ -71,6 +73,7 @@ impl Service<Request> for Stack {
         let place = match shed::place(&self.permits, &mut request) {
             Ok(place) => place,
             Err(shed) => {
+                let shed = span.in_scope(|| to_status(&shed)).into_http();
                 let response = request_id::tell(id, request_log::end(line, shed));
                 return Box::pin(async { Ok(response) });
             }

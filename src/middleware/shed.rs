@@ -4,13 +4,13 @@
 
 use std::sync::Arc;
 
-use axum::{body::Body, extract::Request, response::Response};
+use axum::extract::Request;
 use tokio::sync::Semaphore;
 
 use super::is_health_check;
 use crate::{
-    error::{Error, ErrorKind},
-    grpc::{InFlight, to_status},
+    error::{Error, ErrorKind, Result},
+    grpc::InFlight,
 };
 
 /// What counts a request as being answered.
@@ -19,17 +19,16 @@ pub(super) type Place = Option<InFlight>;
 /// A place for a request, which it takes along, too; health needs none.
 ///
 /// # Errors
-/// The refusal, where there is no place left.
-pub(super) fn place(permits: &Arc<Semaphore>, request: &mut Request) -> Result<Place, Response> {
+/// `Overloaded` where there is no place left.
+pub(super) fn place(permits: &Arc<Semaphore>, request: &mut Request) -> Result<Place> {
     if is_health_check(request.uri().path()) {
         return Ok(None);
     }
     let Ok(permit) = Arc::clone(permits).try_acquire_owned() else {
-        let error = Error::new(
+        return Err(Error::new(
             ErrorKind::Overloaded,
             "the server answers as many requests as it may (server.requests_in_flight_max); try again later",
-        );
-        return Err(to_status(&error).into_http::<Body>());
+        ));
     };
     let place = InFlight::new(Arc::new(permit));
     request.extensions_mut().insert(place.clone());
@@ -41,7 +40,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::time::Duration;
 
-    use axum::{Router, routing::post};
+    use axum::{Router, body::Body, response::Response, routing::post};
     use tokio::sync::{Mutex, Notify};
     use tonic::{Code, Status, service::Routes};
     use tower::ServiceExt;
