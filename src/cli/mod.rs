@@ -135,6 +135,7 @@ pub fn main() -> ExitCode {
 fn run(command: Command, config: &Config) -> Result<ExitCode> {
     telemetry::start(&config.telemetry)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.server.threads)
         .enable_all()
         .build()
         .map_err(|fault| {

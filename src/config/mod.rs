@@ -232,17 +232,13 @@ impl Config {
 }
 
 fn read_models(layers: &mut Layers) -> ModelsConfig {
-    let workers = whole(layers, "models.workers", 0, WORKERS_MAX);
     let path = PathBuf::from(layers.text("models.path").unwrap_or_default());
     if path.as_os_str().is_empty() {
         layers.fault("models.path", "is empty");
     }
     ModelsConfig {
         path,
-        workers: match workers {
-            0 => thread::available_parallelism().map_or(1, usize::from),
-            workers => workers,
-        },
+        workers: threads(layers, "models.workers"),
         queue_max: count(layers, "models.queue_max"),
         inline_max: Duration::from_micros(
             u64::try_from(whole(layers, "models.inline_us_max", 0, INLINE_MICROS_MAX))
@@ -259,6 +255,14 @@ fn read_models(layers: &mut Layers) -> ModelsConfig {
             "a whole number from 0 to 100",
         ),
         onnx_library_path: layers.text("onnx.library_path").map(PathBuf::from),
+    }
+}
+
+/// A number of threads; 0 is as many as processors.
+fn threads(layers: &mut Layers, key: &'static str) -> usize {
+    match whole(layers, key, 0, WORKERS_MAX) {
+        0 => thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
     }
 }
 

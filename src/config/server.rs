@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{bytes, count, layers::Layers, millis};
+use super::{bytes, count, layers::Layers, millis, threads};
 
 /// Where to listen, and how much to take on.
 #[derive(Debug, Clone)]
@@ -16,6 +16,8 @@ pub struct ServerConfig {
     pub grpc_addr: SocketAddr,
     /// Where REST is served; none: nowhere.
     pub http_addr: Option<SocketAddr>,
+    /// Threads that answer requests.
+    pub threads: usize,
     /// Where the embedded store is kept.
     pub data_dir: PathBuf,
     /// The largest request message, bytes.
@@ -50,6 +52,7 @@ pub(super) fn read(layers: &mut Layers) -> ServerConfig {
     ServerConfig {
         grpc_addr: address(layers, "server.grpc_addr"),
         http_addr: (!http_is_off).then(|| address(layers, "server.http_addr")),
+        threads: threads(layers, "server.threads"),
         data_dir,
         message_bytes_max: bytes(layers, "server.message_bytes_max"),
         answer_bytes_max: bytes(layers, "server.answer_bytes_max"),

@@ -35,6 +35,11 @@ pub const SETTINGS: &[Setting] = &[
         "Where REST and the docs are served; `off`: nowhere",
     ),
     setting(
+        "server.threads",
+        "0",
+        "Threads that answer requests; 0: as many as processors",
+    ),
+    setting(
         "server.data_dir",
         "data",
         "Where the embedded store is kept",
