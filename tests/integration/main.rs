@@ -38,6 +38,7 @@ mod kill;
 mod ledger;
 mod ledger_categories;
 mod ledger_export;
+mod ledger_kept;
 mod ledger_outage;
 mod lifecycle;
 mod materialize;

@@ -1,0 +1,43 @@
+//! A runtime that its own thread has, and that others may borrow for what is short.
+
+use std::sync::{
+    Mutex, MutexGuard, PoisonError, TryLockError,
+    atomic::{AtomicBool, Ordering},
+};
+
+use crate::inference::Runtime;
+
+/// A runtime, and whether its own thread waits for it.
+pub(super) struct Seat {
+    runtime: Mutex<Box<dyn Runtime>>,
+    pub(super) is_wanted: AtomicBool,
+}
+
+impl Seat {
+    pub(super) fn new(runtime: Box<dyn Runtime>) -> Seat {
+        Seat {
+            runtime: Mutex::new(runtime),
+            is_wanted: AtomicBool::new(false),
+        }
+    }
+
+    /// For its own thread, which waits for whoever has it.
+    pub(super) fn take(&self) -> MutexGuard<'_, Box<dyn Runtime>> {
+        self.is_wanted.store(true, Ordering::Relaxed);
+        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_wanted.store(false, Ordering::Relaxed);
+        runtime
+    }
+
+    /// For others: where it is free, and its own thread is content.
+    pub(super) fn borrow(&self) -> Option<MutexGuard<'_, Box<dyn Runtime>>> {
+        if self.is_wanted.load(Ordering::Relaxed) {
+            return None;
+        }
+        match self.runtime.try_lock() {
+            Ok(runtime) => Some(runtime),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+}
