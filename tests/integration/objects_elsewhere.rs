@@ -23,8 +23,14 @@ fn folder(versions: &TempDir, version: &str) -> PathBuf {
     versions.path().join("credit_risk").join(version)
 }
 
-/// A server of a model that lies at a location, behind a front that may be asked.
-async fn serve(front: &Front, source: &str, cache: &Path, environment: &[(&str, &str)]) -> Running {
+/// A server of a model that lies elsewhere, and its repository, which the server watches.
+struct Served {
+    running: Running,
+    _models: TempDir,
+}
+
+/// A server that may ask the front.
+async fn serve(front: &Front, source: &str, cache: &Path, environment: &[(&str, &str)]) -> Served {
     let host = format!("127.0.0.1:{}", front.port());
     serve_allowing(&host, source, cache, environment).await
 }
@@ -34,7 +40,7 @@ async fn serve_allowing(
     source: &str,
     cache: &Path,
     environment: &[(&str, &str)],
-) -> Running {
+) -> Served {
     let models = models_from(source);
     let path = models.path().display().to_string();
     let cache = cache.display().to_string();
@@ -43,32 +49,30 @@ async fn serve_allowing(
         ("artifacts.cache_dir", cache.as_str()),
         ("artifacts.poll_ms", "100"),
         ("artifacts.allowed_hosts", hosts),
+        ("models.watch_interval_ms", "50"),
     ];
-    Running::within(environment, &settings).await
+    Served {
+        running: Running::within(environment, &settings).await,
+        _models: models,
+    }
 }
 
-async fn reason(running: &Running) -> String {
-    let (_, model) = running.get(MODEL).await;
+async fn reason(served: &Served) -> String {
+    let (_, model) = served.running.get(MODEL).await;
     model["reason"].as_str().unwrap().to_owned()
 }
 
 /// Version 2 is there now: it answers, goes on while nobody else does, and outlives the server.
-async fn follows_and_outlives(
-    running: Running,
-    front: &Front,
-    again: impl AsyncFnOnce() -> Running,
-) {
-    becomes(&running, "version 2", |model| {
-        model["defaultVersion"] == "2"
-    })
-    .await;
-    assert_eq!(answers(&running).await, "2");
+async fn follows_and_outlives(served: Served, front: &Front, again: impl AsyncFnOnce() -> Served) {
+    let running = &served.running;
+    becomes(running, "version 2", |model| model["defaultVersion"] == "2").await;
+    assert_eq!(answers(running).await, "2");
     front.behaves(Mood::Away);
-    becomes(&running, "away", |model| !problem(model).is_empty()).await;
-    assert_eq!(answers(&running).await, "2");
-    drop(running);
+    becomes(running, "away", |model| !problem(model).is_empty()).await;
+    assert_eq!(answers(running).await, "2");
+    drop(served);
     let later = again().await;
-    assert_eq!(answers(&later).await, "2");
+    assert_eq!(answers(&later.running).await, "2");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -90,13 +94,13 @@ async fn a_bucket_of_google_is_followed() {
         ("GOOGLE_BEARER_TOKEN", "t0ken"),
         ("GOOGLE_ALLOW_HTTP", "true"),
     ];
-    let running = serve(&front, &source, cache.path(), &environment).await;
-    assert_eq!(answers(&running).await, "1");
+    let served = serve(&front, &source, cache.path(), &environment).await;
+    assert_eq!(answers(&served.running).await, "1");
     let asked = front.requests();
     assert!(asked.contains("authorization: Bearer t0ken"), "{asked}");
     upload("2").await;
     let again = async || serve(&front, &source, cache.path(), &environment).await;
-    follows_and_outlives(running, &front, again).await;
+    follows_and_outlives(served, &front, again).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,8 +130,8 @@ async fn a_bucket_of_google_is_asked_only_with_tls_and_where_it_may_be() {
         ),
     ] {
         let cache = tempfile::tempdir().unwrap();
-        let running = serve_allowing(hosts, &source, cache.path(), &environment).await;
-        let told = reason(&running).await;
+        let served = serve_allowing(hosts, &source, cache.path(), &environment).await;
+        let told = reason(&served).await;
         assert!(told.contains(why), "{why} in {told}");
         assert!(!told.contains("t0ken"), "{told}");
     }
@@ -148,9 +152,9 @@ async fn a_webdav_server_is_followed() {
     assert!(told.contains("artifacts.allowed_hosts"), "{told}");
     assert_eq!(front.requests(), "");
 
-    let running = serve(&front, &source, cache.path(), &[]).await;
-    assert_eq!(answers(&running).await, "1");
+    let served = serve(&front, &source, cache.path(), &[]).await;
+    assert_eq!(answers(&served.running).await, "1");
     add("2");
     let again = async || serve(&front, &source, cache.path(), &[]).await;
-    follows_and_outlives(running, &front, again).await;
+    follows_and_outlives(served, &front, again).await;
 }
