@@ -152,7 +152,7 @@ impl HttpService for Service {
         self.http.hosts.check(host, port).map_err(refused)?;
         if is_clear && !self.allows_http {
             return Err(refused(Refused(format!(
-                "the host {host} would be asked without TLS; AWS_ALLOW_HTTP=true allows that"
+                "the host {host} would be asked without TLS; AWS_ALLOW_HTTP, GOOGLE_ALLOW_HTTP or AZURE_ALLOW_HTTP = true allows it"
             ))));
         }
         self.http.client.call(request).await

@@ -85,8 +85,11 @@ impl Objects {
                 Arc::new(self.with_profile(builder)?.build()?)
             }
             ObjectStoreScheme::GoogleCloudStorage => {
+                // The library would ask without TLS, which is for the machine's own credentials alone.
+                let without_tls = GoogleConfigKey::Client(ClientConfigKey::AllowHttp);
                 let mut builder = GoogleCloudStorageBuilder::new()
                     .with_url(url.as_str())
+                    .with_config(without_tls, "false")
                     .with_retry(self.retries())
                     .with_http_connector(connector);
                 for (key, value) in self.settings::<GoogleConfigKey>("GOOGLE_") {

@@ -48,6 +48,7 @@ mod models;
 mod models_support;
 mod no_number;
 mod objects;
+mod objects_elsewhere;
 mod policies;
 mod predict_stream;
 mod release_faults;

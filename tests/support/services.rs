@@ -1,4 +1,5 @@
-//! Throw-away services for a test run: MLflow's tracking server and moto's S3, both real programs from PyPI.
+//! Throw-away services for a test run: MLflow's tracking server, moto's S3 and WsgiDAV, real programs from PyPI, and
+//! fake-gcs-server, which has Google's storage API.
 //!
 //! They listen on free ports of the loopback interface, keep what they have in a folder of their own, and go away with the
 //! test process however that ends. Each call has a client of its own: one does not outlive the runtime of its test.
@@ -65,8 +66,8 @@ struct Service {
 }
 
 impl Service {
-    /// Starts a command, which finds Python in $PYTHON, its port in $PORT and its folder in $DIR. Blocks until a path of it
-    /// is answered or, of one that speaks TLS, until it takes connections.
+    /// Starts a command, which finds Python in $PYTHON, the server of Google's API in $GCS, its port in $PORT and its folder in
+    /// $DIR. Blocks until a path of it is answered or, of one that speaks TLS, until it takes connections.
     fn start(name: &str, run: &str, environment: &[(&str, &str)], path: Option<&str>) -> Service {
         let dir = tempfile::Builder::new()
             .prefix(&format!("ferrocast-{name}-"))
@@ -77,7 +78,8 @@ impl Service {
         command
             .current_dir(&dir)
             .env("DIR", &dir)
-            .env("PYTHON", python())
+            .env("PYTHON", tool("services/bin/python"))
+            .env("GCS", tool("bin/fake-gcs-server"))
             .env("RUN", run)
             .envs(environment.iter().copied());
         let mut service = Service {
@@ -134,15 +136,17 @@ fn get_is_answered(port: u16, path: &str) -> bool {
     asked.and_then(|()| stream.read_exact(&mut head)).is_ok() && head.ends_with(b" 200")
 }
 
-/// Python with the services, where `scripts/services.sh` puts it.
-fn python() -> PathBuf {
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/services/bin/python");
+/// A program, where `scripts/services.sh` puts it.
+fn tool(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join(".tools")
+        .join(name);
     assert!(
-        python.is_file(),
-        "{} is not there; scripts/services.sh brings MLflow and moto",
-        python.display()
+        path.is_file(),
+        "{} is not there; scripts/services.sh brings it",
+        path.display()
     );
-    python
+    path
 }
 
 /// The files of a folder and of those in it, with their names from there.
@@ -363,5 +367,81 @@ impl S3 {
         let request = self.http().delete(url).header("authorization", SOMEBODY);
         let answer = request.send().await.unwrap();
         assert!(answer.status().is_success(), "{key}: {}", answer.status());
+    }
+}
+
+/// Google's storage API, by fake-gcs-server. It checks no credentials.
+pub struct Gcs {
+    service: Service,
+}
+
+impl Gcs {
+    /// The server that all tests of a process share, a bucket each; started when first asked for. Blocks.
+    pub fn shared() -> &'static Gcs {
+        static SHARED: OnceLock<Gcs> = OnceLock::new();
+        SHARED.get_or_init(|| {
+            let run = "\"$GCS\" -scheme http -backend memory -host 127.0.0.1 -port $PORT -public-host 127.0.0.1";
+            Gcs {
+                service: Service::start("gcs", run, &[], Some("/_internal/healthcheck")),
+            }
+        })
+    }
+
+    pub fn port(&self) -> u16 {
+        self.service.port
+    }
+
+    async fn post(&self, path: &str, body: Vec<u8>) {
+        let url = format!("{}/{path}", self.service.url());
+        let answer = http_client().post(url).body(body).send().await.unwrap();
+        assert!(answer.status().is_success(), "{path}: {}", answer.status());
+    }
+
+    /// A bucket of its own.
+    pub async fn new_bucket(&self) -> String {
+        let bucket = unique("models");
+        let body = json!({ "name": bucket }).to_string();
+        self.post("storage/v1/b", body.into_bytes()).await;
+        bucket
+    }
+
+    /// Uploads the files of a folder and of those in it.
+    pub async fn upload(&self, folder: &Path, bucket: &str, prefix: &str) {
+        for (name, path) in files_of(folder) {
+            let place =
+                format!("upload/storage/v1/b/{bucket}/o?uploadType=media&name={prefix}/{name}");
+            self.post(&place, fs::read(path).unwrap()).await;
+        }
+    }
+}
+
+/// A WebDAV server, by WsgiDAV.
+pub struct WebDav {
+    service: Service,
+}
+
+impl WebDav {
+    /// The server that all tests of a process share, a folder each; started when first asked for. Blocks.
+    pub fn shared() -> &'static WebDav {
+        static SHARED: OnceLock<WebDav> = OnceLock::new();
+        SHARED.get_or_init(|| {
+            let run = "\"$PYTHON\" -m wsgidav.server.server_cli --no-config --host 127.0.0.1 --port $PORT \
+                --root \"$DIR\" --auth anonymous --server cheroot";
+            WebDav {
+                service: Service::start("webdav", run, &[], Some("/")),
+            }
+        })
+    }
+
+    pub fn port(&self) -> u16 {
+        self.service.port
+    }
+
+    /// A folder of its own: its name at the server, and where it lies.
+    pub fn new_folder(&self) -> (String, PathBuf) {
+        let name = unique("models");
+        let path = self.service.dir.join(&name);
+        fs::create_dir_all(&path).unwrap();
+        (name, path)
     }
 }

@@ -10,7 +10,7 @@ import pytest
 
 from ferrocast_training.contract import Contract, Input
 from ferrocast_training.dataset import Dataset
-from ferrocast_training.explore import Found, look
+from ferrocast_training.explore import Found, correlations, look
 from ferrocast_training.settings import UseCase
 from ferrocast_training.split import Parts
 from ferrocast_training.steps.explore import REPORT
@@ -93,8 +93,20 @@ def test_columns_are_described(use_case: UseCase, leaky: tuple[Contract, Dataset
     assert by_name["reason"].distinct == 3
     assert {each.name: each.positive_rate for each in by_name["reason"].bins}["default"] == 1.0
     assert len(by_name["reference"].bins) == 13
-    assert looked.correlated == [("age", "twice_age", 1.0)]
+    assert looked.correlated[0] == ("age", "twice_age", 1.0)
+    # The weak ones, too: of three numbers there are three pairs.
+    assert len(looked.correlated) == 3
+    assert all(abs(rank) < 0.2 for _, _, rank in looked.correlated[1:])
     assert [part["rows"] for part in looked.balance] == [600, 200, 200]
+
+
+def test_all_strong_correlations_are_named_and_as_many_weak_ones_as_make_ten() -> None:
+    random = np.random.default_rng(5)
+    base = random.normal(size=200)
+    alike = pd.DataFrame({f"copy_{n}": base * (n + 1) for n in range(6)})
+    assert len(correlations(alike, 0.95)) == 15
+    other = pd.DataFrame({f"own_{n}": random.normal(size=200) for n in range(6)} | {"same": np.ones(200)})
+    assert len(correlations(other, 0.95)) == 10
 
 
 class Outside(HTMLParser):
@@ -127,3 +139,4 @@ def test_the_report_is_one_whole_file(retrained: Context) -> None:
     assert {each.name for each in retrained.contract.inputs} <= shown
     assert any("9,857 rows read, 9,857 kept" in text for text in page.texts)
     assert "645" in shown
+    assert "Rank correlation, strongest first; 0.95 or more is bold." in page.texts

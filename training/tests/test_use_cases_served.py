@@ -23,6 +23,7 @@ from .serving import call, ferrocast
 
 ROWS = 200
 DAY = pd.Timedelta(days=1)
+MOVING = ["shown", "click_rate"]  # counted up to the midnight before the impression
 
 
 def store_of(context: Context) -> Store:
@@ -81,6 +82,43 @@ def test_a_day_that_is_long_past_is_not_taken_for_today(stocks: Context, tmp_pat
     assert abs(made["score"] - load_trained(stocks).scores(nothing)[0]) < 1e-6
 
 
+def test_200_days_are_served_by_their_moment_as_they_were_trained_on(stocks: Context, tmp_path: Path) -> None:
+    """As a person would ask: a ticker and a moment, which is the close or some hours after it."""
+    dataset, contract = stocks.dataset(), stocks.contract
+    random = np.random.default_rng(6)
+    chosen = np.sort(random.choice(len(dataset.kept), ROWS, replace=False))
+    moments = dataset.times.iloc[chosen] + pd.to_timedelta(random.integers(0, 20, ROWS), unit="h")
+    asked = [
+        {"ticker": ticker, "timestamp": moment.isoformat()}
+        for ticker, moment in zip(dataset.kept["ticker"].iloc[chosen], moments, strict=True)
+    ]
+    with ferrocast(store_of(stocks), tmp_path) as url:
+        made = [call(f"{url}/predict/ticker", body) for body in asked]
+    assert {answer["model"] for answer in made} == {"stock_direction"}
+    answer = {"predictions": [each["prediction"] for each in made]}
+    trained_on = model_frame(dataset.features.iloc[chosen].reset_index(drop=True), contract)
+    pd.testing.assert_frame_equal(features_in(answer, contract), trained_on, check_exact=True)
+    assert np.max(np.abs(scores_in(answer) - load_trained(stocks).scores(trained_on))) < 1e-6
+    assert all(each["violations"] == [] for each in answer["predictions"])
+
+
+def test_null_is_the_latest_day(stocks: Context, moved: tuple[str, pd.DataFrame]) -> None:
+    url, rows = moved
+    days = rows[rows["ticker"] == "AAPL"].sort_values("event_timestamp").tail(2)
+    expected = load_trained(stocks).scores(model_frame(days.reset_index(drop=True), stocks.contract))
+
+    def asked(**moment: str | None) -> Any:
+        return call(f"{url}/predict/ticker", {"ticker": "AAPL"} | moment)
+
+    null, left_out = asked(timestamp=None), asked()
+    before = asked(timestamp=(days["event_timestamp"].iloc[1] - pd.Timedelta(seconds=1)).isoformat())
+    for answer, score in ((null, expected[1]), (left_out, expected[1]), (before, expected[0])):
+        assert answer["model"] == "stock_direction"
+        assert abs(answer["prediction"]["score"] - score) < 1e-6
+        assert set(answer["prediction"]["featureStatuses"].values()) == {"PRESENT"}
+    assert expected[0] != expected[1]
+
+
 def test_the_store_knows_what_each_moment_knew(stocks: Context, tmp_path: Path) -> None:
     """200 closes, each asked for at the close, just before it, and after the TTL."""
     dataset = stocks.dataset()
@@ -110,6 +148,33 @@ def test_the_store_knows_what_each_moment_knew(stocks: Context, tmp_path: Path) 
     assert (np.array(found("later")) != at_the_close).all()
 
 
+def test_the_clicks_of_200_impressions_are_served_as_they_were_trained_on(
+    shop: Context, tmp_path: Path
+) -> None:
+    """The two inputs that move, each as of its impression's moment; the others are compared below."""
+    dataset = shop.dataset()
+    rows = np.random.default_rng(5).choice(len(dataset.kept), ROWS, replace=False)
+    names = [f"fashion_item_clicks:{name}" for name in MOVING]
+    with ferrocast(store_of(shop), tmp_path) as url:
+        served = [
+            call(
+                f"{url}/v1/features:get",
+                {
+                    "features": names,
+                    "entities": [{"item_id": item}],
+                    "format": "ROWS",
+                    "asOf": moment.isoformat(),
+                },
+            )["rows"][0]["values"]
+            for item, moment in zip(dataset.kept["item_id"].iloc[rows], dataset.times.iloc[rows], strict=True)
+        ]
+    trained_on = dataset.features.iloc[rows]
+    for name in MOVING:
+        wanted = [None if pd.isna(value) else value for value in trained_on[name]]
+        assert [each[f"fashion_item_clicks:{name}"] for each in served] == wanted
+        assert trained_on[name].nunique() > 20
+
+
 def test_items_are_scored_for_shoppers_as_in_training(shop: Context, tmp_path: Path) -> None:
     """The newest that the store has of 200 pairs of the log, and the score that the model gives it."""
     dataset, contract = shop.dataset(), shop.contract
@@ -127,8 +192,7 @@ def test_items_are_scored_for_shoppers_as_in_training(shop: Context, tmp_path: P
         by_rows = call(f"{model}:predict", {"rows": values})
 
     trained_on = model_frame(dataset.features.iloc[rows].reset_index(drop=True), contract)
-    moving = ["shown", "click_rate"]  # counted up to another midnight at the time of the impression
-    pd.testing.assert_frame_equal(served.drop(columns=moving), trained_on.drop(columns=moving))
+    pd.testing.assert_frame_equal(served.drop(columns=MOVING), trained_on.drop(columns=MOVING))
     clicks = pd.read_parquet(contract.view("fashion_item_clicks").path).sort_values("event_timestamp")
     newest = clicks.groupby("item_id").tail(1).set_index("item_id")["shown"]
     assert served["shown"].to_list() == newest.loc[keys["item_id"]].to_list()

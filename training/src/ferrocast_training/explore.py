@@ -19,6 +19,7 @@ from ferrocast_training.split import PARTS
 BINS = 24
 TEXTS_MAX = 12
 ROWS_MAX = 100_000  # of a larger training part, a fixed sample is looked at
+PAIRS_SHOWN = 10
 ONE_OF_A_KIND = 0.9
 
 Values = pd.Series
@@ -70,16 +71,21 @@ def look(use_case: UseCase, contract: Contract, dataset: Dataset) -> Found:
 
 
 def correlations(frame: pd.DataFrame, least: float) -> list[tuple[str, str, float]]:
-    """Return the pairs of numbers whose rank correlation is `least` or more, strongest first."""
+    """Return the pairs of numbers by their rank correlation, strongest first.
+
+    All of `least` or more, and of the others as many as make ten.
+    """
     ranks = frame.astype("Float64").corr(method="spearman").to_numpy(dtype=float, na_value=np.nan)
     names = list(frame.columns)
     pairs = [
         (names[a], names[b], round(float(ranks[a, b]), 3))
         for a in range(len(names))
         for b in range(a + 1, len(names))
-        if abs(ranks[a, b]) >= least
+        if not np.isnan(ranks[a, b])
     ]
-    return sorted(pairs, key=lambda pair: -abs(pair[2]))
+    pairs.sort(key=lambda pair: -abs(pair[2]))
+    strong = sum(abs(pair[2]) >= least for pair in pairs)
+    return pairs[: max(strong, PAIRS_SHOWN)]
 
 
 def hints(use_case: UseCase, contract: Contract, dataset: Dataset, columns: list[ColumnFound]) -> list[str]:

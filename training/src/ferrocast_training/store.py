@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import distribution
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit
 
 from ferrocast_training.contract import Contract
 from ferrocast_training.errors import StoreError
@@ -13,15 +14,24 @@ from ferrocast_training.errors import StoreError
 ROOT = Path(__file__).resolve().parents[3]
 SECONDS_MAX = 3600
 ONNX_RUNTIME = "FERROCAST_ONNX_LIBRARY_PATH"
+SQLITE = "sqlite:"
+EMBEDDED = "ferrocast.db"
 
 
 @dataclass(frozen=True)
 class Store:
-    """A feature store: a PostgreSQL database, or without `database_url` an embedded file in `data_dir`."""
+    """A feature store: the database of `database_url`, or without one an embedded file in `data_dir`."""
 
     models: Path
     data_dir: Path
     database_url: str = ""
+
+    @property
+    def sqlite_path(self) -> Path | None:
+        """The file that it is, if it is one."""
+        if self.database_url and not self.database_url.startswith(SQLITE):
+            return None
+        return self.data_dir / (self.database_url.removeprefix(SQLITE) or EMBEDDED)
 
     def apply(self, contract: Contract) -> None:
         """Make the store as features.toml says."""
@@ -79,6 +89,14 @@ class Store:
         kept[ONNX_RUNTIME] = os.environ.get(ONNX_RUNTIME) or str(onnx_runtime())
         # Not on the command line, where everyone could read the password.
         return kept | ({"DATABASE_URL": self.database_url} if self.database_url else {})
+
+
+def called(database_url: str) -> str:
+    """Name a database for people: neither user nor password."""
+    if not database_url or database_url.startswith(SQLITE):
+        return f"SQLite {database_url.removeprefix(SQLITE)}" if database_url else "embedded"
+    url = urlsplit(database_url)
+    return f"PostgreSQL {url.netloc.rpartition('@')[2]}{url.path}"
 
 
 def program() -> Path:

@@ -1,7 +1,6 @@
 """`prepare`: raw data to the views of the feature store, and from the store back to the training set."""
 
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 import pandas as pd
@@ -13,9 +12,11 @@ from ferrocast_training.derivations import derive
 from ferrocast_training.files import write_json
 from ferrocast_training.identity import identify
 from ferrocast_training.schema import clean, clean_view
+from ferrocast_training.set_table import write_table
 from ferrocast_training.source import raw_paths, read_source
 from ferrocast_training.split import Parts, split_rows
 from ferrocast_training.steps.step import Context, Outcome, Step
+from ferrocast_training.store import called
 from ferrocast_training.views import (
     EVENT_TIMESTAMP,
     check_schema,
@@ -65,9 +66,7 @@ def _run(context: Context, folder: Path) -> Outcome:
 def _join(context: Context, spine: pd.DataFrame, parts: Parts, folder: Path) -> None:
     """Load the views into the feature store, and have it join the labels with what it held at their times."""
     store, contract = context.store_in(folder), context.contract
-    context.terminal.say(
-        "prepare", f"into the feature store, {'PostgreSQL' if store.database_url else 'embedded'}"
-    )
+    context.terminal.say("prepare", f"into the feature store, {called(store.database_url)}")
     store.apply(contract)
     store.materialize(contract)
     asked, joined = folder / "spine.parquet", folder / "joined.parquet"
@@ -77,6 +76,8 @@ def _join(context: Context, spine: pd.DataFrame, parts: Parts, folder: Path) -> 
     features = [f"{each.view}:{each.name}" for each in contract.inputs]
     store.historical(asked, EVENT_TIMESTAMP, features, joined)
     write_sets(joined, folder)
+    table = write_table(store, context.use_case.model, joined)
+    context.terminal.say("prepare", f"table {table}: {len(spine):,} rows of the three parts")
     for path in (asked, joined):
         path.unlink()
 
@@ -87,10 +88,7 @@ def _files(context: Context) -> list[Path]:
 
 
 def _values(context: Context) -> dict[str, str]:
-    if not context.database_url:
-        return {"the store": "embedded"}
-    url = urlsplit(context.database_url)
-    return {"the store": f"PostgreSQL {url.hostname}:{url.port}{url.path}"}  # no user, no password
+    return {"the store": called(context.database_url)}
 
 
 PREPARE = Step(
