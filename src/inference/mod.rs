@@ -20,6 +20,7 @@ mod mirror;
 mod output;
 mod policy;
 mod predict;
+mod referee;
 mod registry;
 mod release;
 mod repository;

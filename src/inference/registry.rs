@@ -19,6 +19,8 @@ pub struct ReadyVersion {
     pub layout: Arc<Layout>,
     /// One an input, in the signature's order.
     pub inputs: Vec<BoundInput>,
+    /// The runtime that runs it, by its name.
+    pub runtime: String,
     /// The threads that run it.
     pub workers: Arc<Workers>,
     /// Golden rows reproduced at load.
