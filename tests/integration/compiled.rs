@@ -279,10 +279,19 @@ async fn every_export_of_trees_is_served_by_them_as_by_onnx_runtime() {
             "{name}"
         );
         let path = format!("/v1/models/{name}:explain");
-        let asked = json!({"row": rows[0]});
-        let (status, one) = trees.post(&path, asked.clone()).await;
-        assert_eq!((status, one), onnx.post(&path, asked).await, "{name}");
-        explained += usize::from(status == 200);
+        let mut answers = Vec::new();
+        for running in [&trees, &onnx] {
+            let (status, answer) = running.post(&path, json!({"row": rows[0]})).await;
+            // What cannot be explained by one cannot be by the other.
+            let told = if status == 200 {
+                &answer
+            } else {
+                &answer["message"]
+            };
+            answers.push((status, told.clone()));
+        }
+        assert_eq!(answers[0], answers[1], "{name}");
+        explained += usize::from(answers[0].0 == 200);
     }
     assert_eq!(explained, 4);
 }

@@ -55,12 +55,11 @@ fn leaf(value: f32) -> Node {
 }
 
 /// What the leaves of a row add up to, by the layout.
-fn walked(ensemble: &Ensemble, row: &[f32], imputed: Option<&[f32]>) -> Vec<f32> {
-    let layout = Layout::new(ensemble, row.len()).unwrap();
+fn walked(layout: &Layout, outputs: usize, row: &[f32], imputed: Option<&[f32]>) -> Vec<f32> {
     let mut keys = Vec::new();
     layout.keys(row, imputed, &mut keys);
-    let mut sums = vec![Sum::default(); ensemble.rule.outputs];
-    layout.add(&keys, &mut sums, ensemble.rule.outputs);
+    let mut sums = vec![Sum::default(); outputs];
+    layout.add(&keys, &mut sums, outputs);
     sums.iter().map(|sum| sum.value).collect()
 }
 
@@ -130,10 +129,11 @@ fn every_question_is_answered_as_the_file_asks_it() {
                 };
                 let tree = vec![Node::Split(split), leaf(1.0), leaf(2.0)];
                 let ensemble = ensemble(vec![tree], 1);
+                let layout = Layout::new(&ensemble, 2).unwrap();
                 for value in NUMBERS {
                     let row = [7.0, value];
                     assert_eq!(
-                        walked(&ensemble, &row, None),
+                        walked(&layout, 1, &row, None),
                         asked(&ensemble, &row),
                         "{split:?} of {value}"
                     );
@@ -175,9 +175,10 @@ fn forests_of_chance_are_walked_as_they_ask() {
         let outputs = 1 + round % 3;
         let trees = (0..random.usize(1..40)).map(|_| tree(&mut random, outputs));
         let ensemble = ensemble(trees.collect(), outputs);
+        let layout = Layout::new(&ensemble, 3).unwrap();
         for _ in 0..20 {
             let row = [(); 3].map(|()| NUMBERS[random.usize(..NUMBERS.len())]);
-            assert_eq!(walked(&ensemble, &row, None), asked(&ensemble, &row));
+            assert_eq!(walked(&layout, outputs, &row, None), asked(&ensemble, &row));
             let imputed = [1.0, -1.5, f32::NAN];
             let whole = std::array::from_fn::<f32, 3, _>(|at| {
                 if row[at].is_nan() {
@@ -187,7 +188,7 @@ fn forests_of_chance_are_walked_as_they_ask() {
                 }
             });
             assert_eq!(
-                walked(&ensemble, &row, Some(&imputed)),
+                walked(&layout, outputs, &row, Some(&imputed)),
                 asked(&ensemble, &whole)
             );
         }
