@@ -71,7 +71,7 @@ fmt: ## Formats everything.
 smoke: build tools ## Runs the server as a user would, with grpcurl, ghz and curl.
 	scripts/smoke.sh
 
-bench: runtime ## Measures single parts, by criterion: make bench ARGS=runtime/trees.
+bench: runtime ## Measures single parts, side by side: make bench ARGS=trees.
 	$(CARGO) bench --locked -p ferrocast --bench '*' -- $(ARGS)
 
 loadtest: loadtest-features loadtest-ledger loadtest-materialize ## Measures reading and loading of features, and the ledger.

@@ -235,13 +235,17 @@ fn forests_of_chance_answer_as_onnx_runtime_to_the_bit() {
     }
 }
 
-/// A copy of some exports whose model.toml asks for the trees.
-fn by_trees(names: &[&str]) -> TempDir {
+/// A copy of some exports, and of a use case whose graph fills in missing values, whose model.toml asks for a runtime.
+fn asking(names: &[&str], runtime: &str) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     for name in names {
         let model = dir.path().join(name);
-        copy(&exports().join("models").join(name), &model);
-        ask(&model, "trees");
+        let known = exports().join("models").join(name);
+        let use_case = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("models")
+            .join(name);
+        copy(if known.is_dir() { &known } else { &use_case }, &model);
+        ask(&model, runtime);
     }
     dir
 }
@@ -264,9 +268,11 @@ async fn answers(running: &Running, name: &str, rows: &[Json]) -> Json {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_export_of_trees_is_served_by_them_as_by_onnx_runtime() {
-    let folder = by_trees(&QUALIFYING);
+    let names = [&QUALIFYING[..], &["stock_direction"]].concat();
+    let folder = asking(&names, "trees");
     let trees = serving(folder.path()).await;
-    let onnx = serving(&exports().join("models")).await;
+    let other = asking(&names, "onnx");
+    let onnx = serving(other.path()).await;
     let mut explained = 0;
     for (name, _, golden) in all(folder.path()) {
         let (_, model) = trees.get(&format!("/v1/models/{name}")).await;
@@ -293,12 +299,12 @@ async fn every_export_of_trees_is_served_by_them_as_by_onnx_runtime() {
         assert_eq!(answers[0], answers[1], "{name}");
         explained += usize::from(answers[0].0 == 200);
     }
-    assert_eq!(explained, 4);
+    assert_eq!(explained, 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_changes_its_runtime_while_it_serves() {
-    let dir = by_trees(&["xgboost_binary"]);
+    let dir = asking(&["xgboost_binary"], "trees");
     let model = dir.path().join("xgboost_binary");
     let running = serving(dir.path()).await;
     let version = async |runtime: &str, part: &str| {
