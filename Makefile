@@ -20,7 +20,7 @@ UV = scripts/uv.sh
 export UV_PYTHON_DOWNLOADS = never
 export UV_LINK_MODE = copy
 
-.PHONY: run build historical runtime tools test test-rust test-python lint fmt smoke loadtest loadtest-features loadtest-ledger loadtest-materialize exports train mlflow check clean help
+.PHONY: run build historical runtime tools test test-rust test-python lint fmt smoke bench loadtest loadtest-features loadtest-ledger loadtest-materialize exports train mlflow check clean help
 
 help: ## Lists the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -70,6 +70,9 @@ fmt: ## Formats everything.
 
 smoke: build tools ## Runs the server as a user would, with grpcurl, ghz and curl.
 	scripts/smoke.sh
+
+bench: runtime ## Measures single parts, side by side: make bench ARGS=trees.
+	$(CARGO) bench --locked -p ferrocast --bench '*' -- $(ARGS)
 
 loadtest: loadtest-features loadtest-ledger loadtest-materialize ## Measures reading and loading of features, and the ledger.
 

@@ -35,7 +35,7 @@ use crate::{
         Releases, Repository, RuntimeLoader, SAMPLE_WHOLE, Shadows,
     },
     middleware::{self, Bounds},
-    runtimes::{lightgbm, onnx::OnnxLoader},
+    runtimes::{compiled::CompiledLoader, lightgbm, onnx::OnnxLoader},
     sources::FileSources,
     stores::{self, DatabaseOptions, OnlineOptions, Store},
     telemetry,
@@ -199,7 +199,8 @@ fn mirror(config: &Config) -> Result<Mirror> {
 fn repository(config: &Config) -> Result<Repository> {
     let models = &config.models;
     let onnx = OnnxLoader::open(models.onnx_library_path.as_deref(), models.nodes_max)?;
-    let loaders: Vec<Arc<dyn RuntimeLoader>> = vec![Arc::new(onnx), lightgbm::loader()];
+    let loaders: Vec<Arc<dyn RuntimeLoader>> =
+        vec![Arc::new(onnx), Arc::new(CompiledLoader), lightgbm::loader()];
     Ok(Repository {
         path: models.path.clone(),
         loaders,

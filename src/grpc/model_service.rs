@@ -274,7 +274,7 @@ fn wire_ready(version: &str, ready: &ReadyVersion) -> pb::ModelVersion {
         version: version.to_owned(),
         state: pb::model_version::State::Ready.into(),
         reason: String::new(),
-        runtime: signature.runtime.clone(),
+        runtime: ready.runtime.clone(),
         digest: signature.sha256.clone(),
         inputs: inputs
             .map(|(position, input)| wire_input(ready, position, input))

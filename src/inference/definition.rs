@@ -70,6 +70,9 @@ pub struct ModelDefinition {
     /// The version that answers where a request names none.
     #[serde(default)]
     pub default_version: Option<String>,
+    /// The runtime that runs it, where that is not the one of its signature; that one is then the referee at load.
+    #[serde(default)]
+    pub runtime: Option<String>,
     /// What to do with an entity that no view has a row of.
     #[serde(default)]
     pub entity_not_found: Policy,

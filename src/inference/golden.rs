@@ -105,6 +105,11 @@ impl GoldenRows {
         })
     }
 
+    /// The rows, in the order of the signature's inputs.
+    pub(super) fn rows(&self) -> &[Vec<Value>] {
+        &self.rows
+    }
+
     /// How many there are.
     pub(super) fn count(&self) -> usize {
         self.rows.len()

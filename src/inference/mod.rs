@@ -21,6 +21,7 @@ mod output;
 mod pace;
 mod policy;
 mod predict;
+mod referee;
 mod registry;
 mod release;
 mod repository;

@@ -26,6 +26,8 @@ pub struct ReadyVersion {
     pub inputs: Vec<BoundInput>,
     /// The features that these are.
     pub(super) selection: Arc<BoundSelection>,
+    /// The runtime that runs it, by its name.
+    pub runtime: String,
     /// The threads that run it.
     pub workers: Arc<Workers>,
     /// Golden rows reproduced at load.

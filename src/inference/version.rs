@@ -14,6 +14,7 @@ use super::{
     counters::VersionCounters,
     golden::GoldenRows,
     pace::rows_within,
+    referee::Pair,
     stamp::Stamp,
 };
 use crate::{
@@ -94,7 +95,10 @@ impl Repository {
             VersionState::Ready(ready) => Some(ready),
             VersionState::Refused(_) | VersionState::Unloaded => None,
         });
-        if let Some(ready) = ready.filter(|ready| ready.stamp == stamp) {
+        let is_same = |ready: &&Arc<ReadyVersion>| {
+            ready.stamp == stamp && ready.runtime == runtime_of(trial.definition, &ready.signature)
+        };
+        if let Some(ready) = ready.filter(is_same) {
             let (state, problem) = rebound(ready, trial);
             return ModelVersion {
                 version: files.version,
@@ -151,10 +155,18 @@ impl Repository {
             model: &model,
             explain: explain.as_deref(),
         };
-        let mut runtimes = self
-            .loader(&signature.runtime)?
-            .load(contents, &signature, self.options.workers)
-            .map_err(|fault| within(&model_path, fault))?;
+        let load = |runtime: &str, count| {
+            let loader = self.loader(runtime)?;
+            let loaded = loader.load(contents, &signature, count);
+            loaded.map_err(|fault| within(&model_path, fault))
+        };
+        let runtime = runtime_of(definition, &signature).to_owned();
+        // It also looks into the file, which is untrusted, before another runtime does.
+        let mut referee = match runtime == signature.runtime {
+            true => Vec::new(),
+            false => load(&signature.runtime, 1)?,
+        };
+        let mut runtimes = load(&runtime, self.options.workers)?;
 
         let layout = Layout::new(&signature);
         check_defaults(&layout, &inputs)?;
@@ -168,6 +180,15 @@ impl Repository {
         for runtime in &mut runtimes {
             golden
                 .check(runtime.as_mut(), &layout, &signature)
+                .map_err(|fault| within(&golden_path, fault))?;
+        }
+        if let (Some(referee), Some(one)) = (referee.first_mut(), runtimes.first_mut()) {
+            let pair = Pair {
+                names: [&runtime, &signature.runtime],
+                runtimes: [one.as_mut(), referee.as_mut()],
+            };
+            golden
+                .check_alike(pair, &layout, &signature)
                 .map_err(|fault| within(&golden_path, fault))?;
         }
         let is_explained = signature.explain.is_some() || golden.has_explanations();
@@ -199,6 +220,7 @@ impl Repository {
             layout: Arc::new(layout),
             inputs,
             selection: Arc::default(),
+            runtime,
             workers: Arc::new(workers),
             stamp,
         })
@@ -211,7 +233,7 @@ impl Repository {
             .ok_or_else(|| {
                 let names: Vec<&str> = self.loaders.iter().map(|loader| loader.name()).collect();
                 Error::failed_precondition(format!(
-                    "the signature asks for the runtime \"{name}\"; this server has: {}",
+                    "there is no runtime \"{name}\", which the signature or model.toml asks for; this server has: {}",
                     names.join(", ")
                 ))
             })
@@ -229,6 +251,11 @@ impl Repository {
             path.display()
         )))
     }
+}
+
+/// The runtime that a version is to be run by.
+fn runtime_of<'a>(definition: &'a ModelDefinition, signature: &'a Signature) -> &'a str {
+    definition.runtime.as_deref().unwrap_or(&signature.runtime)
 }
 
 fn check_identity(signature: &Signature, model: &str, version: &str) -> Result<()> {

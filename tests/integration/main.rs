@@ -17,6 +17,7 @@ mod catalog_watch;
 mod cli;
 mod column_faults;
 mod columns;
+mod compiled;
 mod contract;
 mod documents;
 mod drift;
@@ -61,6 +62,8 @@ mod shadow_reads;
 mod stream;
 mod support;
 
+#[path = "../../benches/forest.rs"]
+mod forest;
 #[path = "../support/guard.rs"]
 mod guard;
 #[path = "../support/postgres.rs"]

@@ -1,6 +1,5 @@
 //! ONNX models through ONNX Runtime (`ort`): one session a worker, tuned for trees on a server.
 
-mod explain;
 mod inspect;
 mod library;
 
@@ -15,7 +14,7 @@ use ort::{
     value::{Outlet, Tensor as OrtTensor, TensorElementType, TensorRef, ValueType},
 };
 
-use self::explain::Explainer;
+use super::trees::Explainer;
 use crate::{
     error::{Error, Result},
     inference::{

@@ -1,7 +1,10 @@
 //! Ensembles of trees, as far as explaining needs them: what a trainer's library wrote, and exact SHAP values over it.
 
+mod explainer;
 mod shap;
 mod xgboost;
+
+pub(super) use explainer::Explainer;
 
 use crate::error::Result;
 

@@ -1,14 +1,14 @@
-//! Explaining an ONNX model: by the trees that its trainer left beside it, over the matrix that the graph gives to its own.
+//! Explaining a model of ONNX's: by the trees that its trainer left beside it, over the matrix that the graph gives to its own.
 
+use super::{Ensemble, Link};
 use crate::{
     error::{Error, Result},
     inference::{ExplainedBy, Explanation, Signature},
-    runtimes::trees::{Ensemble, Link},
 };
 
 /// Trees, and which input each of their columns comes from.
 #[derive(Debug)]
-pub(super) struct Explainer {
+pub(in crate::runtimes) struct Explainer {
     ensemble: Ensemble,
     columns: Vec<usize>,
     inputs: usize,
@@ -19,7 +19,11 @@ impl Explainer {
     ///
     /// # Errors
     /// `FailedPrecondition` that says what is wrong with the file, or how it does not fit.
-    pub(super) fn new(text: &[u8], by: &ExplainedBy, signature: &Signature) -> Result<Explainer> {
+    pub(in crate::runtimes) fn new(
+        text: &[u8],
+        by: &ExplainedBy,
+        signature: &Signature,
+    ) -> Result<Explainer> {
         let ensemble = Ensemble::of_xgboost(text).map_err(|fault| fault.within(&by.file))?;
         let refused = |fault: String| Err(Error::failed_precondition(fault).within(&by.file));
         if ensemble.columns != by.columns.len() {
@@ -47,7 +51,7 @@ impl Explainer {
     }
 
     /// Explains a row of the matrix that the trees take, an explanation an output of theirs.
-    pub(super) fn explain(&self, row: &[f32]) -> Result<Vec<Explanation>> {
+    pub(in crate::runtimes) fn explain(&self, row: &[f32]) -> Result<Vec<Explanation>> {
         if row.len() != self.columns.len() {
             return Err(Error::internal(format!(
                 "the graph gave {} columns, and its trees take {}",
