@@ -1,5 +1,6 @@
 //! The gRPC face: one file a service, each method a few lines. The only place that knows the generated types.
 
+mod codec;
 mod column_reader;
 mod convert;
 mod feature_service;
@@ -18,6 +19,7 @@ pub mod pb {
     tonic::include_proto!("ferrocast.v1");
 }
 
+pub use codec::SmallBuffers;
 pub use feature_service::FeatureApi;
 pub use features::{Loads, Scans, describe_view};
 pub use model_service::ModelApi;
