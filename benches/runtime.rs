@@ -7,6 +7,7 @@
     clippy::indexing_slicing
 )]
 
+#[path = "../tests/support/forest.rs"]
 mod forest;
 
 use divan::{Bencher, counter::ItemsCount};

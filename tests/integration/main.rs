@@ -62,7 +62,7 @@ mod shadow_reads;
 mod stream;
 mod support;
 
-#[path = "../../benches/forest.rs"]
+#[path = "../support/forest.rs"]
 mod forest;
 #[path = "../support/guard.rs"]
 mod guard;
