@@ -35,8 +35,8 @@ use crate::{
     config::Secret,
     error::{Error, Result},
     features::{
-        EntityKey, LoadInput, Materialization, MaterializationRecord, OnlineStore, RowCache, RowSink,
-        Scan, StoredRow, Timestamp, WriteCounts, WriteRow,
+        EntityKey, LoadInput, Materialization, MaterializationRecord, OnlineStore, RowCache,
+        RowSink, Scan, StoredRow, Timestamp, WriteCounts, WriteRow,
     },
     inference::{
         JobStore, LedgerEntry, LedgerPage, LedgerSpan, LedgerStore, RecordedVersion, Release,

@@ -251,10 +251,27 @@ impl Follower {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::features::Value;
+    use crate::{catalog::Definitions, features::Value};
 
     fn key(name: &str) -> EntityKey {
         EntityKey::new(vec![Value::String(name.to_owned())]).unwrap()
+    }
+
+    fn of(name: &str) -> FeatureView {
+        let text = format!(
+            r#"
+            project = "demo"
+            [[entities]]
+            name = "loan"
+            join_keys = [{{ name = "loan_id", type = "string" }}]
+            [[feature_views]]
+            name = "{name}"
+            entity = "loan"
+            features = [{{ name = "x", type = "double" }}]
+            "#
+        );
+        let definitions = Definitions::parse(&text).unwrap();
+        FeatureView::clone(definitions.views.first().unwrap())
     }
 
     fn names(touched: &Touched) -> Vec<String> {
@@ -264,9 +281,8 @@ mod tests {
         let mut rest = keys.as_slice();
         let parts = std::iter::from_fn(|| take_part(&mut rest));
         // A key of one text is that with its length in front.
-        let text = |mut part: &[u8]| {
-            String::from_utf8(take_part(&mut part).unwrap().to_vec()).unwrap()
-        };
+        let text =
+            |mut part: &[u8]| String::from_utf8(take_part(&mut part).unwrap().to_vec()).unwrap();
         parts.map(text).collect()
     }
 
@@ -274,17 +290,17 @@ mod tests {
     fn a_notice_is_understood_by_others() {
         let (ours, theirs) = (Notices::default(), Notices::default());
         let keys = [key("a"), key("it's")];
-        let (_writing, notice) = ours.write("applicant", keys.iter());
+        let (_writing, notice) = ours.write(&of("applicant"), keys.iter());
         let (own, touched) = theirs.understand(&notice);
         assert_eq!(own, None);
         assert_eq!(names(&touched), ["a", "it's"]);
         assert!(!notice.contains('\''), "{notice}");
         let view = Touched::View("applicant".to_owned());
-        let (_, touched) = theirs.understand(&ours.of_view("applicant"));
+        let (_, touched) = theirs.understand(&ours.of(&of("applicant"), None));
         assert_eq!(touched, view);
         // More keys than a notice holds.
         let many: Vec<EntityKey> = (0..2_000).map(|n| key(&format!("loan-{n}"))).collect();
-        let notice = ours.of_keys("applicant", many.iter());
+        let notice = ours.of(&of("applicant"), Some(&many));
         assert!(notice.len() < 8_000);
         assert_eq!(theirs.understand(&notice).1, view);
     }
@@ -292,7 +308,13 @@ mod tests {
     #[test]
     fn what_makes_no_sense_touches_everything() {
         let notices = Notices::default();
-        for notice in ["", "2 x 1 keys v AA", "1 x 1 keys v %", "1 x 1 keys v", "1 x 1 drop v"] {
+        for notice in [
+            "",
+            "2 x 1 keys v AA",
+            "1 x 1 keys v %",
+            "1 x 1 keys v",
+            "1 x 1 drop v",
+        ] {
             assert_eq!(notices.understand(notice).1, Touched::All, "{notice}");
         }
     }
@@ -304,15 +326,15 @@ mod tests {
         let keys = [key("a")];
         let number = |notice: &str| notices.understand(notice).0.unwrap();
         // Told before its end, and after it.
-        let (writing, notice) = notices.write("v", keys.iter());
+        let (writing, notice) = notices.write(&of("v"), keys.iter());
         assert!(notices.is_own(number(&notice)));
         writing.settle();
-        let (writing, notice) = notices.write("v", keys.iter());
+        let (writing, notice) = notices.write(&of("v"), keys.iter());
         writing.settle();
         assert!(notices.is_own(number(&notice)));
         assert!(!notices.is_own(number(&notice)));
         // Given up: it may be done after all.
-        let (writing, notice) = notices.write("v", keys.iter());
+        let (writing, notice) = notices.write(&of("v"), keys.iter());
         drop(writing);
         assert!(!notices.is_own(number(&notice)));
         assert!(notices.lock().is_empty());

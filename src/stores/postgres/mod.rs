@@ -54,8 +54,8 @@ use crate::{
     catalog::{Catalog, CatalogStore, FeatureView, Plan},
     error::Result,
     features::{
-        EntityKey, LoadInput, Materialization, MaterializationRecord, OnlineStore, RowCache, RowSink,
-        Scan, StoredRow, Timestamp, WriteCounts, WriteRow,
+        EntityKey, LoadInput, Materialization, MaterializationRecord, OnlineStore, RowCache,
+        RowSink, Scan, StoredRow, Timestamp, WriteCounts, WriteRow,
     },
     inference::{
         LedgerEntry, LedgerPage, LedgerSpan, LedgerStore, RecordedVersion, Release, ReleaseEvent,

@@ -41,8 +41,8 @@ use crate::{
     catalog::{Catalog, CatalogStore, FeatureView, Plan},
     error::{Error, Result},
     features::{
-        EntityKey, LoadInput, Materialization, MaterializationRecord, OnlineStore, RowCache, RowSink,
-        Scan, StoredRow, Timestamp, WriteCounts, WriteRow,
+        EntityKey, LoadInput, Materialization, MaterializationRecord, OnlineStore, RowCache,
+        RowSink, Scan, StoredRow, Timestamp, WriteCounts, WriteRow,
     },
     inference::{
         LedgerEntry, LedgerPage, LedgerSpan, LedgerStore, RecordedVersion, Release, ReleaseEvent,
