@@ -14,13 +14,14 @@ use ferrocast::{
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::{fixtures::*, for_every_store, gate::eventually, postgres::Postgres};
+use crate::{fixtures::*, for_every_store, gate::eventually, gated::Gated, postgres::Postgres};
 
 for_every_store!(
     what_another_server_changes_is_seen_within_the_bound,
     a_load_and_a_deletion_elsewhere_are_seen_within_the_bound,
     own_writes_stay_in_memory,
     a_table_made_anew_shares_no_rows,
+    news_of_a_key_between_miss_and_fill_are_heeded,
 );
 
 /// Long enough that news come before it on a busy machine: only then is anything answered from memory.
@@ -34,12 +35,17 @@ struct Server {
 
 impl Server {
     fn on(store: Arc<Store>) -> Server {
+        Server::before(store.clone(), store)
+    }
+
+    /// Reads from one store, and hears of changes from another.
+    fn before(read: Arc<dyn OnlineStore>, store: Arc<Store>) -> Server {
         let bounds = CacheBounds {
             bytes_max: 1 << 20,
             age_max: Duration::from_secs(3_600),
             stale_max: Some(STALE_MAX),
         };
-        let front = FrontStore::new(store.clone(), JoinBounds::default(), Some(bounds));
+        let front = FrontStore::new(read, JoinBounds::default(), Some(bounds));
         let (stop, cache) = (CancellationToken::new(), front.cache().unwrap());
         let stopped = stop.clone();
         tokio::spawn(async move { store.follow(cache, STALE_MAX, &stopped).await });
@@ -156,6 +162,31 @@ async fn a_table_made_anew_shares_no_rows(fixture: Fixture) {
     for server in [&a, &b] {
         server.sees(&again, 1, changed_at, None).await;
     }
+}
+
+/// The store has read the old row when the change is told, and answers after it.
+async fn news_of_a_key_between_miss_and_fill_are_heeded(fixture: Fixture) {
+    let view = numbers(&fixture).await;
+    fixture.write(&view, vec![number(1, 1, 0, 1.0)]).await;
+    let gated = Gated::before(fixture.store.clone());
+    let server = Server::before(gated.clone(), fixture.store.clone());
+    // It keeps what it reads from here on.
+    tokio::time::sleep(STALE_MAX).await;
+    let news = async {
+        gated.has_read().await;
+        let another = fixture.another().await;
+        let rows = vec![number(1, 2, 0, 2.0)];
+        another.write(&view, rows).await.unwrap();
+        let changed_at = Instant::now();
+        // It has been told by then.
+        tokio::time::sleep(STALE_MAX).await;
+        gated.open();
+        changed_at
+    };
+    let ((old, _), changed_at) = tokio::join!(server.read(&view, 1), news);
+    assert_eq!(old, Some(Value::Double(1.0)));
+    server.sees(&view, 1, changed_at, Some(2.0)).await;
+    server.keeps(&view, 1, Some(2.0)).await;
 }
 
 /// The connection that hears of changes is cut again and again, and changes come meanwhile.
