@@ -78,7 +78,7 @@ async fn tell_each_other(url: &str, a: &Running, b: &Running, command: &[&str]) 
     let before = income(b).await.0;
     keeps(a, &before).await;
     keeps(b, &before).await;
-    for (from, to, value) in [(a, b, json!(50_001.0)), (b, a, json!(50_002.0))] {
+    for (from, to, value) in [(a, b, json!(50_001.5)), (b, a, json!(50_002.5))] {
         let changed_at = write(from, &value).await;
         assert_eq!(income(from).await.0, value);
         sees(to, changed_at, &value).await;
@@ -90,13 +90,13 @@ async fn tell_each_other(url: &str, a: &Running, b: &Running, command: &[&str]) 
     let names = "loan_id,event_timestamp,created_at,annual_inc,emp_length,addr_state,verification_status,delinq_2yrs,\
                  inq_last_6mths,inq_last_12m,inq_fi,revol_util,all_util,acc_now_delinq,delinq_amnt,open_il_6m,\
                  open_il_12m,open_il_24m,num_il_tl,total_bal_il,total_il_high_credit_limit";
-    let row = format!("{LOAN},2099-01-01T00:00:00Z,2099-01-01T00:00:00Z,50003.0,,,,,,,,,,,,,,,,,");
+    let row = format!("{LOAN},2099-01-01T00:00:00Z,2099-01-01T00:00:00Z,50003.5,,,,,,,,,,,,,,,,,");
     std::fs::write(&file, format!("{names}\n{row}\n")).unwrap();
     let from = ["materialize", "applicant", "--from", file.to_str().unwrap()];
     let changed_at = run(url, &[&from, command].concat());
     for server in [a, b] {
-        sees(server, changed_at, &json!(50_003.0)).await;
-        keeps(server, &json!(50_003.0)).await;
+        sees(server, changed_at, &json!(50_003.5)).await;
+        keeps(server, &json!(50_003.5)).await;
     }
 }
 
@@ -113,12 +113,12 @@ async fn servers_of_one_postgres_tell_each_other() {
     let deafen = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                   WHERE datname = current_database() AND query = 'LISTEN ferrocast_rows'";
     assert_eq!(watcher.query(deafen, &[]).await.unwrap().len(), 2);
-    let row = json!({ "loan_id": LOAN, "annual_inc": 50_004.0, "eventTimestamp": "2099-02-01T00:00:00Z" });
+    let row = json!({ "loan_id": LOAN, "annual_inc": 50_004.5, "eventTimestamp": "2099-02-01T00:00:00Z" });
     let body = json!({ "rows": [row] });
     let (status, answer) = a.post("/v1/featureViews/applicant:write", body).await;
     assert_eq!(status, 200, "{answer}");
-    sees(&b, Instant::now(), &json!(50_004.0)).await;
-    keeps(&b, &json!(50_004.0)).await;
+    sees(&b, Instant::now(), &json!(50_004.5)).await;
+    keeps(&b, &json!(50_004.5)).await;
     assert!(a.server.stop().await);
     assert!(b.server.stop().await);
 }
