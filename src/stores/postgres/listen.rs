@@ -25,6 +25,8 @@ use crate::stores::notices::Follower;
 /// Where notices are sent.
 const CHANNEL: &str = "ferrocast_rows";
 
+const LISTEN: &str = "LISTEN ferrocast_rows";
+
 /// What a sign of life begins with; no notice does.
 const SIGN: &str = "sign";
 
@@ -56,14 +58,14 @@ pub(super) async fn follow(
     let mut wait = RETRY_WAIT_MIN;
     let mut is_failing = false;
     loop {
-        let began_at = Instant::now();
-        let session = Box::pin(session(database, follower, stale_max));
+        let mut has_heard = false;
+        let session = Box::pin(session(database, follower, stale_max, &mut has_heard));
         let ended = stop.run_until_cancelled(session).await;
         follower.cache.lost_touch();
         let Some(Err(fault)) = ended else {
             return;
         };
-        if began_at.elapsed() > RETRY_WAIT_MAX {
+        if has_heard {
             (wait, is_failing) = (RETRY_WAIT_MIN, false);
         }
         // Said once: health tells whether the store is away.
@@ -79,21 +81,22 @@ pub(super) async fn follow(
     }
 }
 
-/// Listens for as long as signs of life come back.
+/// Listens for as long as signs of life come back; notes whether any did.
 async fn session(
     database: &Database,
     follower: &Follower,
     stale_max: Duration,
+    has_heard: &mut bool,
 ) -> Result<Infallible, Fault> {
     let (heard, notices) = mpsc::channel(NOTICES_WAITING_MAX);
     let listener = database.listener(heard).await?;
-    let listen = listener.client.batch_execute("LISTEN ferrocast_rows");
+    let listen = listener.client.batch_execute(LISTEN);
     database.bounded(listen).await?;
     let teller = database.lone_client().await?;
     follower.begin();
     let since = Instant::now();
     let own = format!("{SIGN} {:016x} ", fastrand::u64(..));
-    let hearing = hear(follower, notices, &own, since, stale_max);
+    let hearing = hear(follower, notices, &own, since, stale_max, has_heard);
     let signing = sign(database, &teller.client, &own, since, stale_max);
     let ended = tokio::select! {
         ended = hearing => ended,
@@ -130,6 +133,7 @@ async fn hear(
     own: &str,
     since: Instant,
     stale_max: Duration,
+    has_heard: &mut bool,
 ) -> Result<Infallible, Fault> {
     // A server that is only slow is not left at once: the cache stops to answer by itself.
     let bound = Bound {
@@ -144,6 +148,7 @@ async fn hear(
         let notice = notice.ok_or_else(Fault::connection_lost)?;
         if let Some(sent_micros) = notice.strip_prefix(own) {
             last_sign_at = Instant::now();
+            *has_heard = true;
             if let Ok(sent_micros) = sent_micros.parse() {
                 let sent_at = since + Duration::from_micros(sent_micros);
                 follower.cache.told_up_to(sent_at);
