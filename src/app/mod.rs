@@ -3,6 +3,7 @@
 
 mod banner;
 mod describe;
+mod front;
 mod listener;
 mod server;
 mod watch;
@@ -20,7 +21,7 @@ use crate::{
     catalog::{Catalog, CatalogHandle, CatalogStore},
     config::{Config, DatabaseConfig, JobsConfig, LedgerConfig, OnlineConfig},
     error::{Error, Result, Violation},
-    features::{CacheBounds, FrontStore, JoinBounds, Materializer, OnlineStore, RowCache},
+    features::{Materializer, OnlineStore, RowCache},
     grpc::{
         DESCRIPTOR_SET, FeatureApi, Loads, ModelApi, PredictionApi, RequestLimits, Scans,
         StreamBounds,
@@ -251,7 +252,7 @@ impl App {
         );
         lifecycle.ask_sources(config.artifacts.start_max).await?;
         lifecycle.load().await?;
-        let front = front(store.clone(), config);
+        let front = front::before(store.clone(), config);
         let cache = front.cache();
         let online: Arc<dyn OnlineStore> = Arc::new(front);
         let predictor = Predictor {
@@ -448,22 +449,6 @@ fn training_set_maker(
         timeout: historical.join_max,
     };
     TrainingSetMaker::new(store, Arc::new(sources), options)
-}
-
-/// The store with its reads joined, and with a cache before it where the configuration asks for one.
-fn front(store: Arc<dyn OnlineStore>, config: &Config) -> FrontStore {
-    let (reads, cache) = (&config.reads, &config.cache);
-    let joins = JoinBounds {
-        queries_max: reads.queries_max,
-        query_keys_max: reads.query_keys_max,
-        waiting_keys_max: reads.waiting_keys_max,
-    };
-    let bounds = CacheBounds {
-        bytes_max: u64::try_from(cache.bytes_max).unwrap_or(u64::MAX),
-        age_max: cache.age_max,
-        stale_max: cache.stale_max,
-    };
-    FrontStore::new(store, joins, (cache.bytes_max > 0).then_some(bounds))
 }
 
 fn job_options(jobs: &JobsConfig) -> JobOptions {

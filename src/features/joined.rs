@@ -60,7 +60,7 @@ pub(super) struct ReadQueue {
 
 /// Reads of one view.
 struct ViewQueue {
-    view: FeatureView,
+    view: Arc<FeatureView>,
     reader: Arc<dyn RowReader>,
     bounds: JoinBounds,
     state: Mutex<State>,
@@ -120,7 +120,7 @@ impl ReadQueue {
         }
         let make = |view: &FeatureView| {
             Arc::new(ViewQueue {
-                view: view.clone(),
+                view: view.held(),
                 reader: Arc::clone(&self.reader),
                 bounds: self.bounds,
                 state: Mutex::default(),
@@ -259,7 +259,7 @@ impl Batch {
         let mut sorted: Vec<(EntityKey, usize)> = self.keys.into_iter().collect();
         sorted.sort_unstable_by_key(|(_, position)| *position);
         let keys: Vec<EntityKey> = sorted.into_iter().map(|(key, _)| key).collect();
-        let (reader, view) = (queue.reader.as_ref(), &queue.view);
+        let (reader, view) = (queue.reader.as_ref(), queue.view.as_ref());
         let reading = async {
             match reader.read(view, &keys).await {
                 Ok((rows, age_bound)) => share(self.callers, rows, age_bound),
