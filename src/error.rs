@@ -213,6 +213,17 @@ impl Error {
         self
     }
 
+    /// The same for another caller: without the cause, which is logged once.
+    #[must_use]
+    pub fn for_another(&self) -> Self {
+        Error {
+            kind: self.kind,
+            message: self.message.clone(),
+            violations: self.violations.clone(),
+            source: None,
+        }
+    }
+
     /// Puts a place in front of the message and of every field at fault.
     #[must_use]
     pub fn within(mut self, place: &str) -> Self {

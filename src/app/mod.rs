@@ -3,6 +3,7 @@
 
 mod banner;
 mod describe;
+mod front;
 mod listener;
 mod server;
 mod watch;
@@ -18,9 +19,9 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use crate::{
     artifacts::{AllowedHosts, ArtifactOptions, ArtifactSources, MlflowServer},
     catalog::{Catalog, CatalogHandle, CatalogStore},
-    config::{CacheConfig, Config, DatabaseConfig, JobsConfig, LedgerConfig, OnlineConfig},
+    config::{Config, DatabaseConfig, JobsConfig, LedgerConfig, OnlineConfig},
     error::{Error, Result, Violation},
-    features::{CacheBounds, CachedStore, Materializer, OnlineStore},
+    features::{Materializer, OnlineStore, RowCache},
     grpc::{
         DESCRIPTOR_SET, FeatureApi, Loads, ModelApi, PredictionApi, RequestLimits, Scans,
         StreamBounds,
@@ -222,6 +223,7 @@ pub(crate) struct App {
     models: Arc<ModelRegistry>,
     lifecycle: Arc<Lifecycle>,
     online: Arc<dyn OnlineStore>,
+    cache: Option<Arc<RowCache>>,
     predictor: Predictor,
     jobs: Jobs,
 }
@@ -251,7 +253,9 @@ impl App {
         );
         lifecycle.ask_sources(config.artifacts.start_max).await?;
         lifecycle.load().await?;
-        let online = cached(store.clone(), &config.cache);
+        let front = front::before(store.clone(), config);
+        let cache = front.cache();
+        let online: Arc<dyn OnlineStore> = Arc::new(front);
         let predictor = Predictor {
             values_max: config.limits.values_max,
             answer_bytes_max: config.server.answer_bytes_max,
@@ -272,6 +276,7 @@ impl App {
             models,
             lifecycle: Arc::new(lifecycle),
             online,
+            cache,
             predictor,
             jobs,
         })
@@ -351,8 +356,8 @@ impl App {
         Arc::clone(&self.store)
     }
 
-    /// Follows what other processes apply and release, the files of the models, and where else they come from.
-    pub(crate) fn watches(&self, config: &Config, stop: &CancellationToken) -> [JoinHandle<()>; 4] {
+    /// Follows what other processes apply, release and write, the files of the models, and where else they come from.
+    pub(crate) fn watches(&self, config: &Config, stop: &CancellationToken) -> Vec<JoinHandle<()>> {
         let catalog = watch::catalog(
             Arc::clone(&self.store),
             Arc::clone(&self.catalog),
@@ -370,12 +375,19 @@ impl App {
             stop.clone(),
         );
         let sources = watch::sources(Arc::clone(&self.lifecycle), stop.clone());
-        [
+        let mut watches = vec![
             tokio::spawn(catalog),
             tokio::spawn(models),
             tokio::spawn(releases),
             tokio::spawn(sources),
-        ]
+        ];
+        if let (Some(cache), Some(stale_max)) = (&self.cache, config.cache.stale_max) {
+            let (store, cache, stop) = (self.store(), Arc::clone(cache), stop.clone());
+            watches.push(tokio::spawn(async move {
+                store.follow(cache, stale_max, &stop).await;
+            }));
+        }
+        watches
     }
 
     pub(crate) fn models(&self) -> Arc<Models> {
@@ -438,18 +450,6 @@ fn training_set_maker(
         timeout: historical.join_max,
     };
     TrainingSetMaker::new(store, Arc::new(sources), options)
-}
-
-/// The store, with a cache before it where the configuration asks for one.
-fn cached(store: Arc<dyn OnlineStore>, cache: &CacheConfig) -> Arc<dyn OnlineStore> {
-    if cache.bytes_max == 0 {
-        return store;
-    }
-    let bounds = CacheBounds {
-        bytes_max: u64::try_from(cache.bytes_max).unwrap_or(u64::MAX),
-        age_max: cache.age_max,
-    };
-    Arc::new(CachedStore::new(store, bounds))
 }
 
 fn job_options(jobs: &JobsConfig) -> JobOptions {

@@ -67,6 +67,24 @@ impl<T: Clone> PerView<T> {
         known.insert(view.name.clone(), kept);
     }
 
+    /// What is kept for the view of a name, however it is defined.
+    pub fn named(&self, name: &str) -> Option<T> {
+        let known = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
+        known.get(name).map(|kept| kept.value.clone())
+    }
+
+    /// Keeps nothing any more of the view of a name.
+    pub fn forget(&self, name: &str) {
+        let mut known = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
+        known.remove(name);
+    }
+
+    /// Keeps nothing any more.
+    pub fn clear(&self) {
+        let mut known = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
+        known.clear();
+    }
+
     /// What is kept for a view, made where there is nothing yet.
     pub fn get_or_make(&self, view: &FeatureView, make: impl FnOnce(&FeatureView) -> T) -> T {
         if let Some(known) = self.get(view) {

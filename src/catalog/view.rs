@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -224,6 +227,13 @@ impl PartialEq for Identity {
 impl Eq for Identity {}
 
 impl FeatureView {
+    /// The same view for work that outlives its caller: as it cannot be changed, it is still known by its identity.
+    pub(crate) fn held(&self) -> Arc<FeatureView> {
+        let mut held = self.clone();
+        held.identity = Identity(self.identity.number());
+        Arc::new(held)
+    }
+
     /// The position of a feature among the view's features.
     pub fn feature_index(&self, name: &str) -> Option<usize> {
         self.features.iter().position(|field| field.name == name)

@@ -11,6 +11,8 @@ pub struct CacheConfig {
     pub bytes_max: usize,
     /// How long a row is answered from memory.
     pub age_max: Duration,
+    /// How late a change by another server is seen; none: changes are not followed.
+    pub stale_max: Option<Duration>,
 }
 
 /// Reads the section.
@@ -18,5 +20,6 @@ pub(super) fn read(layers: &mut Layers) -> CacheConfig {
     CacheConfig {
         bytes_max: whole(layers, "cache.bytes_max", 0, MEMORY_BYTES_MAX),
         age_max: millis(layers, "cache.age_ms_max", 1),
+        stale_max: Some(millis(layers, "cache.stale_ms_max", 0)).filter(|bound| !bound.is_zero()),
     }
 }

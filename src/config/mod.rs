@@ -10,6 +10,7 @@ mod jobs;
 mod layers;
 mod ledger;
 mod online;
+mod reads;
 mod secret;
 mod server;
 mod settings;
@@ -24,6 +25,7 @@ pub use jobs::JobsConfig;
 pub use layers::Flags;
 pub use ledger::LedgerConfig;
 pub use online::OnlineConfig;
+pub use reads::ReadsConfig;
 pub use secret::Secret;
 pub use server::ServerConfig;
 pub use settings::{SETTINGS, Setting, markdown_table};
@@ -126,6 +128,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// Which database.
     pub database: DatabaseConfig,
+    /// How reads are joined.
+    pub reads: ReadsConfig,
     /// Rows kept in memory.
     pub cache: CacheConfig,
     /// Which Redis.
@@ -197,6 +201,7 @@ impl Config {
         let config = Config {
             server: server::read(&mut layers),
             database: database::read(&mut layers),
+            reads: reads::read(&mut layers),
             cache: cache::read(&mut layers),
             online: online::read(&mut layers),
             historical: historical::read(&mut layers),

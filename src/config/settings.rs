@@ -135,14 +135,34 @@ pub const SETTINGS: &[Setting] = &[
         "How often the store is asked for definitions that another process has applied, ms",
     ),
     setting(
+        "reads.queries_max",
+        "2",
+        "Queries of one feature view that run at once; reads that come meanwhile go together as the next one",
+    ),
+    setting(
+        "reads.query_keys_max",
+        "1000",
+        "Entities that are joined to one query; a single request may ask for more",
+    ),
+    setting(
+        "reads.waiting_keys_max",
+        "100000",
+        "Entities of one feature view that may wait to be read; requests beyond are refused with RESOURCE_EXHAUSTED",
+    ),
+    setting(
         "cache.bytes_max",
         "0",
         "Rows kept in memory before the store, bytes; 0: none",
     ),
     setting(
         "cache.age_ms_max",
+        "60000",
+        "How long a row is answered from memory: what comes by plain SQL is seen after this at the latest, ms",
+    ),
+    setting(
+        "cache.stale_ms_max",
         "1000",
-        "How long a row is answered from memory: what other servers write is seen after this at the latest, ms",
+        "What another server or command writes is seen after this at the latest, ms; 0: nobody is listened to, and only `cache.age_ms_max` holds",
     ),
     setting(
         "online.redis_urls",

@@ -123,6 +123,19 @@ pub trait OnlineStore: Send + Sync {
     /// else's table; `Unavailable` where the database is away. Nothing is written then.
     async fn write(&self, view: &FeatureView, rows: Vec<WriteRow>) -> Result<WriteCounts>;
 
+    /// As `write`, with what is stored now of the entities of which the store knows that without reading it: so that it
+    /// need not be asked. What it holds wins by time, feature by feature, so that it need not be what was written.
+    ///
+    /// # Errors
+    /// As `write`.
+    async fn write_returning(
+        &self,
+        view: &FeatureView,
+        rows: Vec<WriteRow>,
+    ) -> Result<(WriteCounts, Vec<WriteRow>)> {
+        Ok((self.write(view, rows).await?, Vec::new()))
+    }
+
     /// Writes many whole rows in one transaction and notes the materialization in the same one: readers see all or
     /// nothing.
     ///

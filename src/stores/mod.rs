@@ -9,6 +9,7 @@ mod feature_times;
 mod job;
 mod ledger;
 mod migrations;
+mod notices;
 mod postgres;
 mod redis;
 mod release;
@@ -20,6 +21,7 @@ mod tiered;
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub use self::{
@@ -33,8 +35,8 @@ use crate::{
     config::Secret,
     error::{Error, Result},
     features::{
-        EntityKey, LoadInput, Materialization, MaterializationRecord, OnlineStore, RowSink, Scan,
-        StoredRow, Timestamp, WriteCounts, WriteRow,
+        EntityKey, LoadInput, Materialization, MaterializationRecord, OnlineStore, RowCache,
+        RowSink, Scan, StoredRow, Timestamp, WriteCounts, WriteRow,
     },
     inference::{
         JobStore, LedgerEntry, LedgerPage, LedgerSpan, LedgerStore, RecordedVersion, Release,
@@ -191,6 +193,30 @@ impl Store {
         }
     }
 
+    /// Tells a cache of what changes, by whichever server that shares the database, until the stop. Every change is told
+    /// within `stale_max`, or the cache answers nothing.
+    pub async fn follow(
+        &self,
+        cache: Arc<RowCache>,
+        stale_max: Duration,
+        stop: &CancellationToken,
+    ) {
+        match self {
+            Store::Sqlite(store) => store.follow(cache, stale_max, stop).await,
+            Store::Postgres(store) => store.follow(cache, stale_max, stop).await,
+            Store::Tiered(store) => Box::pin(store.record().follow(cache, stale_max, stop)).await,
+        }
+    }
+
+    /// Tells every server that follows that some rows of a view have changed; without keys, any.
+    async fn tell(&self, view: &FeatureView, keys: Option<&[EntityKey]>) -> Result<()> {
+        match self {
+            Store::Sqlite(store) => store.tell(view, keys).await,
+            Store::Postgres(store) => store.tell(view, keys).await,
+            Store::Tiered(store) => Box::pin(store.record().tell(view, keys)).await,
+        }
+    }
+
     /// The servers of the Redis from which features are read, as host and port; none where there is none.
     pub fn redis_address(&self) -> Option<&str> {
         match self {
@@ -242,6 +268,14 @@ impl OnlineStore for Store {
 
     async fn write(&self, view: &FeatureView, rows: Vec<WriteRow>) -> Result<WriteCounts> {
         self.online().write(view, rows).await
+    }
+
+    async fn write_returning(
+        &self,
+        view: &FeatureView,
+        rows: Vec<WriteRow>,
+    ) -> Result<(WriteCounts, Vec<WriteRow>)> {
+        self.online().write_returning(view, rows).await
     }
 
     async fn load(

@@ -2,32 +2,38 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use ferrocast::{
     catalog::FeatureView,
-    error::Result,
     features::{
-        CacheBounds, CachedStore, EntityKey, LoadInput, Materialization, MaterializationRecord,
-        OnlineStore, RowSink, Scan, StoredRow, Timestamp, Value, WriteCounts, WriteRow,
+        CacheBounds, FrontStore, JoinBounds, LoadInput, OnlineStore, RowCache, RowTime, StoredRow,
+        Value, WriteRow,
     },
 };
-use tokio::sync::{Semaphore, mpsc};
+use tokio::{sync::mpsc, task::JoinHandle};
 
-use crate::{fixtures::*, for_every_store};
+use crate::{fixtures::*, for_every_store, gated::Gated};
 
 for_every_store!(
     rows_come_from_memory_until_they_are_too_old,
     what_this_server_changes_is_seen_at_once,
     a_write_between_miss_and_fill_is_not_forgotten,
+    news_between_miss_and_fill_is_not_forgotten,
+    a_key_is_read_once_however_many_ask,
+    what_is_written_is_kept_as_it_is_stored,
     another_definition_shares_no_rows,
 );
 
-fn cached(fixture: &Fixture, age_max: Duration) -> CachedStore {
-    let bounds = CacheBounds {
+fn bounds(age_max: Duration) -> CacheBounds {
+    CacheBounds {
         bytes_max: 1 << 20,
         age_max,
-    };
-    CachedStore::new(fixture.store.clone(), bounds)
+        stale_max: None,
+    }
+}
+
+fn cached(fixture: &Fixture, age_max: Duration) -> FrontStore {
+    let store = fixture.store.clone();
+    FrontStore::new(store, JoinBounds::default(), Some(bounds(age_max)))
 }
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -90,89 +96,126 @@ async fn what_this_server_changes_is_seen_at_once(fixture: Fixture) {
     assert_eq!(read(&store, &view, 1).await.0, None);
 }
 
-/// A store whose reads come back only when they are let through.
-struct Gated {
-    inner: Arc<dyn OnlineStore>,
-    has_read: Semaphore,
-    may_answer: Semaphore,
+/// A cache before a gate; nobody tells of changes but by hand.
+fn gated(fixture: &Fixture) -> (Arc<Gated>, Arc<FrontStore>) {
+    let gated = Gated::before(fixture.store.clone());
+    let store = FrontStore::new(gated.clone(), JoinBounds::default(), Some(bounds(HOUR)));
+    (gated, Arc::new(store))
 }
 
-#[async_trait]
-impl OnlineStore for Gated {
-    async fn read(&self, view: &FeatureView, keys: &[EntityKey]) -> Result<Vec<Option<StoredRow>>> {
-        let rows = self.inner.read(view, keys).await;
-        self.has_read.add_permits(1);
-        self.may_answer.acquire().await.unwrap().forget();
-        rows
-    }
-
-    async fn read_as_of(
-        &self,
-        view: &FeatureView,
-        keys: &[EntityKey],
-        at: Timestamp,
-    ) -> Result<Vec<Option<StoredRow>>> {
-        self.inner.read_as_of(view, keys, at).await
-    }
-
-    async fn write(&self, view: &FeatureView, rows: Vec<WriteRow>) -> Result<WriteCounts> {
-        self.inner.write(view, rows).await
-    }
-
-    async fn load(
-        &self,
-        view: &FeatureView,
-        input: LoadInput,
-        note: &Materialization,
-    ) -> Result<WriteCounts> {
-        self.inner.load(view, input, note).await
-    }
-
-    async fn materializations(&self, view: &str) -> Result<Vec<MaterializationRecord>> {
-        self.inner.materializations(view).await
-    }
-
-    async fn delete(&self, views: &[Arc<FeatureView>], key: &EntityKey) -> Result<u64> {
-        self.inner.delete(views, key).await
-    }
-
-    async fn scan(&self, view: &FeatureView, scan: Scan, sink: RowSink) -> Result<()> {
-        self.inner.scan(view, scan, sink).await
-    }
-
-    async fn ping(&self) -> Result<()> {
-        self.inner.ping().await
-    }
+fn begin(store: &Arc<FrontStore>, view: &Arc<FeatureView>) -> JoinHandle<Option<Value>> {
+    let (store, view) = (Arc::clone(store), Arc::clone(view));
+    tokio::spawn(async move { read(store.as_ref(), &view, 1).await.0 })
 }
 
 async fn a_write_between_miss_and_fill_is_not_forgotten(fixture: Fixture) {
     let view = numbers(&fixture).await;
-    let gated = Arc::new(Gated {
-        inner: fixture.store.clone(),
-        has_read: Semaphore::new(0),
-        may_answer: Semaphore::new(0),
-    });
-    let bounds = CacheBounds {
-        bytes_max: 1 << 20,
-        age_max: HOUR,
-    };
-    let store = Arc::new(CachedStore::new(gated.clone(), bounds));
-    let reading = tokio::spawn({
-        let (store, view) = (Arc::clone(&store), Arc::clone(&view));
-        async move { read(store.as_ref(), &view, 1).await }
-    });
-    gated.has_read.acquire().await.unwrap().forget();
+    let (gated, store) = gated(&fixture);
+    let reading = begin(&store, &view);
+    gated.has_read().await;
     store
         .write(&view, vec![number(1, 1, 0, 1.0)])
         .await
         .unwrap();
-    gated.may_answer.add_permits(2);
+    gated.open();
     // It had read before the write, and may say so; but it must not be kept.
-    assert_eq!(reading.await.unwrap().0, None);
+    assert_eq!(reading.await.unwrap(), None);
     assert_eq!(
         read(store.as_ref(), &view, 1).await.0,
         Some(Value::Double(1.0))
     );
+}
+
+/// The store has read the old row already when another server's change of it is told.
+async fn news_between_miss_and_fill_is_not_forgotten(fixture: Fixture) {
+    let view = numbers(&fixture).await;
+    fixture.write(&view, vec![number(1, 1, 0, 1.0)]).await;
+    let tellings: [fn(&RowCache); 2] = [|cache| cache.forget_view("numbers"), RowCache::forget_all];
+    for (event, telling) in (2..).zip(tellings) {
+        let (gated, store) = gated(&fixture);
+        let before = fixture.row(&view, id(1)).await.unwrap().values[0].clone();
+        let reading = begin(&store, &view);
+        gated.has_read().await;
+        fixture.write(&view, vec![number(1, event, 0, 9.0)]).await;
+        telling(&store.cache().unwrap());
+        gated.open();
+        assert_eq!(reading.await.unwrap(), Some(before));
+        let (value, age) = read(store.as_ref(), &view, 1).await;
+        assert_eq!((value, age), (Some(Value::Double(9.0)), Duration::ZERO));
+    }
+}
+
+/// Misses of one key at once are one query, and a key that the one before has brought is asked for no more.
+async fn a_key_is_read_once_however_many_ask(fixture: Fixture) {
+    let view = numbers(&fixture).await;
+    fixture.write(&view, vec![number(1, 1, 0, 1.0)]).await;
+    let gated = Gated::before(fixture.store.clone());
+    let joins = JoinBounds {
+        queries_max: 1,
+        ..JoinBounds::default()
+    };
+    let store = Arc::new(FrontStore::new(gated.clone(), joins, Some(bounds(HOUR))));
+    let mut reading = vec![begin(&store, &view)];
+    gated.has_read().await;
+    reading.extend((0..20).map(|_| begin(&store, &view)));
+    tokio::task::yield_now().await;
+    gated.open();
+    for reading in reading {
+        assert_eq!(reading.await.unwrap(), Some(Value::Double(1.0)));
+    }
+    assert_eq!(gated.reads(), [[id(1)]]);
+}
+
+/// What the store is known to hold after a write is kept; what is only partly known is asked for again.
+async fn what_is_written_is_kept_as_it_is_stored(fixture: Fixture) {
+    const Y: &str = r#"{ name = "y", type = "double" }"#;
+    let text = one_view("numbers", ID, &format!("{X}, {Y}"));
+    let view = fixture.apply(&text).await.remove(0);
+    let (gated, store) = gated(&fixture);
+    gated.open();
+    let values = |x, y| vec![Value::Double(x), Value::Double(y)];
+    let part = |event, cells: [Option<f64>; 2]| {
+        let time = RowTime {
+            event_timestamp: at(event),
+            created_at: at(0),
+        };
+        let cells = cells.map(|cell| cell.map(Value::Double));
+        let row = StoredRow::partial(time, cells.into());
+        WriteRow { key: id(1), row }
+    };
+    let writes = [
+        (vec![write_row(id(1), 5, 0, values(1.0, 2.0))], (1, 0)),
+        // Of each feature the newest stays.
+        (vec![part(6, [Some(3.0), None])], (1, 0)),
+        (vec![part(4, [None, Some(9.0)])], (0, 1)),
+        (vec![write_row(id(1), 3, 0, values(8.0, 8.0))], (0, 1)),
+        (
+            vec![
+                write_row(id(1), 7, 0, values(4.0, 4.0)),
+                part(8, [None, Some(5.0)]),
+                write_row(id(2), 1, 0, values(6.0, 6.0)),
+            ],
+            (3, 0),
+        ),
+    ];
+    for (rows, (written, late)) in writes {
+        let done = store.write(&view, rows).await.unwrap();
+        assert_eq!(done, counts(written, late));
+        let keys = [id(1), id(2)];
+        let (kept, _) = store.read_aged(&view, &keys).await.unwrap();
+        assert_eq!(kept, fixture.store.read(&view, &keys).await.unwrap());
+    }
+    // Redis merges by itself, and is asked what came of it.
+    if fixture.online.is_none() {
+        let before = gated.reads().len();
+        let row = write_row(id(3), 1, 0, values(7.0, 7.0));
+        store.write(&view, vec![row]).await.unwrap();
+        assert_eq!(
+            read(store.as_ref(), &view, 3).await.0,
+            Some(Value::Double(7.0))
+        );
+        assert_eq!(gated.reads().len(), before);
+    }
 }
 
 async fn another_definition_shares_no_rows(fixture: Fixture) {

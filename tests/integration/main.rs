@@ -26,6 +26,7 @@ mod exports;
 mod exports_explained;
 mod fallback;
 mod features;
+mod fleet;
 mod front;
 mod historical;
 mod historical_stops;

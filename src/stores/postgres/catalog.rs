@@ -9,13 +9,14 @@ use tokio_postgres::IsolationLevel;
 use super::{
     existing,
     fault::{Fault, too_many_tables},
+    listen,
     pool::Database,
     tables,
 };
 use crate::{
     catalog::{Action, Catalog, Entity, FeatureService, FeatureView, Plan, ViewChange},
     error::{Error, Result},
-    stores::{definition, table::revision_conflict},
+    stores::{definition, notices::Notices, table::revision_conflict},
 };
 
 /// Held while a plan is applied; any number that nobody else takes ("ferrocat").
@@ -109,7 +110,7 @@ async fn definitions<T: DeserializeOwned>(
 }
 
 /// Applies a plan: tables, columns, definitions, revision.
-pub(super) async fn apply(database: &Database, plan: &Plan) -> Result<Catalog> {
+pub(super) async fn apply(database: &Database, notices: &Notices, plan: &Plan) -> Result<Catalog> {
     let mut lease = database.lease().await?;
     let client = lease.client()?;
     let bound_ms = database.options().load_timeout.as_millis();
@@ -120,6 +121,10 @@ pub(super) async fn apply(database: &Database, plan: &Plan) -> Result<Catalog> {
         );
         transaction.batch_execute(&bounds).await?;
         let applied = apply_in(&transaction, plan).await?;
+        for change in &plan.views {
+            let notice = notices.of(&change.view, None);
+            transaction.batch_execute(&listen::tell(&notice)).await?;
+        }
         transaction.commit().await?;
         Ok::<_, Fault>(applied)
     });

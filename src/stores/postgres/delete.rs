@@ -7,6 +7,7 @@ use tokio_postgres::IsolationLevel;
 
 use super::{
     fault::Fault,
+    listen,
     pool::Database,
     rows::{ATTEMPTS_MAX, contention_wait, parameters, transposed},
     sql,
@@ -15,12 +16,16 @@ use crate::{
     catalog::FeatureView,
     error::Result,
     features::EntityKey,
-    stores::table::{history_name, is_storable, table_name},
+    stores::{
+        notices::Notices,
+        table::{history_name, is_storable, table_name},
+    },
 };
 
 /// Deletes an entity from views of which each has been checked; returns how many had something of it.
 pub(super) async fn delete(
     database: &Database,
+    notices: &Notices,
     views: &[Arc<FeatureView>],
     key: &EntityKey,
 ) -> Result<u64> {
@@ -42,7 +47,12 @@ pub(super) async fn delete(
             let mut count = 0;
             for view in &views {
                 let of_view = delete_from(&transaction, view, key).await;
-                count += u64::from(of_view.map_err(|fault| fault.of(view))?);
+                let had_any = of_view.map_err(|fault| fault.of(view))?;
+                if had_any {
+                    let notice = notices.of(view, Some(std::slice::from_ref(key)));
+                    transaction.batch_execute(&listen::tell(&notice)).await?;
+                }
+                count += u64::from(had_any);
             }
             transaction.commit().await?;
             Ok::<_, Fault>(count)

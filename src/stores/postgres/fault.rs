@@ -45,6 +45,13 @@ impl From<Error> for Fault {
 }
 
 impl Fault {
+    /// A connection that listened has ended.
+    pub(super) fn connection_lost() -> Fault {
+        Fault::Own(Error::unavailable(
+            "the connection that hears of changes was lost",
+        ))
+    }
+
     /// Whether the server undid the work because of other work at the same time, so that it can be tried again.
     pub(super) fn is_contention(&self) -> bool {
         let Fault::Driver(error) = self else {

@@ -7,6 +7,7 @@ use tokio_postgres::{IsolationLevel, Row};
 use super::{
     fault::Fault,
     history::{self, Incoming},
+    listen,
     pool::Database,
     query_load,
     rows::{cell, contention_wait, read_row},
@@ -23,6 +24,7 @@ use crate::{
         WriteCounts, WriteRow,
     },
     stores::{
+        notices::Notices,
         statements::Statements,
         table::{column_names, key_names, quoted, quoted_list, signed, table_name, value_names},
     },
@@ -38,6 +40,7 @@ const MERGE_ROWS: i32 = 1_000;
 pub(super) async fn load(
     database: &Database,
     statements: &Statements,
+    notices: &Notices,
     input: LoadInput,
     note: &Materialization,
 ) -> Result<WriteCounts> {
@@ -74,6 +77,10 @@ pub(super) async fn load(
             late: staged.row_count.saturating_sub(written),
         };
         write_note(&transaction, note, counts, staged.newest).await?;
+        if written > 0 {
+            let notice = notices.of(view, None);
+            transaction.batch_execute(&listen::tell(&notice)).await?;
+        }
         transaction.commit().await?;
         Ok(counts)
     });

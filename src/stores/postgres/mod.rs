@@ -14,6 +14,7 @@ mod history;
 mod jobs;
 mod lease;
 mod ledger;
+mod listen;
 mod load;
 mod partitions;
 mod pool;
@@ -29,9 +30,10 @@ mod url;
 mod values;
 mod write;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::{
@@ -44,6 +46,7 @@ use self::{
 use super::{
     DatabaseOptions,
     migrations::{self, HISTORY_TABLE},
+    notices::{Follower, Notices},
     statements::StatementCache,
     table::{check_history, check_keys, check_rows, history_name, no_history, table_name},
 };
@@ -51,8 +54,8 @@ use crate::{
     catalog::{Catalog, CatalogStore, FeatureView, Plan},
     error::Result,
     features::{
-        EntityKey, LoadInput, Materialization, MaterializationRecord, OnlineStore, RowSink, Scan,
-        StoredRow, Timestamp, WriteCounts, WriteRow,
+        EntityKey, LoadInput, Materialization, MaterializationRecord, OnlineStore, RowCache,
+        RowSink, Scan, StoredRow, Timestamp, WriteCounts, WriteRow,
     },
     inference::{
         LedgerEntry, LedgerPage, LedgerSpan, LedgerStore, RecordedVersion, Release, ReleaseEvent,
@@ -69,6 +72,7 @@ pub struct PostgresStore {
     statements: StatementCache,
     existing: ExistingTables,
     ledger: LedgerState,
+    notices: Arc<Notices>,
 }
 
 /// Checks what a URL says, without connecting.
@@ -88,6 +92,7 @@ impl PostgresStore {
             statements: StatementCache::new(sql::build_statements),
             existing: ExistingTables::default(),
             ledger: LedgerState::default(),
+            notices: Arc::default(),
         };
         store.ping().await?;
         Ok(store)
@@ -120,6 +125,31 @@ impl PostgresStore {
         let applied = lease.settle(read);
         let applied = applied.map_err(|fault| fault.at(self.database.target()))?;
         migrations::check_versions(&migrations::for_postgres(), &applied)
+    }
+
+    /// Tells a cache what changes, from whichever server, until the stop.
+    pub(super) async fn follow(
+        &self,
+        cache: Arc<RowCache>,
+        stale_max: Duration,
+        stop: &CancellationToken,
+    ) {
+        let follower = Follower {
+            notices: Arc::clone(&self.notices),
+            cache,
+        };
+        listen::follow(&self.database, &follower, stale_max, stop).await;
+    }
+
+    /// Tells every server that follows that some rows of a view have changed; without keys, any.
+    pub(super) async fn tell(&self, view: &FeatureView, keys: Option<&[EntityKey]>) -> Result<()> {
+        let notice = self.notices.of(view, keys);
+        let mut lease = self.database.lease().await?;
+        let client = lease.client()?;
+        let sql = listen::tell(&notice);
+        let told = self.database.bounded(client.batch_execute(&sql)).await;
+        let told = lease.settle(told);
+        told.map_err(|fault| fault.at(self.database.target()))
     }
 }
 
@@ -192,12 +222,21 @@ impl OnlineStore for PostgresStore {
     }
 
     async fn write(&self, view: &FeatureView, rows: Vec<WriteRow>) -> Result<WriteCounts> {
+        Ok(self.write_returning(view, rows).await?.0)
+    }
+
+    async fn write_returning(
+        &self,
+        view: &FeatureView,
+        rows: Vec<WriteRow>,
+    ) -> Result<(WriteCounts, Vec<WriteRow>)> {
         view.check_writable()?;
         check_rows(view, &rows, 0)?;
         if rows.is_empty() {
-            return Ok(WriteCounts::default());
+            return Ok((WriteCounts::default(), Vec::new()));
         }
-        write::write(&self.database, &self.statements.of(view), rows).await
+        let statements = self.statements.of(view);
+        write::write(&self.database, &statements, &self.notices, rows).await
     }
 
     async fn load(
@@ -207,7 +246,8 @@ impl OnlineStore for PostgresStore {
         note: &Materialization,
     ) -> Result<WriteCounts> {
         view.check_writable()?;
-        load::load(&self.database, &self.statements.of(view), input, note).await
+        let statements = self.statements.of(view);
+        load::load(&self.database, &statements, &self.notices, input, note).await
     }
 
     async fn materializations(&self, view: &str) -> Result<Vec<MaterializationRecord>> {
@@ -219,7 +259,7 @@ impl OnlineStore for PostgresStore {
             view.check_writable()?;
             check_keys(view, std::slice::from_ref(key))?;
         }
-        delete::delete(&self.database, views, key).await
+        delete::delete(&self.database, &self.notices, views, key).await
     }
 
     async fn scan(&self, view: &FeatureView, scan: Scan, sink: RowSink) -> Result<()> {
@@ -262,7 +302,7 @@ impl CatalogStore for PostgresStore {
     }
 
     async fn apply_plan(&self, plan: &Plan) -> Result<Catalog> {
-        catalog::apply(&self.database, plan).await
+        catalog::apply(&self.database, &self.notices, plan).await
     }
 }
 

@@ -8,8 +8,9 @@ use deadpool_postgres::{
     Connect, Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime,
     TimeoutType,
 };
-use tokio::{task::JoinHandle, time::timeout};
-use tokio_postgres::config::SslMode as DriverSslMode;
+use futures_util::{Stream, StreamExt, stream};
+use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use tokio_postgres::{AsyncMessage, config::SslMode as DriverSslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
@@ -133,11 +134,21 @@ impl Database {
 
     /// A connection of its own, for work that holds a lock of the session.
     pub(super) async fn lone_client(&self) -> Result<LoneClient> {
+        self.connect_alone(None).await
+    }
+
+    /// A connection of its own, which passes on what others notify it of.
+    pub(super) async fn listener(&self, notices: mpsc::Sender<String>) -> Result<LoneClient> {
+        self.connect_alone(Some(notices)).await
+    }
+
+    async fn connect_alone(&self, notices: Option<mpsc::Sender<String>>) -> Result<LoneClient> {
         let bound = Bound {
             limit: self.connect_timeout,
             setting: "database.connect_ms_max",
         };
-        let connected = timeout(bound.limit, self.connector.connect(&self.target.config)).await;
+        let connecting = self.connector.connect(&self.target.config, notices);
+        let connected = timeout(bound.limit, connecting).await;
         let (client, task) = connected
             .map_err(|_| Fault::Timeout(bound).at(&self.target))?
             .map_err(|error| Fault::Driver(error).at(&self.target))?;
@@ -258,13 +269,17 @@ impl Connect for SharedConnector {
     ) -> Pin<Box<dyn Future<Output = Connected> + Send + '_>> {
         let config = config.clone();
         let connector = Arc::clone(&self.0);
-        Box::pin(async move { connector.connect(&config).await })
+        Box::pin(async move { connector.connect(&config, None).await })
     }
 }
 
 impl Connector {
     /// Connects as the mode says: `allow` and `prefer` have a second way where the server refuses the first.
-    async fn connect(&self, config: &tokio_postgres::Config) -> Connected {
+    async fn connect(
+        &self,
+        config: &tokio_postgres::Config,
+        notices: Option<mpsc::Sender<String>>,
+    ) -> Connected {
         let (first, second) = match self.mode {
             SslMode::Disable => (DriverSslMode::Disable, None),
             SslMode::Allow => (DriverSslMode::Disable, Some(DriverSslMode::Require)),
@@ -273,7 +288,8 @@ impl Connector {
                 (DriverSslMode::Require, None)
             }
         };
-        let refused = match (self.attempt(config, first).await, second) {
+        let attempt = self.attempt(config, first, notices.clone());
+        let refused = match (attempt.await, second) {
             (Err(error), Some(_)) if is_refusal(&error) => error,
             (done, _) => return done,
         };
@@ -281,21 +297,49 @@ impl Connector {
             return Err(refused);
         };
         // Of two refusals the first tells more: the second server answer is often only "no encryption".
-        self.attempt(config, second).await.map_err(|_| refused)
+        let attempt = self.attempt(config, second, notices);
+        attempt.await.map_err(|_| refused)
     }
 
-    async fn attempt(&self, config: &tokio_postgres::Config, mode: DriverSslMode) -> Connected {
+    async fn attempt(
+        &self,
+        config: &tokio_postgres::Config,
+        mode: DriverSslMode,
+        notices: Option<mpsc::Sender<String>>,
+    ) -> Connected {
         let mut config = config.clone();
         config.ssl_mode(mode);
-        let (client, connection) = config.connect(self.tls.clone()).await?;
+        let (client, mut connection) = config.connect(self.tls.clone()).await?;
         let task = tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            let ended = match notices {
+                None => connection.await,
+                Some(notices) => {
+                    let mut messages = stream::poll_fn(|context| connection.poll_message(context));
+                    pass_on(&mut messages, &notices).await
+                }
+            };
+            if let Err(error) = ended {
                 tracing::debug!(%error, "a connection to PostgreSQL ended");
             }
         });
         client.batch_execute(&self.setup).await?;
         Ok((client, task))
     }
+}
+
+/// Passes notices on until the connection ends, or nobody takes them.
+async fn pass_on(
+    messages: &mut (impl Stream<Item = Result<AsyncMessage, tokio_postgres::Error>> + Unpin),
+    notices: &mpsc::Sender<String>,
+) -> Result<(), tokio_postgres::Error> {
+    while let Some(message) = messages.next().await {
+        if let AsyncMessage::Notification(notice) = message?
+            && notices.send(notice.payload().to_owned()).await.is_err()
+        {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Whether a server that is there has refused: by an error of its own, or in the TLS handshake.

@@ -1,7 +1,7 @@
 //! Writing rows: all or none, each merged into what is stored.
 //!
 //! One statement writes what takes effect as a whole, which is nearly everything, and locks the rest. That is merged here,
-//! by `StoredRow::merge`, and written back before the commit.
+//! by `StoredRow::merge`, and written back before the commit, with which other servers are told.
 
 use deadpool_postgres::ClientWrapper;
 use futures_util::future::{join_all, join3};
@@ -9,6 +9,7 @@ use tokio_postgres::{Client, Statement};
 
 use super::{
     fault::Fault,
+    listen,
     pool::Database,
     rows::{
         ATTEMPTS_MAX, Columns, Times, asked, contention_wait, parameters, read_row, transposed,
@@ -19,6 +20,7 @@ use crate::{
     error::Result,
     features::{StoredRow, WriteCounts, WriteRow},
     stores::{
+        notices::Notices,
         statements::Statements,
         table::{Combined, combined, definition_changed},
     },
@@ -33,14 +35,27 @@ struct Batch<'a> {
     columns: Columns<'a>,
     /// The rows as they were given, as parameters; none where the view keeps no history.
     given: Columns<'a>,
+    /// What other servers are told.
+    notice: &'a str,
 }
 
-/// Writes checked rows.
+/// What a transaction has done.
+struct Done {
+    /// Rows that took effect.
+    in_effect: u64,
+    /// Whether every entity's row is stored now as it came.
+    is_as_given: bool,
+    /// Rows that were merged, as they are stored now.
+    merged: Vec<WriteRow>,
+}
+
+/// Writes checked rows; with what is stored now, as far as that is known without reading it.
 pub(super) async fn write(
     database: &Database,
     statements: &Statements,
+    notices: &Notices,
     rows: Vec<WriteRow>,
-) -> Result<WriteCounts> {
+) -> Result<(WriteCounts, Vec<WriteRow>)> {
     let view = &statements.view;
     let row_count = count(rows.len());
     let given = if view.history {
@@ -51,8 +66,11 @@ pub(super) async fn write(
     let given_times = times(view, given.iter())?;
     let entities = combined(rows);
     let entity_times = times(view, entities.iter().map(|entity| &entity.write))?;
+    let keys = entities.iter().map(|entity| &entity.write.key);
+    let (writing, notice) = notices.write(view, keys);
     let batch = Batch {
         statements,
+        notice: &notice,
         columns: asked(entities.iter().map(|e| &e.write).zip(&entity_times)),
         entities: &entities,
         given: asked(given.iter().zip(&given_times)),
@@ -62,11 +80,20 @@ pub(super) async fn write(
         let work = Box::pin(batch.attempt(lease.client()?));
         let done = database.bounded(work).await;
         match lease.settle(done) {
-            Ok(written) => {
-                return Ok(WriteCounts {
-                    written,
-                    late: row_count.saturating_sub(written),
-                });
+            Ok(done) => {
+                let counts = WriteCounts {
+                    written: done.in_effect,
+                    late: row_count.saturating_sub(done.in_effect),
+                };
+                // Where nothing took effect nothing was told.
+                if done.in_effect > 0 {
+                    writing.settle();
+                }
+                let stored = match done.is_as_given {
+                    true => entities.into_iter().map(|entity| entity.write).collect(),
+                    false => done.merged,
+                };
+                return Ok((counts, stored));
             }
             Err(fault) => {
                 let is_undone = fault.is_contention() || fault.is_of_plan();
@@ -77,7 +104,7 @@ pub(super) async fn write(
             }
         }
     }
-    Ok(WriteCounts::default())
+    Ok((WriteCounts::default(), Vec::new()))
 }
 
 fn count(length: usize) -> u64 {
@@ -90,7 +117,7 @@ fn times<'a>(view: &FeatureView, rows: impl Iterator<Item = &'a WriteRow>) -> Re
 
 impl Batch<'_> {
     /// One transaction; a fault leaves the connection outside of it.
-    async fn attempt(&self, client: &ClientWrapper) -> Result<u64, Fault> {
+    async fn attempt(&self, client: &ClientWrapper) -> Result<Done, Fault> {
         let upsert = client.prepare_cached(&self.statements.write).await?;
         let mut remember = Vec::new();
         for sql in &self.statements.history {
@@ -109,16 +136,24 @@ impl Batch<'_> {
         client: &ClientWrapper,
         upsert: &Statement,
         remember: &[Statement],
-    ) -> Result<u64, Fault> {
-        let in_effect = self.upsert(client, upsert, remember).await?;
-        let in_effect = match in_effect {
-            affected if affected == count(self.entities.len()) => {
-                self.entities.iter().map(|entity| entity.in_effect).sum()
-            }
-            affected => self.merge(client, affected).await?,
+    ) -> Result<Done, Fault> {
+        let affected = self.upsert(client, upsert, remember).await?;
+        let done = match affected == count(self.entities.len()) {
+            true => Done {
+                in_effect: self.entities.iter().map(|entity| entity.in_effect).sum(),
+                is_as_given: true,
+                merged: Vec::new(),
+            },
+            false => self.merge(client, affected).await?,
         };
-        client.batch_execute("COMMIT").await?;
-        Ok(in_effect)
+        match done.in_effect {
+            0 => client.batch_execute("COMMIT").await?,
+            _ => {
+                let told = format!("{}; COMMIT", listen::tell(self.notice));
+                client.batch_execute(&told).await?;
+            }
+        }
+        Ok(done)
     }
 
     /// Begins the transaction and writes, in one round trip; returns how many entities' rows took effect as they are.
@@ -144,8 +179,8 @@ impl Batch<'_> {
         Ok(affected)
     }
 
-    /// Merges what did not take effect as it is into what is stored; returns how many rows took effect altogether.
-    async fn merge(&self, client: &ClientWrapper, affected: u64) -> Result<u64, Fault> {
+    /// Merges what did not take effect as it is into what is stored; tells how many rows took effect altogether.
+    async fn merge(&self, client: &ClientWrapper, affected: u64) -> Result<Done, Fault> {
         let view = &self.statements.view;
         let is_told: Vec<bool> = self
             .entities
@@ -183,7 +218,11 @@ impl Batch<'_> {
             let statement = client.prepare_cached(&self.statements.replace).await?;
             replace(client, &statement, view, &merged).await?;
         }
-        Ok(in_effect)
+        Ok(Done {
+            in_effect,
+            is_as_given: false,
+            merged,
+        })
     }
 }
 

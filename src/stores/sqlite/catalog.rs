@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, sync::Arc};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use serde::de::DeserializeOwned;
 
-use super::{fault::Fault, tables};
+use super::{fault::Fault, notices, tables};
 use crate::{
     catalog::{
         Action, Catalog, Entity, FeatureService, FeatureView, Plan, TableChange, ViewChange,
     },
     features::{Materialization, MaterializationRecord, Timestamp, WriteCounts},
-    stores::{definition, table::revision_conflict},
+    stores::{definition, notices::Notices, table::revision_conflict},
 };
 
 /// Reads the catalog at one moment.
@@ -67,7 +67,11 @@ fn definitions<T: DeserializeOwned>(
 }
 
 /// Applies a plan: tables, columns, definitions, revision.
-pub(super) fn apply(connection: &mut Connection, plan: &Plan) -> Result<Catalog, Fault> {
+pub(super) fn apply(
+    connection: &mut Connection,
+    own: &Notices,
+    plan: &Plan,
+) -> Result<Catalog, Fault> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let found = revision(&transaction)?;
     if found != plan.revision {
@@ -77,6 +81,7 @@ pub(super) fn apply(connection: &mut Connection, plan: &Plan) -> Result<Catalog,
     apply_entities(&transaction, plan, now_micros)?;
     for change in &plan.views {
         apply_view(&transaction, change, now_micros)?;
+        notices::add(&transaction, &own.of(&change.view, None))?;
     }
     apply_services(&transaction, plan, now_micros)?;
     transaction.execute("UPDATE ferrocast_catalog SET revision = revision + 1", [])?;

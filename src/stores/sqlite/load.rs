@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     fault::Fault,
+    notices,
     pool::{begin_write, unwatch},
     query,
     rows::{Merger, bind_row, count, read_write_row},
@@ -45,18 +46,26 @@ struct Staged {
     newest: Option<Timestamp>,
 }
 
+/// What is written down with a load.
+pub(super) struct Notes {
+    /// What was loaded.
+    pub(super) load: Materialization,
+    /// What others are told where any row took effect.
+    pub(super) notice: String,
+}
+
 /// Loads rows, or those of the source's query; nothing where the caller is gone before the end.
 pub(super) fn load(
     connection: &mut Connection,
     statements: &Statements,
     input: LoadInput,
-    note: &Materialization,
+    notes: &Notes,
     limit: Duration,
     gone: &CancellationToken,
 ) -> Result<WriteCounts, Fault> {
     let give_up_at = Instant::now().checked_add(limit);
     let staged = stage(connection, &statements.view, input, give_up_at);
-    let merged = staged.and_then(|staged| merge(connection, statements, &staged, note, gone));
+    let merged = staged.and_then(|staged| merge(connection, statements, &staged, notes, gone));
     // Whatever ended the load, it leaves nothing behind.
     unwatch(connection)?;
     connection.execute_batch(&format!(
@@ -138,7 +147,7 @@ fn merge(
     connection: &mut Connection,
     statements: &Statements,
     staged: &Staged,
-    note: &Materialization,
+    notes: &Notes,
     gone: &CancellationToken,
 ) -> Result<WriteCounts, Fault> {
     let view = &statements.view;
@@ -161,7 +170,10 @@ fn merge(
         written,
         late: staged.row_count - written,
     };
-    write_note(&transaction, note, counts, staged.newest)?;
+    write_note(&transaction, &notes.load, counts, staged.newest)?;
+    if written > 0 {
+        notices::add(&transaction, &notes.notice)?;
+    }
     // A small load may be done before SQLite has looked once whether it is to stop.
     if gone.is_cancelled() {
         return Err(Error::unavailable("nobody waits for this load; nothing was written").into());
@@ -226,7 +238,7 @@ fn merge_rest(transaction: &Transaction<'_>, statements: &Statements) -> Result<
             return Ok(written);
         }
         for write in rows {
-            written += u64::from(merger.merge(write)?);
+            written += u64::from(merger.merge(write)?.is_some());
         }
     }
 }

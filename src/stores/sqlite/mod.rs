@@ -8,6 +8,7 @@ mod fault;
 mod jobs;
 mod ledger;
 mod load;
+mod notices;
 mod pool;
 mod query;
 mod releases;
@@ -32,6 +33,7 @@ use super::{
     DatabaseOptions,
     ledger::VersionCache,
     migrations::{self, HISTORY_TABLE},
+    notices::{Follower, Notices},
     statements::StatementCache,
     table::{check_history, check_keys, check_rows, no_history},
 };
@@ -39,8 +41,8 @@ use crate::{
     catalog::{Catalog, CatalogStore, FeatureView, Plan},
     error::{Error, Result},
     features::{
-        EntityKey, LoadInput, Materialization, MaterializationRecord, OnlineStore, RowSink, Scan,
-        StoredRow, Timestamp, WriteCounts, WriteRow,
+        EntityKey, LoadInput, Materialization, MaterializationRecord, OnlineStore, RowCache,
+        RowSink, Scan, StoredRow, Timestamp, WriteCounts, WriteRow,
     },
     inference::{
         LedgerEntry, LedgerPage, LedgerSpan, LedgerStore, RecordedVersion, Release, ReleaseEvent,
@@ -65,6 +67,9 @@ pub struct SqliteStore {
     load_timeout: Duration,
     statements: StatementCache,
     versions: Arc<VersionCache>,
+    /// Looks for notices, whoever reads meanwhile.
+    watcher: Pool,
+    notices: Arc<Notices>,
 }
 
 impl SqliteStore {
@@ -87,6 +92,8 @@ impl SqliteStore {
             load_timeout: options.load_timeout,
             statements: StatementCache::new(sql::build_statements),
             versions: Arc::default(),
+            watcher: pool(1, true, options.acquire_timeout),
+            notices: Arc::default(),
         };
         store.writer.run(Work::Statement, probe).await?;
         Ok(store)
@@ -127,6 +134,29 @@ impl SqliteStore {
             )?)
         });
         checked.await
+    }
+
+    /// Tells a cache what changes, from whichever process, until the stop.
+    pub(super) async fn follow(
+        &self,
+        cache: Arc<RowCache>,
+        stale_max: Duration,
+        stop: &CancellationToken,
+    ) {
+        let follower = Follower {
+            notices: Arc::clone(&self.notices),
+            cache,
+        };
+        notices::follow(&self.watcher, &follower, stale_max, stop).await;
+    }
+
+    /// Tells every process that follows that some rows of a view have changed; without keys, any.
+    pub(super) async fn tell(&self, view: &FeatureView, keys: Option<&[EntityKey]>) -> Result<()> {
+        let notice = self.notices.of(view, keys);
+        let told = self.writer.run(Work::Statement, move |connection| {
+            notices::tell(connection, &notice)
+        });
+        told.await
     }
 }
 
@@ -195,16 +225,31 @@ impl OnlineStore for SqliteStore {
     }
 
     async fn write(&self, view: &FeatureView, rows: Vec<WriteRow>) -> Result<WriteCounts> {
+        Ok(self.write_returning(view, rows).await?.0)
+    }
+
+    async fn write_returning(
+        &self,
+        view: &FeatureView,
+        rows: Vec<WriteRow>,
+    ) -> Result<(WriteCounts, Vec<WriteRow>)> {
         view.check_writable()?;
         check_rows(view, &rows, 0)?;
         if rows.is_empty() {
-            return Ok(WriteCounts::default());
+            return Ok((WriteCounts::default(), Vec::new()));
         }
         let statements = self.statements.of(view);
+        let keys = rows.iter().map(|write| &write.key);
+        let (writing, notice) = self.notices.write(view, keys);
         let written = self.writer.run(Work::Statement, move |connection| {
-            rows::write(connection, &statements, rows)
+            rows::write(connection, &statements, rows, &notice)
         });
-        written.await
+        let (counts, stored) = written.await?;
+        // Where nothing took effect nothing was told.
+        if counts.written > 0 {
+            writing.settle();
+        }
+        Ok((counts, stored))
     }
 
     async fn load(
@@ -215,10 +260,13 @@ impl OnlineStore for SqliteStore {
     ) -> Result<WriteCounts> {
         view.check_writable()?;
         let statements = self.statements.of(view);
-        let note = note.clone();
+        let notes = load::Notes {
+            load: note.clone(),
+            notice: self.notices.of(view, None),
+        };
         let limit = self.load_timeout;
         let load = move |connection: &mut Connection, gone: &CancellationToken| {
-            load::load(connection, &statements, input, &note, limit, gone)
+            load::load(connection, &statements, input, &notes, limit, gone)
         };
         self.loader.run_for_caller(Work::Load, load).await
     }
@@ -236,9 +284,9 @@ impl OnlineStore for SqliteStore {
             view.check_writable()?;
             check_keys(view, std::slice::from_ref(key))?;
         }
-        let (views, key) = (views.to_vec(), key.clone());
+        let (views, key, notices) = (views.to_vec(), key.clone(), Arc::clone(&self.notices));
         let deleted = self.writer.run(Work::Statement, move |connection| {
-            rows::delete(connection, &views, &key)
+            rows::delete(connection, &notices, &views, &key)
         });
         deleted.await
     }
@@ -276,9 +324,9 @@ impl CatalogStore for SqliteStore {
     }
 
     async fn apply_plan(&self, plan: &Plan) -> Result<Catalog> {
-        let plan = plan.clone();
+        let (plan, notices) = (plan.clone(), Arc::clone(&self.notices));
         let applied = self.writer.run(Work::Load, move |connection| {
-            catalog::apply(connection, &plan)
+            catalog::apply(connection, &notices, &plan)
         });
         applied.await
     }

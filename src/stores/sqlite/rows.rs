@@ -8,6 +8,7 @@ use rusqlite::{
 
 use super::{
     fault::Fault,
+    notices,
     pool::begin_write,
     sql,
     values::{Bound, read_cell, read_time},
@@ -17,6 +18,7 @@ use crate::{
     features::{AsOf, EntityKey, StoredRow, Timestamp, Value, WriteCounts, WriteRow},
     stores::{
         feature_times::{self, FEATURE_TIMES, GENERATION},
+        notices::Notices,
         statements::Statements,
         table::{
             CREATED_AT, Combined, EVENT_TIMESTAMP, combined, definition_changed, history_name,
@@ -169,28 +171,34 @@ pub(super) fn bind_row(
     Ok(())
 }
 
-/// Writes checked rows in one transaction.
+/// Writes checked rows in one transaction, with a notice where any takes effect; returns those that did as they are
+/// stored now.
 pub(super) fn write(
     connection: &mut Connection,
     statements: &Statements,
     rows: Vec<WriteRow>,
-) -> Result<WriteCounts, Fault> {
+    notice: &str,
+) -> Result<(WriteCounts, Vec<WriteRow>), Fault> {
     let row_count = count(rows.len());
     let transaction = begin_write(connection)?;
-    let written = write_in(&transaction, statements, rows)
+    let (written, stored) = write_in(&transaction, statements, rows)
         .map_err(|fault| fault.of_view(&statements.view))?;
+    if written > 0 {
+        notices::add(&transaction, notice)?;
+    }
     transaction.commit()?;
-    Ok(WriteCounts {
+    let counts = WriteCounts {
         written,
         late: row_count - written,
-    })
+    };
+    Ok((counts, stored))
 }
 
 fn write_in(
     transaction: &Transaction<'_>,
     statements: &Statements,
     rows: Vec<WriteRow>,
-) -> Result<u64, Fault> {
+) -> Result<(u64, Vec<WriteRow>), Fault> {
     for sql in &statements.history {
         let mut statement = transaction.prepare_cached(sql)?;
         for write in &rows {
@@ -200,7 +208,7 @@ fn write_in(
     }
     let mut merger = Merger::new(transaction, statements)?;
     let mut upsert = transaction.prepare_cached(&statements.write)?;
-    let mut written = 0;
+    let (mut written, mut stored) = (0, Vec::new());
     for Combined { write, in_effect } in combined(rows) {
         // Mostly a row is whole and newer than what is stored: one statement then.
         let mut is_changed = false;
@@ -208,11 +216,16 @@ fn write_in(
             bind_row(&mut upsert, &statements.view, &write)?;
             is_changed = upsert.raw_execute()? > 0;
         }
-        if is_changed || merger.merge(write)? {
+        let changed = match is_changed {
+            true => Some(write),
+            false => merger.merge(write)?,
+        };
+        if let Some(write) = changed {
             written += in_effect;
+            stored.push(write);
         }
     }
-    Ok(written)
+    Ok((written, stored))
 }
 
 /// Merges rows into what is stored, one by one, by reading it first.
@@ -234,26 +247,27 @@ impl<'a> Merger<'a> {
         })
     }
 
-    /// Whether the stored row has changed.
-    pub(super) fn merge(&mut self, mut write: WriteRow) -> Result<bool, Fault> {
+    /// The row as it is stored now; none where it has not changed.
+    pub(super) fn merge(&mut self, mut write: WriteRow) -> Result<Option<WriteRow>, Fault> {
         if let Some((mut stored, generation)) = find(&mut self.select, self.view, &write.key)? {
             if generation > self.view.generation {
                 return Err(definition_changed(self.view).into());
             }
             if !stored.merge(&write.row) {
-                return Ok(false);
+                return Ok(None);
             }
             write.row = stored;
         }
         bind_row(&mut self.replace, self.view, &write)?;
         self.replace.raw_execute()?;
-        Ok(true)
+        Ok(Some(write))
     }
 }
 
 /// Takes an entity out of views and their histories; returns how many of them knew it.
 pub(super) fn delete(
     connection: &mut Connection,
+    own: &Notices,
     views: &[Arc<FeatureView>],
     key: &EntityKey,
 ) -> Result<u64, Fault> {
@@ -268,6 +282,10 @@ pub(super) fn delete(
         for table in tables.into_iter().flatten() {
             let of_table = delete_from(&transaction, view, &table, key);
             deleted += of_table.map_err(|fault| fault.of_view(view))?;
+        }
+        if deleted > 0 {
+            let notice = own.of(view, Some(std::slice::from_ref(key)));
+            notices::add(&transaction, &notice)?;
         }
         known += u64::from(deleted > 0);
     }

@@ -86,7 +86,7 @@ impl TieredStore {
 
     /// What work needs that outlives its caller.
     fn held(&self, view: &FeatureView) -> (Arc<Pair>, Arc<FeatureView>) {
-        let make = |view: &FeatureView| Arc::new(view.clone());
+        let make = FeatureView::held;
         (Arc::clone(&self.pair), self.views.get_or_make(view, make))
     }
 

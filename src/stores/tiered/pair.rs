@@ -33,6 +33,8 @@ impl Pair {
         let counts = self.record.write(view, rows.clone()).await?;
         let newest: Vec<WriteRow> = combined(rows).into_iter().map(|c| c.write).collect();
         let put = self.redis.put(view, &newest, &self.record).await;
+        let keys: Vec<EntityKey> = newest.into_iter().map(|write| write.key).collect();
+        let told = self.tell(view, Some(&keys)).await;
         put.map_err(|fault| {
             half_done(
                 "the rows are written",
@@ -40,13 +42,16 @@ impl Pair {
                 fault,
             )
         })?;
-        Ok(counts)
+        told.map(|()| counts)
     }
 
     /// Takes an entity out of both.
     pub(super) async fn delete(&self, views: &[Arc<FeatureView>], key: &EntityKey) -> Result<u64> {
         let count = self.record.delete(views, key).await?;
         let forgotten = self.redis.forget(views, key, &self.record).await;
+        for view in views {
+            self.tell(view, Some(std::slice::from_ref(key))).await?;
+        }
         forgotten.map_err(|fault| {
             half_done(
                 "the entity is deleted",
@@ -55,6 +60,20 @@ impl Pair {
             )
         })?;
         Ok(count)
+    }
+
+    /// Tells every server that keeps rows in memory that those of some keys, or all, may have changed in Redis. The record
+    /// has told them at its commit; but what they have read since may be what Redis held before.
+    pub(super) async fn tell(&self, view: &FeatureView, keys: Option<&[EntityKey]>) -> Result<()> {
+        let told = Box::pin(self.record.tell(view, keys)).await;
+        told.map_err(|fault| {
+            let sentence = format!(
+                "what was changed of the feature view \"{}\" is in the database and in Redis, and not every server may know \
+                 yet: {fault}. The same call can be repeated",
+                view.name
+            );
+            Error::new(fault.kind(), sentence).with_source(fault)
+        })
     }
 
     /// Applies a plan to the record, and takes out of Redis what belongs to no view any more.
@@ -116,6 +135,9 @@ impl Pair {
             return Ok(());
         }
         self.redis.remove_views(&names).await?;
+        for change in gone() {
+            self.tell(&change.view, None).await?;
+        }
         // Others may have written to a view that was made anew already.
         for change in gone().filter(|change| change.table == TableChange::Recreate) {
             self.fill(&change.view, Scan::default(), &|_| ()).await?;

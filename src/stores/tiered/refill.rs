@@ -97,8 +97,11 @@ impl Pair {
             Ok(())
         };
         let both = async { tokio::try_join!(scanning, writing) };
-        match timeout(self.load_timeout, Box::pin(both)).await {
-            Ok(done) => done.map(|_| ()),
+        let done = timeout(self.load_timeout, Box::pin(both)).await;
+        // Some rows may have got there, whatever became of the rest.
+        let told = self.tell(view, None).await;
+        match done {
+            Ok(done) => done.and(told),
             Err(_) => Err(Error::unavailable(format!(
                 "filling Redis at {} with the feature view \"{}\" took longer than {} ms (database.load_ms_max)",
                 self.redis.address(),

@@ -1,0 +1,1 @@
+-- Nothing to do: what processes tell each other of, SQLite keeps in a table and Postgres passes on by NOTIFY.
