@@ -29,7 +29,7 @@ pub fn value_fault(value: &Value) -> Option<&'static str> {
 
 /// Why a key cannot be stored, with the position of its longest value; none where it can.
 pub fn key_fault(key: &EntityKey) -> Option<(usize, String)> {
-    let lengths = || key.values().iter().map(byte_length);
+    let lengths = || key.values().iter().map(Value::heap_bytes);
     let total: usize = lengths().sum();
     if total <= KEY_BYTES_MAX {
         return None;
@@ -40,19 +40,4 @@ pub fn key_fault(key: &EntityKey) -> Option<(usize, String)> {
         "the join keys hold {total} bytes of text and bytes together, and {KEY_BYTES_MAX} can be stored"
     );
     Some((position, sentence))
-}
-
-fn byte_length(value: &Value) -> usize {
-    match value {
-        Value::String(text) => text.len(),
-        Value::Bytes(bytes) => bytes.len(),
-        Value::Null
-        | Value::Bool(_)
-        | Value::Int32(_)
-        | Value::Int64(_)
-        | Value::Float(_)
-        | Value::Double(_)
-        | Value::Timestamp(_)
-        | Value::List(_) => 0,
-    }
 }

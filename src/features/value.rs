@@ -164,6 +164,30 @@ impl Value {
         }
     }
 
+    /// The memory that it keeps beside its own place, bytes.
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Value::String(text) => text.len(),
+            Value::Bytes(bytes) => bytes.len(),
+            Value::List(ListValue::String(texts)) => {
+                let texts = texts.iter();
+                texts.map(|text| text.len() + size_of::<String>()).sum()
+            }
+            Value::List(ListValue::Bytes(all)) => {
+                let all = all.iter();
+                all.map(|bytes| bytes.len() + size_of::<Vec<u8>>()).sum()
+            }
+            Value::List(list) => list.len() * NUMBER_BYTES,
+            Value::Null
+            | Value::Bool(_)
+            | Value::Int32(_)
+            | Value::Int64(_)
+            | Value::Float(_)
+            | Value::Double(_)
+            | Value::Timestamp(_) => 0,
+        }
+    }
+
     /// About as many bytes as it takes in an answer.
     pub fn byte_count(&self) -> usize {
         match self {

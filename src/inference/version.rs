@@ -8,7 +8,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use super::{
-    Drift, Layout, ModelDefinition, ModelFiles, ModelVersion, ReadyVersion, Repository,
+    Drift, Layout, ModelDefinition, ModelFiles, ModelVersion, ReadyVersion, Repository, Runtime,
     RuntimeLoader, Signature, VersionState, Workers,
     binding::{bind_inputs, check_catalog, check_defaults, check_missing},
     counters::VersionCounters,
@@ -176,27 +176,15 @@ impl Repository {
         let proven_missing = golden.missing_inputs();
         check_missing(&signature, &inputs, &layout, &proven_missing)
             .map_err(|fault| within(&golden_path, fault))?;
-        // Every runtime runs the golden rows: that is its warm-up, too.
-        for runtime in &mut runtimes {
-            golden
-                .check(runtime.as_mut(), &layout, &signature)
-                .map_err(|fault| within(&golden_path, fault))?;
-        }
-        if let (Some(referee), Some(one)) = (referee.first_mut(), runtimes.first_mut()) {
-            let pair = Pair {
-                names: [&runtime, &signature.runtime],
-                runtimes: [one.as_mut(), referee.as_mut()],
-            };
-            golden
-                .check_alike(pair, &layout, &signature)
-                .map_err(|fault| within(&golden_path, fault))?;
-        }
-        let is_explained = signature.explain.is_some() || golden.has_explanations();
-        if let (Some(runtime), true) = (runtimes.first_mut(), is_explained) {
-            golden
-                .check_explained(runtime.as_mut(), &layout, &signature)
-                .map_err(|fault| within(&golden_path, fault))?;
-        }
+        let proof = Proof {
+            golden: &golden,
+            layout: &layout,
+            signature: &signature,
+        };
+        let names = [runtime.as_str(), signature.runtime.as_str()];
+        proof
+            .hold(&mut runtimes, referee.first_mut(), names)
+            .map_err(|fault| within(&golden_path, fault))?;
         let here_rows_max = match runtimes.first_mut() {
             Some(runtime) => rows_within(
                 self.options.inline_max,
@@ -256,6 +244,50 @@ impl Repository {
 /// The runtime that a version is to be run by.
 fn runtime_of<'a>(definition: &'a ModelDefinition, signature: &'a Signature) -> &'a str {
     definition.runtime.as_deref().unwrap_or(&signature.runtime)
+}
+
+/// What runtimes are held against before they answer anything.
+struct Proof<'a> {
+    golden: &'a GoldenRows,
+    layout: &'a Layout,
+    signature: &'a Signature,
+}
+
+impl Proof<'_> {
+    /// Has every runtime score the golden rows, which is its warm-up, too, and one of them explain some; where there is a
+    /// referee, they have to be alike. `names`: the runtimes' and the referee's.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` that names the first row that differs.
+    fn hold(
+        &self,
+        runtimes: &mut [Box<dyn Runtime>],
+        referee: Option<&mut Box<dyn Runtime>>,
+        names: [&str; 2],
+    ) -> Result<()> {
+        let Proof {
+            golden,
+            layout,
+            signature,
+        } = self;
+        for runtime in runtimes.iter_mut() {
+            golden.check(runtime.as_mut(), layout, signature)?;
+        }
+        let Some(one) = runtimes.first_mut() else {
+            return Ok(());
+        };
+        if let Some(referee) = referee {
+            let pair = Pair {
+                names,
+                runtimes: [one.as_mut(), referee.as_mut()],
+            };
+            golden.check_alike(pair, layout, signature)?;
+        }
+        if signature.explain.is_some() || golden.has_explanations() {
+            golden.check_explained(one.as_mut(), layout, signature)?;
+        }
+        Ok(())
+    }
 }
 
 fn check_identity(signature: &Signature, model: &str, version: &str) -> Result<()> {

@@ -4,7 +4,7 @@ use std::{mem::size_of, sync::Arc, time::Instant};
 
 use quick_cache::{Equivalent, Weighter};
 
-use crate::features::{EntityKey, ListValue, RowTime, StoredRow, Value};
+use crate::features::{EntityKey, RowTime, StoredRow, Value};
 
 /// What a row costs besides its values: keys, times, the cache's own bookkeeping.
 pub(super) const ROW_BYTES: u64 = 160;
@@ -65,27 +65,9 @@ impl Weighter<RowKey, Cached> for ByBytes {
 }
 
 fn row_length(row: &StoredRow) -> usize {
-    let values: usize = row.values.iter().map(byte_length).sum();
+    let values: usize = row.values.iter().map(Value::heap_bytes).sum();
     let times = row.feature_times.as_ref().map_or(0, Vec::len);
-    values + times * size_of::<Option<RowTime>>()
-}
-
-fn byte_length(value: &Value) -> usize {
-    let further = match value {
-        Value::String(text) => text.len(),
-        Value::Bytes(bytes) => bytes.len(),
-        Value::List(ListValue::String(texts)) => texts.iter().map(|text| text.len() + 24).sum(),
-        Value::List(ListValue::Bytes(all)) => all.iter().map(|bytes| bytes.len() + 24).sum(),
-        Value::List(list) => list.len() * 8,
-        Value::Null
-        | Value::Bool(_)
-        | Value::Int32(_)
-        | Value::Int64(_)
-        | Value::Float(_)
-        | Value::Double(_)
-        | Value::Timestamp(_) => 0,
-    };
-    size_of::<Value>() + further
+    size_of_val(row.values.as_slice()) + values + times * size_of::<Option<RowTime>>()
 }
 
 /// Adds the bytes of a key: an encoding in which no two keys of a view are the same, and which servers that share a

@@ -3,7 +3,7 @@
 use std::{mem::size_of, time::Duration};
 
 use crate::{
-    features::{FeatureTable, RawRow, RawValue, Value},
+    features::{FeatureTable, RawRow, RawValue},
     inference::{Batch, Output, ScoredBatch, Subject, TensorData, policy::InputViolation},
 };
 
@@ -45,22 +45,8 @@ fn output_bytes(output: &Output) -> usize {
 }
 
 fn features_bytes(features: &FeatureTable) -> usize {
-    let texts = features
-        .values()
-        .iter()
-        .map(|feature| match &feature.value {
-            Value::String(text) => text.capacity(),
-            Value::Bytes(bytes) => bytes.capacity(),
-            // Inputs are no lists.
-            Value::Null
-            | Value::Bool(_)
-            | Value::Int32(_)
-            | Value::Int64(_)
-            | Value::Float(_)
-            | Value::Double(_)
-            | Value::Timestamp(_)
-            | Value::List(_) => 0,
-        });
+    let texts = features.values().iter();
+    let texts = texts.map(|feature| feature.value.heap_bytes());
     size_of_val(features.values())
         + features.references().len() * size_of::<Duration>()
         + texts.sum::<usize>()
