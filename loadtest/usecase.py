@@ -7,7 +7,6 @@ them, exported as training/ exports. The same seed gives the same files.
 from __future__ import annotations
 
 import json
-import random
 import shutil
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pandas as pd
 from exports.data import Data
 from exports.export import check, write
 from exports.of_xgboost import classifier
-from servers import ROOT
+from servers import ROOT, LoadTestError
 
 USERS = 100_000
 FEATURES = 30
@@ -39,19 +38,24 @@ SETTINGS = {
 }
 # Of the cells the model was trained on, so that it knows what to do with missing ones.
 HIDDEN = 0.02
-# A prepared request each; sent in turn, so that users come in no order.
-REQUESTS_OF_ONE = 50_000
-REQUESTS_OF_MANY = 1_000
-USERS_OF_MANY = 100
 
 
-def use_case() -> Path:
-    """Gives the model repository, made where it is not there yet; `wide/wide.parquet` has the rows."""
-    made = CACHE / f"usecase-{VERSION}"
+def use_case(users: int = USERS) -> Path:
+    """Gives the model repository, made where it is not there yet; `wide/wide.parquet` has the rows.
+
+    With fewer users it is the same model, and the first of the rows.
+    """
+    if users > USERS:
+        raise LoadTestError(f"there are {USERS:,} users, and not {users:,}")
+    made = CACHE / f"usecase-{VERSION}-{users}"
     if not made.exists():
-        being_made = CACHE / "usecase-being-made"
+        being_made = CACHE / f"usecase-being-made-{users}"
         shutil.rmtree(being_made, ignore_errors=True)
-        _make(being_made)
+        if users == USERS:
+            _make(being_made)
+        else:
+            shutil.copytree(use_case(), being_made)
+            _write_rows(being_made / NAME, _rows().head(users))
         being_made.rename(made)
     return made
 
@@ -65,13 +69,17 @@ def _make(models: Path) -> None:
     folder = models / NAME
     folder.mkdir(parents=True)
     rows = _rows()
-    keys = {"user_id": [user(index) for index in range(USERS)], "event_timestamp": EVENT_AT}
-    rows.assign(**keys)[[*keys, *NAMES]].to_parquet(folder / f"{NAME}.parquet", index=False)
+    _write_rows(folder, rows)
     exported = classifier(_labelled(rows), NAME, "Two classes of users", "yes", SETTINGS)
     check(exported)
     write(exported, models)
     _trees(exported.beside["trees.json"], folder)
     (folder / "features.toml").write_text(_features())
+
+
+def _write_rows(folder: Path, rows: pd.DataFrame) -> None:
+    keys = {"user_id": [user(index) for index in range(len(rows))], "event_timestamp": EVENT_AT}
+    rows.assign(**keys)[[*keys, *NAMES]].to_parquet(folder / f"{NAME}.parquet", index=False)
 
 
 def _rows() -> pd.DataFrame:
@@ -117,49 +125,3 @@ features = [
 name = "{NAME}"
 features = [{served}]
 """
-
-
-class Requests:
-    """Prepared requests, as JSON arrays in files of a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        """Writes all of them."""
-        self.folder = folder
-        chosen = random.Random(3)
-        ones = [user(chosen.randrange(USERS)) for _ in range(REQUESTS_OF_ONE)]
-        many = [
-            [user(at) for at in chosen.sample(range(USERS), USERS_OF_MANY)] for _ in range(REQUESTS_OF_MANY)
-        ]
-        in_turn = [[user(at) for at in range(first, first + 1000)] for first in range(0, USERS, 1000)]
-        self.empty = self._write("empty", [{}])
-        self.predict = self._write(
-            "predict", [{"model": NAME, "entities": [{"user_id": one}]} for one in ones]
-        )
-        self.predict_rest = self._write("predict_rest", [{"entities": [{"user_id": one}]} for one in ones])
-        self.predict_peer = self._write("predict_peer", [{"user_id": one} for one in ones])
-        singles = [[one] for one in ones]
-        self.one = self._write("one", [_columns(asked) for asked in singles])
-        self.one_packed = self._write("one_packed", [_packed(asked) for asked in singles])
-        self.many = self._write("many", [_columns(asked) for asked in many])
-        self.many_packed = self._write("many_packed", [_packed(asked) for asked in many])
-        self.one_feast = self._write("one_feast", [_feast(asked) for asked in singles])
-        self.many_feast = self._write("many_feast", [_feast(asked) for asked in many])
-        self.everyone = self._write("everyone", [_packed(asked) for asked in in_turn])
-
-    def _write(self, name: str, requests: list[dict[str, object]]) -> Path:
-        path = self.folder / f"{name}.json"
-        path.write_text(json.dumps(requests))
-        return path
-
-
-def _columns(users: list[str]) -> dict[str, object]:
-    return {"feature_service": NAME, "entities": [{"user_id": one} for one in users]}
-
-
-def _packed(users: list[str]) -> dict[str, object]:
-    keys = [{"name": "user_id", "strings": users}]
-    return {"feature_service": NAME, "format": "PACKED", "entity_columns": keys}
-
-
-def _feast(users: list[str]) -> dict[str, object]:
-    return {"feature_service": NAME, "entities": {"user_id": users}}

@@ -6,7 +6,7 @@ go_version=1.26.5
 
 if command -v go >/dev/null; then
     found=$(go env GOVERSION 2>/dev/null | sed 's/^go//')
-    if [ "$(printf '%s\n' 1.25 "$found" | sort -V | head -1)" = 1.25 ]; then
+    if [ "$(printf '%s\n' 1.26 "$found" | sort -V | head -1)" = 1.26 ]; then
         command -v go
         exit
     fi

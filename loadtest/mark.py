@@ -1,0 +1,46 @@
+"""A mark: what has to be reached, what was, and the rounds that say so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import median
+
+from turns import table
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One line of the table of marks."""
+
+    what: str
+    wanted: str
+    found: str
+    spread: str
+    is_reached: bool
+
+    def row(self) -> list[str]:
+        """As a line of a table."""
+        return [self.what, self.wanted, self.found, self.spread, "reached" if self.is_reached else "**not reached**"]
+
+
+HEADER = ["what", "mark", "median", "of the rounds", ""]
+
+
+def at_least(what: str, least: float, values: list[float]) -> Mark:
+    """A ratio, higher being better."""
+    return Mark(what, f"≥ {least:g}", f"{median(values):.2f}", _spread(values), median(values) >= least)
+
+
+def below(what: str, limit: float, values: list[float], unit: str) -> Mark:
+    """A time or a size, lower being better."""
+    found = f"{median(values):.2f} {unit}"
+    return Mark(what, f"< {limit:g} {unit}", found, _spread(values), median(values) < limit)
+
+
+def _spread(values: list[float]) -> str:
+    return ", ".join(f"{value:.2f}" for value in values)
+
+
+def table_of(marks: list[Mark]) -> str:
+    """Markdown."""
+    return table(HEADER, [mark.row() for mark in marks])
