@@ -1,4 +1,4 @@
-"""What every measurement stands on: the data in a PostgreSQL of its own, the prepared requests, and servers over them."""
+"""What every measurement stands on: the data in a PostgreSQL of its own, requests, and servers over them."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ FEAST_READ = "/get-online-features"
 CACHE = {"cache.bytes_max": str(1 << 30), "cache.age_ms_max": str(86_400_000)}
 # The peers keep no predictions either.
 SETTINGS = {"telemetry.log_filter": "warn", "ledger.enabled": "false"}
+# Of a peer whose calls take a second under load.
+SLOW_SECONDS_MIN = 5.0
+SLOW_WARM_SECONDS = 3.0
 STORES = ("postgres", "sqlite", "redis")
 
 
@@ -96,16 +99,23 @@ class Bench:
         """The URL of an empty database of the same PostgreSQL."""
         self.folders += 1
         name = f"other{self.folders}"
-        command = ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", self.postgres_url, "-c", f"CREATE DATABASE {name}"]
+        command = [
+            "psql",
+            "-X",
+            "-q",
+            "-v",
+            "ON_ERROR_STOP=1",
+            self.postgres_url,
+            "-c",
+            f"CREATE DATABASE {name}",
+        ]
         subprocess.run(command, check=True)
         return f"{self.postgres_url.rsplit('/', 1)[0]}/{name}"
 
     @contextmanager
-    def server(
-        self, store: str, *, cached: bool, filled: bool = True, **more: str
-    ) -> Iterator[Served]:
+    def server(self, store: str, *, cached: bool, filled: bool = True, more: dict[str, str] | None = None) -> Iterator[Served]:
         """A server over a store; where it is cached, all users are in the cache unless that is not wanted."""
-        settings = self.settings(store) | (CACHE if cached else {}) | more
+        settings = self.settings(store) | (CACHE if cached else {}) | (more or {})
         with serve(self.new_folder(), self.models, settings) as served:
             if cached and filled:
                 self.fill(served)
@@ -118,9 +128,17 @@ class Bench:
         if seen.failures:
             raise LoadTestError(f"filling the cache failed: {seen.failed}")
 
-    def call(self, address: str, what: str, data: Path, load: Load) -> Seen:
+    def call(
+        self, address: str, what: str, data: Path, load: Load, warm_seconds: float | None = None
+    ) -> Seen:
         """For as long as the effort says."""
-        return call(address, what, data, load, self.effort.seconds, self.effort.warm_seconds)
+        warm = self.effort.warm_seconds if warm_seconds is None else warm_seconds
+        return call(address, what, data, load, self.effort.seconds, warm)
+
+    def call_slow(self, address: str, what: str, data: Path, load: Load) -> Seen:
+        """For longer, so that enough is answered of what takes a second each."""
+        seconds = max(self.effort.seconds, SLOW_SECONDS_MIN)
+        return call(address, what, data, load, seconds, SLOW_WARM_SECONDS)
 
 
 @contextmanager

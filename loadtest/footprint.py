@@ -37,7 +37,7 @@ def memory(bench: Bench) -> list[Mark]:
             filled = resident_bytes(served.pid) / MB
             bench.call(served.grpc, PREDICT, bench.requests.predict, in_flight(64))
             loaded.append(resident_bytes(served.pid) / MB)
-            say(f"resident: idle {idle[-1]:.0f} MB, filled {filled:.0f} MB, after the load {loaded[-1]:.0f} MB")
+            say(f"resident MB: idle {idle[-1]:.0f}, filled {filled:.0f}, after the load {loaded[-1]:.0f}")
     users = bench.effort.users
     return [
         below("resident memory, idle", IDLE_MB, idle, "MB"),

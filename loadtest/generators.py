@@ -1,8 +1,8 @@
 """The load generators, and what each of them saw, in one form.
 
 `loadgen` (of this folder, in Go) is the one that everything is compared by: it costs little, sends another
-request each time, counts what was not answered with OK, and counts an open loop's latency from when a request was
-due. `ghz`, `k6` and `h2load` are there to check it by.
+request each time, counts what was not answered with OK, and counts an open loop's latency from when a request
+was due. `ghz`, `k6` and `h2load` are there to check it by.
 """
 
 from __future__ import annotations
@@ -81,9 +81,7 @@ def build() -> None:
         raise LoadTestError(f"loadgen does not build:\n{done.stderr}")
 
 
-def call(
-    address: str, what: str, data: Path, load: Load, seconds: float, warm_seconds: float = 1.0
-) -> Seen:
+def call(address: str, what: str, data: Path, load: Load, seconds: float, warm_seconds: float = 1.0) -> Seen:
     """Calls an rpc (`package.Service/Method`), or posts JSON to a path (`/predict`)."""
     how = ["--path", what] if what.startswith("/") else ["--call", what, "--protos", str(ROOT / "proto")]
     connections, streams = (load.in_flight, 1) if what.startswith("/") else (load.connections, load.streams)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 
+import agreement
 import peers
 from bench import EMPTY, PEER_PREDICT, PREDICT, REST_PREDICT, Bench
 from generators import Load, Seen, in_flight, rate
@@ -42,6 +43,7 @@ def throughput(bench: Bench, *, with_peers: bool = True) -> tuple[list[Mark], li
             service = stack.enter_context(
                 peers.fastapi(peers.install(), bench.new_folder(), bench.models, bench.postgres_url)
             )
+            agreement.scores(bench, bare.http, service.address)
             measures["FastAPI service"] = lambda: one(
                 service.address, PEER_PREDICT, requests.predict_peer, LOAD
             )

@@ -27,7 +27,7 @@ def measure(bench: Bench, feast: peers.Feast) -> tuple[list[Mark], list[list[str
         ["`ferrocast materialize`", _rates(users, own), _spread(own)],
         ["`feast materialize`", _rates(users, [theirs]), _spread([theirs])],
     ]
-    what = f"materialization of {users:,} × 30 into PostgreSQL ÷ Feast's"
+    what = f"materialization of {users:,} by 30 into PostgreSQL ÷ Feast's"
     return [at_least(what, LEAST, [theirs / each for each in own])], rows
 
 

@@ -1,4 +1,4 @@
-"""What a run was made on: the machine, the versions, the memory of processes, and who else used the processors."""
+"""What a run was made on: the machine, the versions, the memory of processes, and who else was at work."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def describe() -> dict[str, str]:
     bytes_total = os.sysconf("SC_PHYS_PAGES") * PAGE_BYTES
     postgres = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
     return {
-        "Machine": f"{_processor()}, {os.cpu_count()} cores, {bytes_total / 2**30:.0f} GB, {platform.platform()}",
+        "Machine": f"{_processor()}, {os.cpu_count()} cores, {bytes_total / 2**30:.0f} GB",
+        "System": platform.platform(),
         "Commit": commit(),
         "Ferrocast": _said(str(ferrocast_binary()), "--version"),
         "PostgreSQL": _said(str(postgres[-1]), "--version") if postgres else "from the PATH",

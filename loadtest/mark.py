@@ -20,14 +20,22 @@ class Mark:
 
     def row(self) -> list[str]:
         """As a line of a table."""
-        return [self.what, self.wanted, self.found, self.spread, "reached" if self.is_reached else "**not reached**"]
+        return [
+            self.what,
+            self.wanted,
+            self.found,
+            self.spread,
+            "reached" if self.is_reached else "**not reached**",
+        ]
 
 
 HEADER = ["what", "mark", "median", "of the rounds", ""]
 
 
 def at_least(what: str, least: float, values: list[float]) -> Mark:
-    """A ratio, higher being better."""
+    """A ratio, higher being better; no values where what it is a ratio to answered nothing."""
+    if not values:
+        return Mark(what, f"≥ {least:g}", "not measured", "the other answered nothing", False)
     return Mark(what, f"≥ {least:g}", f"{median(values):.2f}", _spread(values), median(values) >= least)
 
 

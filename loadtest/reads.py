@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
+import agreement
 import peers
 from bench import FEAST_READ, READ, Bench
 from generators import Load, Seen, in_flight, rate
@@ -18,7 +19,7 @@ LOAD = in_flight(32)
 CACHED = {True: "cached", False: "cache off"}
 P99_LIMITS_MS = {True: 2.0, False: 8.0}
 FEAST_RATIOS = {True: 80.0, False: 30.0}
-PER_CALL = {1: "1 × 30", 100: "100 × 30"}
+PER_CALL = {1: "1 by 30", 100: "100 by 30"}
 
 
 @contextmanager
@@ -28,9 +29,7 @@ def _servers(bench: Bench) -> Iterator[dict[bool, Served]]:
         yield {True: cached, False: bare}
 
 
-def _read(
-    bench: Bench, served: Served, per_call: int, form: str, load: Load
-) -> Callable[[], Seen]:
+def _read(bench: Bench, served: Served, per_call: int, form: str, load: Load) -> Callable[[], Seen]:
     requests = bench.requests
     data = {
         (1, "columns"): requests.one,
@@ -47,7 +46,7 @@ def open_loop(bench: Bench) -> tuple[list[Mark], list[Rounds]]:
         measures, limits = {}, {}
         for is_cached, served in servers.items():
             for form in ("packed", "columns"):
-                name = f"GetOnlineFeatures 100 × 30, {form}, {CACHED[is_cached]}, {RATE}"
+                name = f"GetOnlineFeatures 100 by 30, {form}, {CACHED[is_cached]}, {RATE}"
                 measures[name] = _read(bench, served, 100, form, RATE)
                 limits[name] = P99_LIMITS_MS[is_cached]
         found = in_turns(measures, bench.effort.rounds)
@@ -60,10 +59,11 @@ def against_feast(bench: Bench, feast: peers.Feast) -> tuple[list[Mark], list[Ro
     with ExitStack() as stack:
         servers = stack.enter_context(_servers(bench))
         peer = stack.enter_context(feast.serve())
+        agreement.features(bench, servers[False].http, peer.address)
         asked = {1: bench.requests.one_feast, 100: bench.requests.many_feast}
 
         def by_feast(per_call: int) -> Callable[[], Seen]:
-            return lambda: bench.call(peer.address, FEAST_READ, asked[per_call], LOAD)
+            return lambda: bench.call_slow(peer.address, FEAST_READ, asked[per_call], LOAD)
 
         measures: dict[str, Callable[[], Seen]] = {}
         for per_call, name in PER_CALL.items():

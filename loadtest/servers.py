@@ -39,7 +39,7 @@ def free_port() -> int:
 
 def ferrocast_binary() -> Path:
     """The release build of the server."""
-    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    target = ROOT / os.environ.get("CARGO_TARGET_DIR", "target")
     binary = target / "release" / "ferrocast"
     if not binary.is_file():
         raise LoadTestError(f"{binary} is not there; `make build` makes it")
@@ -183,7 +183,7 @@ def serve(folder: Path, models: Path, settings: dict[str, str]) -> Iterator[Serv
 
 
 def onnx_runtime() -> dict[str, str]:
-    """The setting that names ONNX Runtime: `make runtime` brings it, and it is searched for from the root only."""
+    """The setting that names ONNX Runtime, which `make runtime` brings; it is searched for from the root only."""
     libraries = sorted((ROOT / ".tools").glob("onnxruntime/**/libonnxruntime.so*"))
     return {"onnx.library_path": str(libraries[-1])} if libraries else {}
 

@@ -69,8 +69,8 @@ def in_turns(measures: Mapping[str, Callable[[], Seen]], rounds: int) -> dict[st
             found[name].seen.append(seen)
             found[name].others.append(others.share())
             say(
-                f"round {number + 1}: {name}: {seen.calls_per_second:,.0f} calls/s, p50 {seen.p50_ms:.2f} ms, "
-                f"p99 {seen.p99_ms:.2f} ms, {failures(seen)}, others use {found[name].others[-1]:.0%}"
+                f"round {number + 1}: {name}: {seen.calls_per_second:,.0f} calls/s, "
+                f"p50 {seen.p50_ms:.2f} ms, p99 {seen.p99_ms:.2f} ms, {failures(seen)}, others use {found[name].others[-1]:.0%}"
             )
     return found
 

@@ -78,8 +78,9 @@ def _make(models: Path) -> None:
 
 
 def _write_rows(folder: Path, rows: pd.DataFrame) -> None:
-    keys = {"user_id": [user(index) for index in range(len(rows))], "event_timestamp": EVENT_AT}
-    rows.assign(**keys)[[*keys, *NAMES]].to_parquet(folder / f"{NAME}.parquet", index=False)
+    users = [user(index) for index in range(len(rows))]
+    keys = pd.DataFrame({"user_id": users, "event_timestamp": EVENT_AT})
+    pd.concat([keys, rows], axis="columns").to_parquet(folder / f"{NAME}.parquet", index=False)
 
 
 def _rows() -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Predictions by entity, as an able user of FastAPI writes them: the service that Ferrocast is measured against.
+"""Predictions by entity, as an able user of FastAPI writes them: what Ferrocast is measured against.
 
 Features stand in typed columns of PostgreSQL, the same table that Ferrocast fills, and are read by asyncpg
 through a pool, each connection with its statement prepared. XGBoost predicts in place, on one thread, in the

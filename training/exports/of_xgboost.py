@@ -36,9 +36,7 @@ def binary() -> Export:
     return classifier(data, "xgboost_binary", "Whether a breast tumour is benign", "benign", SETTINGS)
 
 
-def classifier(
-    data: Data, name: str, description: str, positive: str, settings: dict[str, Any]
-) -> Export:
+def classifier(data: Data, name: str, description: str, positive: str, settings: dict[str, Any]) -> Export:
     """Train on two classes, and export with golden rows and what explains a score."""
     model = xgb.XGBClassifier(**settings).fit(_matrix(data.frame), data.labels)
     layout = matrix(data.names)
