@@ -1,9 +1,10 @@
-"""Whether everybody answers the same: the same score of the same users, the same values of the same features."""
+"""Whether everybody answers the same: the scores of the same users, the values of the same features."""
 
 from __future__ import annotations
 
 import json
 import urllib.request
+from collections.abc import Mapping
 from typing import Any
 
 from bench import FEAST_READ, PEER_PREDICT, REST_PREDICT, Bench
@@ -48,7 +49,7 @@ def features(bench: Bench, ours: str, theirs: str) -> None:
         raise LoadTestError(f"the features of {users} are {here} here, and of Feast {there}")
 
 
-def post(url: str, body: dict[str, object], method: str = "POST") -> Any:
+def post(url: str, body: Mapping[str, object], method: str = "POST") -> Any:
     """Calls REST once; what is refused is an error.
 
     Raises:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -113,7 +115,9 @@ class Bench:
         return f"{self.postgres_url.rsplit('/', 1)[0]}/{name}"
 
     @contextmanager
-    def server(self, store: str, *, cached: bool, filled: bool = True, more: dict[str, str] | None = None) -> Iterator[Served]:
+    def server(
+        self, store: str, *, cached: bool, filled: bool = True, more: dict[str, str] | None = None
+    ) -> Iterator[Served]:
         """A server over a store; where it is cached, all users are in the cache unless that is not wanted."""
         settings = self.settings(store) | (CACHE if cached else {}) | (more or {})
         with serve(self.new_folder(), self.models, settings) as served:
@@ -144,6 +148,8 @@ class Bench:
 @contextmanager
 def bench(effort: Effort) -> Iterator[Bench]:
     """Makes what is not there yet, starts PostgreSQL and loads it; ends all that was started."""
+    # Whoever stops it gets its servers stopped as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     generators.build()
     models = use_case(effort.users)
     with ExitStack() as stack:

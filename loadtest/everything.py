@@ -29,12 +29,13 @@ from scenarios import Point
 from turns import Rounds, say, table
 
 METHOD = (
-    "Server, store and load generator share the machine, so what counts is the ratio of what was measured in "
-    "turns, round by round. loadgen sends another user with every request, counts as answered what has the gRPC "
-    "status OK (or HTTP 200), and counts a latency at a fixed rate from when the request was due. Cached: all "
-    "users are in the server's cache. No prediction is kept, by nobody (`ledger.enabled=false`). Both peers run "
-    "on two workers; features stand in typed columns. “Others' use” is the share of all processors that went to "
-    "programs that are none of the test's: a round with much of it tells little."
+    "Server, store and load generator share the machine, so what counts is the ratio of what was measured "
+    "in turns, round by round. loadgen sends another user with every request, counts as answered what has "
+    "the gRPC status OK (or HTTP 200), and counts a latency at a fixed rate from when the request was "
+    "due. Cached: all users are in the server's cache. No prediction is kept, by nobody "
+    "(`ledger.enabled=false`). Both peers run on two workers; features stand in typed columns. “Others' "
+    "use” is the share of all processors that went to programs that are none of the test's: a round with "
+    "much of it tells little."
 )
 
 

@@ -183,7 +183,7 @@ def serve(folder: Path, models: Path, settings: dict[str, str]) -> Iterator[Serv
 
 
 def onnx_runtime() -> dict[str, str]:
-    """The setting that names ONNX Runtime, which `make runtime` brings; it is searched for from the root only."""
+    """The setting that names ONNX Runtime, which `make runtime` brings and only the root is searched for."""
     libraries = sorted((ROOT / ".tools").glob("onnxruntime/**/libonnxruntime.so*"))
     return {"onnx.library_path": str(libraries[-1])} if libraries else {}
 

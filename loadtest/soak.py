@@ -2,9 +2,9 @@
 
     make loadtest-soak                # 20 minutes; ARGS="--minutes 2" to try it
 
-PredictByEntity at a fixed rate on PostgreSQL with the cache and the ledger on. All the while one thread writes
-batches of rows of the same users by REST, another swaps two versions of the model: the alias moves, the
-version that it left is unloaded and loaded again. Memory is sampled each second. Writes
+PredictByEntity at a fixed rate on PostgreSQL with the cache and the ledger on. All the while one thread
+writes batches of rows of the same users by REST, another swaps two versions of the model: the alias
+moves, the version that it left is unloaded and loaded again. Memory is sampled each second. Writes
 target/loadtest/soak/report.md with a plot.
 """
 

@@ -2,10 +2,10 @@
 
     make loadtest-stress              # or: ARGS="--seconds 5"
 
-PredictByEntity on PostgreSQL, from the cache and without it: first at a fixed rate that is doubled, then with a
-number of requests in flight that is doubled. It is broken where more than one call in a hundred fails, where
-the p99 is beyond a second, or where a server answers less than 90 % of what comes. After it, one more light
-load tells whether the server has recovered. Writes target/loadtest/stress/report.md.
+PredictByEntity on PostgreSQL, from the cache and without it: first at a fixed rate that is doubled, then
+with a number of requests in flight that is doubled. It is broken where more than one call in a hundred
+fails, where the p99 is beyond a second, or where a server answers less than 90 % of what comes. After it,
+one more light load tells whether the server has recovered. Writes target/loadtest/stress/report.md.
 """
 
 from __future__ import annotations

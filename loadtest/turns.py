@@ -68,11 +68,14 @@ def in_turns(measures: Mapping[str, Callable[[], Seen]], rounds: int) -> dict[st
             seen = measure()
             found[name].seen.append(seen)
             found[name].others.append(others.share())
-            say(
-                f"round {number + 1}: {name}: {seen.calls_per_second:,.0f} calls/s, "
-                f"p50 {seen.p50_ms:.2f} ms, p99 {seen.p99_ms:.2f} ms, {failures(seen)}, others use {found[name].others[-1]:.0%}"
-            )
+            say(f"round {number + 1}: {name}: {told(seen)}, others use {found[name].others[-1]:.0%}")
     return found
+
+
+def told(seen: Seen) -> str:
+    """In a few words."""
+    rates = f"{seen.calls_per_second:,.0f} calls/s"
+    return f"{rates}, p50 {seen.p50_ms:.2f} ms, p99 {seen.p99_ms:.2f} ms, {failures(seen)}"
 
 
 def failures(seen: Seen) -> str:
