@@ -23,7 +23,7 @@ export UV_PYTHON_DOWNLOADS = never
 export UV_LINK_MODE = copy
 
 LOADTESTS = loadtest loadtest-quick loadtest-marks loadtest-stress loadtest-soak loadtest-tools loadtest-features loadtest-ledger loadtest-materialize
-.PHONY: run build historical runtime tools test test-rust test-python lint fmt smoke $(LOADTESTS) exports train mlflow check clean help
+.PHONY: run build historical runtime tools test test-rust test-python test-loadgen lint fmt smoke $(LOADTESTS) exports train mlflow check clean help
 
 help: ## Lists the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -47,7 +47,7 @@ runtime: ## Brings ONNX Runtime.
 tools: runtime ## Brings ONNX Runtime, grpcurl and ghz into .tools/.
 	@scripts/tools.sh
 
-test: test-rust test-python ## Runs all tests; starts and stops the servers that they need.
+test: test-rust test-python test-loadgen ## Runs all tests; starts and stops the servers that they need.
 
 test-rust: runtime
 	@scripts/postgres.sh
@@ -58,6 +58,9 @@ test-rust: runtime
 test-python: runtime
 	$(WITH_CMAKE) $(CARGO) build --workspace --locked $(ALL_FEATURES)
 	cd training && FERROCAST_BIN="$(DEBUG_BIN)" "$$(../$(UV))" run --locked $(TEST_GROUPS) pytest -q
+
+test-loadgen:
+	@go="$$(scripts/go.sh)" && cd loadtest/loadgen && test -z "$$("$$(dirname "$$go")/gofmt" -l .)" && "$$go" vet ./... && "$$go" test ./...
 
 lint: ## Formatting, clippy, ruff, mypy: all without a warning.
 	$(CARGO) fmt --all --check

@@ -38,6 +38,8 @@ class Effort:
     seconds: float
     rounds: int
     users: int
+    # Whether all loads are measured, or only some of them.
+    is_full: bool = True
 
     @property
     def warm_seconds(self) -> float:
@@ -46,7 +48,7 @@ class Effort:
 
 
 FULL = Effort(seconds=4.0, rounds=3, users=USERS)
-QUICK = Effort(seconds=1.0, rounds=1, users=5_000)
+QUICK = Effort(seconds=1.0, rounds=1, users=5_000, is_full=False)
 
 
 @dataclass

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from bench import PREDICT, READ, STORES, Bench
 from generators import Load, Seen, in_flight, rate
-from turns import failures, say
+from turns import say, told
 
 CLOSED = [in_flight(calls) for calls in (1, 8, 64, 256)]
-RATES = [250, 500, 1_000, 2_000, 5_000, 10_000]
-READ_LOADS = [in_flight(1), in_flight(8), in_flight(64), rate(200)]
+RATES = [rate(calls) for calls in (250, 500, 1_000, 2_000, 5_000, 10_000)]
+READS = [in_flight(1), in_flight(8), in_flight(64), rate(200)]
 # A rate that a server does not follow by far is not doubled again.
 FOLLOWED = 0.95
 
@@ -75,26 +75,28 @@ def _warm(bench: Bench, store: str, is_cached: bool, address: str) -> list[Point
         points.append(_told(Point(store, is_cached, what, load, seen)))
         return seen
 
-    for load in CLOSED:
+    for load in _some(bench, CLOSED):
         take("PredictByEntity", PREDICT, requests.predict, load)
-    for calls_per_second in RATES:
-        seen = take("PredictByEntity", PREDICT, requests.predict, rate(calls_per_second))
-        if seen.calls_per_second < FOLLOWED * calls_per_second:
+    for load in _some(bench, RATES):
+        seen = take("PredictByEntity", PREDICT, requests.predict, load)
+        if seen.calls_per_second < FOLLOWED * load.rate:
             break
     for what, data in (
         ("GetOnlineFeatures 1 by 30, packed", requests.one_packed),
         ("GetOnlineFeatures 100 by 30, packed", requests.many_packed),
         ("GetOnlineFeatures 100 by 30, columns", requests.many),
     ):
-        for load in READ_LOADS:
+        for load in _some(bench, READS):
             take(what, READ, data, load)
     return points
 
 
+def _some(bench: Bench, loads: list[Load]) -> list[Load]:
+    """All loads, or every other one where it is to be quick."""
+    return loads if bench.effort.is_full else loads[1::2]
+
+
 def _told(point: Point) -> Point:
-    seen = point.seen
-    say(
-        f"{point.server}: {point.what}, {point.load}{', cold' if point.is_cold else ''}: "
-        f"{seen.calls_per_second:,.0f} calls/s, p99 {seen.p99_ms:.2f} ms, {failures(seen)}"
-    )
+    cold = ", cold" if point.is_cold else ""
+    say(f"{point.server}: {point.what}, {point.load}{cold}: {told(point.seen)}")
     return point
