@@ -13,7 +13,7 @@ from pathlib import Path
 import generators
 from generators import Load, Seen, call, rate
 from prepared import Requests
-from servers import LoadTestError, Served, postgres, redis, run_ferrocast, scratch, serve
+from servers import LoadTestError, Served, kept_build, postgres, redis, run_ferrocast, scratch, serve
 from usecase import USERS, use_case
 
 EMPTY = "ferrocast.v1.PredictionService/GetLedgerStatus"
@@ -156,6 +156,7 @@ def bench(effort: Effort) -> Iterator[Bench]:
     models = use_case(effort.users)
     with ExitStack() as stack:
         folder = stack.enter_context(scratch())
+        stack.enter_context(kept_build(folder))
         url = stack.enter_context(postgres(folder))
         made = Bench(stack, folder, models, Requests(folder, effort.users), url, effort)
         made.settings("postgres")

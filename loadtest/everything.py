@@ -10,12 +10,16 @@ service and Feast's server. Writes target/loadtest/report/report.md with its plo
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 
 import footprint
 import hot_path
 import loads
 import machine
+import mark
 import others
 import peers
 import plots
@@ -26,7 +30,8 @@ from bench import FULL, QUICK, Bench, Effort, bench
 from mark import Mark
 from report import Report
 from scenarios import Point
-from turns import Rounds, say, table
+from servers import LoadTestError
+from turns import Rounds, say, table, to_the_end
 
 METHOD = (
     "Server, store and load generator share the machine, so what counts is the ratio of what was measured "
@@ -39,8 +44,12 @@ METHOD = (
 )
 
 
+# What a step gives: marks, and the text of its section.
+Found = tuple[list[Mark], str]
+
+
 def main() -> None:
-    """Measures everything and writes the report."""
+    """Measures everything and writes the report, with what could not be measured where that is so."""
     raw = argparse.RawDescriptionHelpFormatter
     options = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     options.add_argument("--quick", action="store_true", help="few users, single rounds")
@@ -49,40 +58,44 @@ def main() -> None:
     effort = QUICK if asked.quick else FULL
     report = Report("report", "Load test")
     use = machine.OtherUse()
+    marks: list[Mark] = []
+    sections, faults = [], []
     with bench(effort) as prepared:
-        marks, sections = _marks(prepared)
-        checked = others.measure(prepared)
-        points = [] if asked.no_scenarios else scenarios.measure(prepared)
-    facts = machine.describe() | machine.tools() | peers.versions()
+        facts = machine.describe() | machine.tools() | peers.versions()
+        for title, step in _steps(prepared, report, with_scenarios=not asked.no_scenarios):
+            try:
+                found, text = step()
+            except (LoadTestError, subprocess.SubprocessError) as fault:
+                faults.append(f"{title}: {fault}")
+                found, text = [], f"Could not be measured: {fault}"
+                say(faults[-1])
+            marks += found
+            sections.append((title, text))
     report.facts(facts | {"Others' use of the processors": f"{use.share():.0%}"} | _effort(effort))
     report.marks(marks)
     report.section("How it is measured", METHOD)
     for title, text in sections:
         report.section(title, text)
-    report.section("By other load generators", _checked(checked))
-    if points:
-        _scenarios(report, points)
-    say(f"\n{report.write()}")
+    say(f"\n{mark.table_of(marks)}\n{report.write()}")
+    if faults:
+        raise LoadTestError("not all was measured: " + "; ".join(faults))
 
 
-def _marks(prepared: Bench) -> tuple[list[Mark], list[tuple[str, str]]]:
-    """All marks, and the tables that they come from."""
+def _steps(prepared: Bench, report: Report, *, with_scenarios: bool) -> list[tuple[str, Callable[[], Found]]]:
+    """What is measured, in this order."""
     feast = peers.Feast(peers.install(), prepared.new_folder(), prepared.models, prepared.postgres_url)
-    feast.apply()
-    predicted, predictions = hot_path.throughput(prepared)
-    on_time, open_predictions = hot_path.open_loop(prepared)
-    read_on_time, open_reads = reads.open_loop(prepared)
-    loaded, load_rows = loads.measure(prepared, feast)
-    read, feast_reads = reads.against_feast(prepared, feast)
-    small = footprint.start(prepared) + footprint.memory(prepared)
-    peer_rows = footprint.of_peers(prepared, feast)
-    sections = [
-        ("Predictions", _rounds([*predictions, *open_predictions])),
-        ("Reading features", _rounds([*open_reads, *feast_reads])),
-        ("Loading", table(loads.HEADER, load_rows)),
-        ("The peers at rest", table(footprint.PEERS_HEADER, peer_rows)),
+    steps: list[tuple[str, Callable[[], Found]]] = [
+        ("Predictions", lambda: _rounds(hot_path.throughput(prepared))),
+        ("Predictions at a fixed rate", lambda: _rounds(hot_path.open_loop(prepared))),
+        ("Reading features at a fixed rate", lambda: _rounds(reads.open_loop(prepared))),
+        ("Loading", lambda: loads.measure(prepared, feast)),
+        ("Reading features, and Feast", lambda: _rounds(reads.against_feast(prepared, feast))),
+        ("Start and memory", lambda: footprint.measure(prepared, feast)),
+        ("By other load generators", lambda: ([], _checked(others.measure(prepared)))),
     ]
-    return [*predicted, *on_time, *read_on_time, *read, *loaded, *small], sections
+    if with_scenarios:
+        steps.append(("Scenarios", lambda: ([], _scenarios(report, scenarios.measure(prepared)))))
+    return steps
 
 
 def _effort(effort: Effort) -> dict[str, str]:
@@ -90,8 +103,9 @@ def _effort(effort: Effort) -> dict[str, str]:
     return {"Measured": text}
 
 
-def _rounds(rounds: Sequence[Rounds]) -> str:
-    return table(turns.HEADER, [each.row() for each in rounds])
+def _rounds(measured: tuple[list[Mark], Sequence[Rounds]]) -> Found:
+    marks, rounds = measured
+    return marks, table(turns.HEADER, [each.row() for each in rounds])
 
 
 def _checked(rounds: list[Rounds]) -> str:
@@ -108,20 +122,16 @@ def _checked(rounds: list[Rounds]) -> str:
     )
 
 
-def _scenarios(report: Report, points: list[Point]) -> None:
-    rate_plot = report.plot(
-        "latency_over_rate", "Latency over the rate", lambda path: plots.latency_over_rate(points, path)
-    )
-    flight_plot = report.plot(
-        "latency_over_in_flight",
-        "Latency over the requests in flight",
-        lambda path: plots.latency_over_in_flight(points, path),
-    )
-    throughput = report.plot("throughput", "Throughput", lambda path: plots.throughput(points, path))
-    report.section("Latency over load", rate_plot, flight_plot, throughput)
-    cold = "Cold: the first seconds of a server that has just become ready, with nothing in its cache."
-    report.section("All scenarios", cold, table(scenarios.HEADER, [point.row() for point in points]))
+def _scenarios(report: Report, points: list[Point]) -> str:
+    drawn: list[tuple[str, str, Callable[[Sequence[Point], Path], None]]] = [
+        ("latency_over_rate", "Latency over the rate", plots.latency_over_rate),
+        ("latency_over_in_flight", "Latency over the requests in flight", plots.latency_over_in_flight),
+        ("throughput", "Throughput over the requests in flight", plots.throughput),
+    ]
+    shown = [report.plot(name, text, partial(draw, points)) for name, text, draw in drawn]
+    cold = "Cold: the first seconds of a server that has just become ready, with nothing in its cache.\n"
+    return "\n".join([*shown, cold, table(scenarios.HEADER, [point.row() for point in points])])
 
 
 if __name__ == "__main__":
-    main()
+    to_the_end(main)

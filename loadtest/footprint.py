@@ -7,7 +7,7 @@ from bench import PREDICT, Bench
 from generators import in_flight
 from machine import resident_bytes
 from mark import Mark, below
-from turns import say
+from turns import say, table
 
 STARTS = 5
 START_SECONDS = 0.5
@@ -15,6 +15,12 @@ IDLE_MB = 60.0
 LOADED_MB = 250.0
 # What the operating system calls a megabyte here.
 MB = 1_000_000
+HEADER = ["peer, two workers", "start, s", "resident idle, MB"]
+
+
+def measure(bench: Bench, feast: peers.Feast) -> tuple[list[Mark], str]:
+    """All of it."""
+    return [*start(bench), *memory(bench)], of_peers(bench, feast)
 
 
 def start(bench: Bench) -> list[Mark]:
@@ -45,8 +51,8 @@ def memory(bench: Bench) -> list[Mark]:
     ]
 
 
-def of_peers(bench: Bench, feast: peers.Feast) -> list[list[str]]:
-    """Start and memory of the peers, idle, each with two workers."""
+def of_peers(bench: Bench, feast: peers.Feast) -> str:
+    """Start and memory of the peers, idle, each with two workers, as a table."""
     rows = []
     service = peers.fastapi(peers.install(), bench.new_folder(), bench.models, bench.postgres_url)
     for name, started in (("FastAPI service", service), ("Feast", feast.serve())):
@@ -54,7 +60,4 @@ def of_peers(bench: Bench, feast: peers.Feast) -> list[list[str]]:
             resident = resident_bytes(peer.pid) / MB
             rows.append([name, f"{peer.start_seconds:.1f}", f"{resident:.0f}"])
             say(f"{name}: up after {peer.start_seconds:.1f} s, {resident:.0f} MB")
-    return rows
-
-
-PEERS_HEADER = ["peer, two workers", "start, s", "resident idle, MB"]
+    return table(HEADER, rows)

@@ -16,6 +16,7 @@ import mark
 import turns
 from bench import FULL, bench
 from machine import commit
+from turns import to_the_end
 
 
 def main() -> None:
@@ -36,4 +37,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    to_the_end(main)

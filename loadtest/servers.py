@@ -46,6 +46,23 @@ def ferrocast_binary() -> Path:
     return binary
 
 
+@contextmanager
+def kept_build(folder: Path) -> Iterator[None]:
+    """Everything in the block runs a copy of the release build; another build meanwhile changes nothing."""
+    copied = folder / "target" / "release" / "ferrocast"
+    copied.parent.mkdir(parents=True)
+    shutil.copy2(ferrocast_binary(), copied)
+    before = os.environ.get("CARGO_TARGET_DIR")
+    os.environ["CARGO_TARGET_DIR"] = str(folder / "target")
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["CARGO_TARGET_DIR"]
+        else:
+            os.environ["CARGO_TARGET_DIR"] = before
+
+
 def environment(**settings: str) -> dict[str, str]:
     """This process's environment without settings of somebody else's server."""
     kept = {

@@ -31,7 +31,7 @@ from generators import Seen, call, rate
 from machine import resident_bytes
 from report import Report
 from servers import LoadTestError, Served
-from turns import failures, say, table
+from turns import failures, say, table, to_the_end
 from usecase import NAME, NAMES, user
 
 SLICE_SECONDS = 10.0
@@ -218,4 +218,4 @@ def _plot(report: Report, slices: list[Seen], counts: Counts) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    to_the_end(main)

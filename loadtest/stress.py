@@ -20,7 +20,7 @@ from generators import Load, Seen, in_flight, rate
 from machine import resident_bytes
 from report import Report
 from servers import Served
-from turns import failures, say, table
+from turns import failures, say, table, to_the_end
 
 FIRST_RATE = 1_000
 FIRST_IN_FLIGHT = 64
@@ -127,4 +127,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    to_the_end(main)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
 from generators import Seen
 from machine import OtherUse
+from servers import LoadTestError
 
 
 @dataclass(frozen=True)
@@ -93,3 +95,11 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     """Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def to_the_end(main: Callable[[], None]) -> None:
+    """Runs a program; what it lacks is told as a sentence."""
+    try:
+        main()
+    except LoadTestError as fault:
+        sys.exit(f"error: {fault}")
