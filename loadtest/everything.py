@@ -10,6 +10,7 @@ service and Feast's server. Writes target/loadtest/report/report.md with its plo
 from __future__ import annotations
 
 import argparse
+import math
 import subprocess
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -99,7 +100,7 @@ def _steps(prepared: Bench, report: Report, *, with_scenarios: bool) -> list[tup
 
 
 def _effort(effort: Effort) -> dict[str, str]:
-    text = f"{effort.users:,} users, {effort.rounds} rounds of {effort.seconds:g} s"
+    text = f"{effort.users:,} users, {effort.seconds:g} s each, in {effort.rounds} rounds"
     return {"Measured": text}
 
 
@@ -114,7 +115,8 @@ def _checked(rounds: list[Rounds]) -> str:
     for each in rounds:
         seen = each.middle
         micros = 1e6 * seen.generator_cpu_seconds / max(seen.calls, 1)
-        numbers = [f"{seen.calls_per_second:,.0f}", f"{seen.p50_ms:.2f}", f"{seen.p99_ms:.2f}"]
+        p99 = "" if math.isnan(seen.p99_ms) else f"{seen.p99_ms:.2f}"
+        numbers = [f"{seen.calls_per_second:,.0f}", f"{seen.p50_ms:.2f}", p99]
         rows.append([each.name, *numbers, f"{each.failures:,}", f"{micros:.1f}"])
     return (
         table(header, rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import shutil
@@ -30,9 +31,9 @@ def describe() -> dict[str, str]:
         "Machine": f"{_processor()}, {os.cpu_count()} cores, {bytes_total / 2**30:.0f} GB",
         "System": platform.platform(),
         "Commit": commit(),
-        "Ferrocast": _said(str(ferrocast_binary()), "--version"),
+        "Ferrocast": f"{_said(str(ferrocast_binary()), '--version')}, SHA-256 {_digest(ferrocast_binary())}",
         "PostgreSQL": _said(str(postgres[-1]), "--version") if postgres else "from the PATH",
-        "Redis": _said("redis-server", "--version"),
+        "Redis": _said("redis-server", "--version").split(" sha=")[0],
         "Python": platform.python_version(),
     }
 
@@ -42,6 +43,11 @@ def tools() -> dict[str, str]:
     stamps = {name: ROOT / ".tools" / "bin" / f".{name}.version" for name in ("ghz", "k6")}
     found = {name: stamp.read_text() for name, stamp in stamps.items() if stamp.exists()}
     return found | {"h2load": _said("h2load", "--version")}
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()[:12]
 
 
 def _processor() -> str:

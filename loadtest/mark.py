@@ -32,21 +32,33 @@ class Mark:
 HEADER = ["what", "mark", "median", "of the rounds", ""]
 
 
-def at_least(what: str, least: float, values: list[float]) -> Mark:
-    """A ratio, higher being better; no values where what it is a ratio to answered nothing."""
+def at_least(what: str, least: float, values: list[float], failed: int = 0) -> Mark:
+    """A ratio, higher being better; no values where what it is a ratio to answered nothing.
+
+    Where calls failed, nothing is reached.
+    """
     if not values:
         return Mark(what, f"≥ {least:g}", "not measured", "the other answered nothing", False)
-    return Mark(what, f"≥ {least:g}", f"{median(values):.2f}", _spread(values), median(values) >= least)
+    return Mark(
+        what,
+        f"≥ {least:g}",
+        f"{median(values):.2f}",
+        _spread(values, failed),
+        not failed and median(values) >= least,
+    )
 
 
-def below(what: str, limit: float, values: list[float], unit: str) -> Mark:
-    """A time or a size, lower being better."""
+def below(what: str, limit: float, values: list[float], unit: str, failed: int = 0) -> Mark:
+    """A time or a size, lower being better; where calls failed, nothing is reached."""
     found = f"{median(values):.2f} {unit}"
-    return Mark(what, f"< {limit:g} {unit}", found, _spread(values), median(values) < limit)
+    return Mark(
+        what, f"< {limit:g} {unit}", found, _spread(values, failed), not failed and median(values) < limit
+    )
 
 
-def _spread(values: list[float]) -> str:
-    return ", ".join(f"{value:.2f}" for value in values)
+def _spread(values: list[float], failed: int) -> str:
+    spread = ", ".join(f"{value:.2f}" for value in values)
+    return f"{spread}; {failed:,} calls failed" if failed else spread
 
 
 def table_of(marks: list[Mark]) -> str:

@@ -50,7 +50,9 @@ def open_loop(bench: Bench) -> tuple[list[Mark], list[Rounds]]:
                 measures[name] = _read(bench, served, 100, form, RATE)
                 limits[name] = P99_LIMITS_MS[is_cached]
         found = in_turns(measures, bench.effort.rounds)
-    marks = [below(f"{name}, p99", limits[name], each.p99s, "ms") for name, each in found.items()]
+    marks = [
+        below(f"{name}, p99", limits[name], each.p99s, "ms", each.failures) for name, each in found.items()
+    ]
     return marks, list(found.values())
 
 
@@ -77,6 +79,7 @@ def against_feast(bench: Bench, feast: peers.Feast) -> tuple[list[Mark], list[Ro
             f"{_name(name, form, is_cached)} ÷ Feast",
             FEAST_RATIOS[is_cached],
             found[_name(name, form, is_cached)].per(found[f"Feast, {name}"]),
+            found[_name(name, form, is_cached)].failures,
         )
         for name in PER_CALL.values()
         for is_cached in CACHED
