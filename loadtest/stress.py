@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import machine
 from bench import FULL, PREDICT, QUICK, Bench, bench
 from generators import Load, Seen, in_flight, rate
-from machine import resident_bytes
+from machine import OtherUse, resident_bytes
 from report import Report
 from servers import Served
 from turns import failures, say, table, to_the_end
@@ -39,6 +39,8 @@ class Step:
     load: Load
     seen: Seen
     resident_mb: float
+    # The share of the processors that others used meanwhile.
+    others: float
 
     @property
     def broke(self) -> str:
@@ -58,10 +60,11 @@ class Step:
         seen = self.seen
         latencies = [f"{value:.2f}" for value in (seen.p50_ms, seen.p99_ms, seen.max_ms)]
         rates = f"{seen.calls_per_second:,.0f}"
-        return [str(self.load), rates, *latencies, f"{self.resident_mb:.0f}", self.broke or failures(seen)]
+        state = [f"{self.resident_mb:.0f}", f"{self.others:.0%}", self.broke or failures(seen)]
+        return [str(self.load), rates, *latencies, *state]
 
 
-HEADER = ["load", "answered/s", "p50 ms", "p99 ms", "max ms", "resident MB", "what broke"]
+HEADER = ["load", "answered/s", "p50 ms", "p99 ms", "max ms", "resident MB", "others' use", "what broke"]
 
 
 def rates() -> Iterator[Load]:
@@ -86,8 +89,9 @@ def until_broken(bench: Bench, served: Served, loads: Iterator[Load]) -> list[St
 
 
 def _step(bench: Bench, served: Served, load: Load) -> Step:
+    others = OtherUse()
     seen = bench.call(served.grpc, PREDICT, bench.requests.predict, load)
-    step = Step(load, seen, resident_bytes(served.pid) / MB)
+    step = Step(load, seen, resident_bytes(served.pid) / MB, others.share())
     say(
         f"{load}: {seen.calls_per_second:,.0f} answered/s, p99 {seen.p99_ms:.1f} ms; {step.broke or 'stands'}"
     )
