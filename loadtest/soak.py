@@ -149,7 +149,12 @@ def soak(bench: Bench, minutes: float, calls_per_second: float) -> tuple[list[Se
         ):
             while time.monotonic() - begun < minutes * 60:
                 load = rate(calls_per_second)
-                seen = call(served.grpc, PREDICT, bench.requests.predict, load, slice_seconds, 0)
+                try:
+                    seen = call(served.grpc, PREDICT, bench.requests.predict, load, slice_seconds, 0)
+                except LoadTestError as fault:
+                    # What was seen until then is reported.
+                    counts.faults.append(str(fault))
+                    break
                 slices.append(seen)
                 say(
                     f"{(time.monotonic() - begun) / 60:.1f} min: {seen.calls_per_second:,.0f} calls/s, "
@@ -193,7 +198,7 @@ def _summary(slices: list[Seen], counts: Counts, failed: int, grown: float) -> s
         ["p99 of ten seconds, median and worst", f"{median(p99s):.2f} ms, {max(p99s):.2f} ms"],
         ["rows written, in batches", f"{counts.rows:,} in {counts.writes:,}"],
         ["swaps of the version", f"{counts.swaps:,}"],
-        ["writes and swaps failed", f"{len(counts.faults):,}"],
+        ["other failures", f"{len(counts.faults):,} {counts.faults[:3] or ''}"],
         ["resident memory, first, highest, last", _span(counts.resident_mb)],
         ["last quarter against the second", f"{grown:+.1%}, up to {GROWTH_MAX:.0%} counts as flat"],
     ]

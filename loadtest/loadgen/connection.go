@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"fmt"
 	"net"
 	"sync"
 	"time"
@@ -30,6 +29,7 @@ type connection struct {
 	socket   net.Conn
 	isOpen   bool
 	streams  int
+	drain    time.Duration
 	measured window
 	tally    *tally
 	requests *requests
@@ -60,7 +60,7 @@ type answer struct {
 
 func newConnection(socket net.Conn, asked options, requests *requests) (*connection, error) {
 	c := &connection{
-		socket: socket, isOpen: asked.rate > 0, streams: asked.streams, tally: newTally(), requests: requests,
+		socket: socket, isOpen: asked.rate > 0, streams: asked.streams, drain: asked.drain, tally: newTally(), requests: requests,
 		reader: bufio.NewReaderSize(socket, bufferBytes), writer: bufio.NewWriterSize(socket, bufferBytes),
 		headers: headersOf(asked), nextID: 1, inWork: map[uint32]time.Duration{},
 		windowBytes: windowBytesAtFirst, frameBytes: frameBytesAtFirst, streamsMax: 100,
@@ -112,7 +112,7 @@ func (a *answer) field(field hpack.HeaderField) {
 // run fills the streams of a closed loop and reads until all is answered or the time is over.
 func (c *connection) run() {
 	// The socket's own deadline bounds all of it.
-	_ = c.socket.SetDeadline(base.Add(c.measured.until + drainMax))
+	_ = c.socket.SetDeadline(base.Add(c.measured.until + c.drain))
 	c.lock.Lock()
 	if !c.isOpen {
 		for range c.streams {
@@ -141,7 +141,7 @@ func (c *connection) abandon(err error) {
 	c.lock.Lock()
 	defer c.lock.Unlock()
 	for range len(c.inWork) + len(c.waiting) {
-		c.tally.failure(fmt.Sprintf("not answered: %v", err))
+		c.tally.failure(unanswered(err))
 	}
 	c.inWork, c.waiting, c.isEnding = nil, nil, true
 }

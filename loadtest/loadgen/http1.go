@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
 )
 
 // post gives the bytes of a request.
@@ -35,21 +36,21 @@ func (l *load) runHTTP() (*found, error) {
 	var running sync.WaitGroup
 	for i, socket := range sockets {
 		tallies[i] = newTally()
-		running.Go(func() { callHTTP(socket, l.requestsOf(i), measured, tallies[i]) })
+		running.Go(func() { callHTTP(socket, l.requestsOf(i), measured, l.asked.drain, tallies[i]) })
 	}
 	running.Wait()
 	return &found{tallies: tallies}, nil
 }
 
-func callHTTP(socket net.Conn, requests *requests, measured window, seen *tally) {
+func callHTTP(socket net.Conn, requests *requests, measured window, drain time.Duration, seen *tally) {
 	// It bounds all of it.
-	_ = socket.SetDeadline(base.Add(measured.until + drainMax))
+	_ = socket.SetDeadline(base.Add(measured.until + drain))
 	reader := bufio.NewReaderSize(socket, bufferBytes)
 	for now() < measured.until {
 		begun := now()
 		status, err := exchange(socket, reader, requests.take())
 		if err != nil {
-			seen.failure(fmt.Sprintf("not answered: %v", err))
+			seen.failure(unanswered(err))
 			return
 		}
 		ended := now()

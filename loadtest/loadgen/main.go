@@ -16,9 +16,6 @@ import (
 	"time"
 )
 
-// drainMax bounds the wait for answers that are still out when the time is over.
-const drainMax = 10 * time.Second
-
 type options struct {
 	address     string
 	call        string
@@ -30,6 +27,7 @@ type options struct {
 	rate        float64
 	warm        time.Duration
 	measured    time.Duration
+	drain       time.Duration
 }
 
 func main() {
@@ -52,6 +50,7 @@ func parse() options {
 	flag.Float64Var(&asked.rate, "rate", 0, "requests a second of an open loop; 0: a closed loop")
 	flag.DurationVar(&asked.warm, "warm", time.Second, "how long to call before measuring")
 	flag.DurationVar(&asked.measured, "time", 5*time.Second, "how long to measure")
+	flag.DurationVar(&asked.drain, "drain", 10*time.Second, "how long to wait for answers that are out when the time is over")
 	flag.Parse()
 	return asked
 }

@@ -1,6 +1,10 @@
 package main
 
 import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -49,6 +53,17 @@ func (t *tally) answered(took time.Duration) { record(t.latencies, took) }
 
 // failure counts a call that was not, by its kind.
 func (t *tally) failure(kind string) { t.failed[kind]++ }
+
+// unanswered is the kind of a call that nothing came back for; without the ports, which would make each a kind of its own.
+func unanswered(err error) string {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return "not answered in time"
+	}
+	if failed := (*net.OpError)(nil); errors.As(err, &failed) {
+		err = failed.Err
+	}
+	return fmt.Sprintf("not answered: %v", err)
+}
 
 // found is what a whole load saw.
 type found struct {
