@@ -16,11 +16,14 @@ MODEL ?= credit_risk
 # The tests of training/ ask for every dependency group; registering a model for MLflow's client alone.
 TEST_GROUPS = --group exports --group mlflow --group mlflow-server
 UV = scripts/uv.sh
+# The load tests have the libraries of training/, which also makes their model.
+LOADTEST = uv="$$($(UV))" && cd training && PYTHONPATH=. exec "$$uv" run --locked python ../loadtest
 
 export UV_PYTHON_DOWNLOADS = never
 export UV_LINK_MODE = copy
 
-.PHONY: run build historical runtime tools test test-rust test-python lint fmt smoke bench loadtest loadtest-features loadtest-ledger loadtest-materialize exports train mlflow check clean help
+LOADTESTS = loadtest loadtest-quick loadtest-marks loadtest-stress loadtest-soak loadtest-tools loadtest-features loadtest-ledger loadtest-materialize
+.PHONY: run build historical runtime tools test test-rust test-python test-loadgen lint fmt smoke bench $(LOADTESTS) exports train mlflow check clean help
 
 help: ## Lists the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -44,7 +47,7 @@ runtime: ## Brings ONNX Runtime.
 tools: runtime ## Brings ONNX Runtime, grpcurl and ghz into .tools/.
 	@scripts/tools.sh
 
-test: test-rust test-python ## Runs all tests; starts and stops the servers that they need.
+test: test-rust test-python test-loadgen ## Runs all tests; starts and stops the servers that they need.
 
 test-rust: runtime
 	@scripts/postgres.sh
@@ -55,6 +58,9 @@ test-rust: runtime
 test-python: runtime
 	$(WITH_CMAKE) $(CARGO) build --workspace --locked $(ALL_FEATURES)
 	cd training && FERROCAST_BIN="$(DEBUG_BIN)" "$$(../$(UV))" run --locked $(TEST_GROUPS) pytest -q
+
+test-loadgen:
+	@go="$$(scripts/go.sh)" && cd loadtest/loadgen && test -z "$$("$$(dirname "$$go")/gofmt" -l .)" && "$$go" vet ./... && "$$go" test ./...
 
 lint: ## Formatting, clippy, ruff, mypy: all without a warning.
 	$(CARGO) fmt --all --check
@@ -74,7 +80,24 @@ smoke: build tools ## Runs the server as a user would, with grpcurl, ghz and cur
 bench: runtime ## Measures single parts, side by side: make bench ARGS=trees.
 	$(CARGO) bench --locked -p ferrocast --bench '*' -- $(ARGS)
 
-loadtest: loadtest-features loadtest-ledger loadtest-materialize ## Measures reading and loading of features, and the ledger.
+loadtest: loadtest-tools ## Measures every mark against the peers: target/loadtest/report/report.md.
+	@$(LOADTEST)/everything.py $(ARGS)
+
+loadtest-quick: loadtest-tools ## The same with few users and single rounds, to try it.
+	@$(LOADTEST)/everything.py --quick $(ARGS)
+
+loadtest-marks: loadtest-tools ## The marks of the hot path alone, in two minutes.
+	@$(LOADTEST)/marks.py $(ARGS)
+
+loadtest-stress: loadtest-tools ## Doubles the load until it breaks, and says what broke.
+	@$(LOADTEST)/stress.py $(ARGS)
+
+loadtest-soak: loadtest-tools ## 20 minutes of predictions, writes and swaps: make loadtest-soak ARGS="--minutes 2".
+	@$(LOADTEST)/soak.py $(ARGS)
+
+loadtest-tools: build
+	@scripts/tools.sh loadtest
+	@scripts/redis.sh
 
 loadtest-features: build tools ## Measures GetOnlineFeatures: make loadtest-features ARGS="--store sqlite".
 	@python3 loadtest/features.py $(ARGS)

@@ -16,11 +16,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS_MAX = 60.0
+# Python's servers import for some seconds, and longer where others use the machine.
+PEER_START_SECONDS_MAX = 180.0
 
 
 class LoadTestError(Exception):
@@ -36,11 +39,28 @@ def free_port() -> int:
 
 def ferrocast_binary() -> Path:
     """The release build of the server."""
-    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    target = ROOT / os.environ.get("CARGO_TARGET_DIR", "target")
     binary = target / "release" / "ferrocast"
     if not binary.is_file():
         raise LoadTestError(f"{binary} is not there; `make build` makes it")
     return binary
+
+
+@contextmanager
+def kept_build(folder: Path) -> Iterator[None]:
+    """Everything in the block runs a copy of the release build; another build meanwhile changes nothing."""
+    copied = folder / "target" / "release" / "ferrocast"
+    copied.parent.mkdir(parents=True)
+    shutil.copy2(ferrocast_binary(), copied)
+    before = os.environ.get("CARGO_TARGET_DIR")
+    os.environ["CARGO_TARGET_DIR"] = str(folder / "target")
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["CARGO_TARGET_DIR"]
+        else:
+            os.environ["CARGO_TARGET_DIR"] = before
 
 
 def environment(**settings: str) -> dict[str, str]:
@@ -74,12 +94,18 @@ def _programs(names: list[str], folders: str) -> Path:
     raise LoadTestError(f"not installed: {', '.join(names)}")
 
 
-def _wait(what: str, is_up: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
-    give_up_at = time.monotonic() + START_SECONDS_MAX
+def _wait(
+    what: str,
+    is_up: Callable[[], bool],
+    process: subprocess.Popen[bytes],
+    log: Path,
+    seconds_max: float = START_SECONDS_MAX,
+) -> None:
+    give_up_at = time.monotonic() + seconds_max
     while not is_up():
         if process.poll() is not None or time.monotonic() > give_up_at:
             raise LoadTestError(f"{what} did not come up:\n{log.read_text(errors='replace')[-4000:]}")
-        time.sleep(0.05)
+        time.sleep(0.02)
 
 
 def _answers(port: int) -> bool:
@@ -144,23 +170,71 @@ def redis(folder: Path) -> Iterator[str]:
         _end(server)
 
 
+@dataclass(frozen=True)
+class Served:
+    """A server that is up: where gRPC and REST are, its process, and how long the start took."""
+
+    grpc: str
+    http: str
+    pid: int
+    start_seconds: float
+
+
 @contextmanager
-def ferrocast(folder: Path, models: Path, settings: dict[str, str]) -> Iterator[str]:
-    """The server; gives its gRPC address."""
-    port, log = free_port(), folder / "ferrocast.log"
-    address = f"127.0.0.1:{port}"
-    command = [str(ferrocast_binary()), "serve", "--models", str(models), "--grpc-addr", address]
-    command += ["--set", "server.http_addr=off"]
-    # Brought by `make runtime`, and searched for from the root of the project only.
-    for library in (ROOT / ".tools").glob("onnxruntime/**/libonnxruntime.so*"):
-        command += ["--set", f"onnx.library_path={library}"]
+def serve(folder: Path, models: Path, settings: dict[str, str]) -> Iterator[Served]:
+    """The server, ready."""
+    log = folder / "ferrocast.log"
+    grpc, http = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+    settings = {"server.http_addr": http} | onnx_runtime() | settings
+    command = [str(ferrocast_binary()), "serve", "--models", str(models), "--grpc-addr", grpc]
     for name, value in settings.items():
         command += ["--set", f"{name}={value}"]
+    begun = time.monotonic()
     with log.open("wb") as output:
         server = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder, env=environment())
     try:
         _wait("ferrocast", lambda: "Ferrocast is up" in log.read_text(errors="replace"), server, log)
-        yield address
+        yield Served(grpc, http, server.pid, time.monotonic() - begun)
+    finally:
+        _end(server)
+
+
+def onnx_runtime() -> dict[str, str]:
+    """The setting that names ONNX Runtime, which `make runtime` brings and only the root is searched for."""
+    libraries = sorted((ROOT / ".tools").glob("onnxruntime/**/libonnxruntime.so*"))
+    return {"onnx.library_path": str(libraries[-1])} if libraries else {}
+
+
+@contextmanager
+def ferrocast(folder: Path, models: Path, settings: dict[str, str]) -> Iterator[str]:
+    """The server without REST; gives its gRPC address."""
+    with serve(folder, models, {"server.http_addr": "off"} | settings) as served:
+        yield served.grpc
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another server that is up: its address, its first process, and how long the start took."""
+
+    address: str
+    pid: int
+    start_seconds: float
+
+
+@contextmanager
+def process(
+    what: str, command: list[str], port: int, folder: Path, settings: dict[str, str]
+) -> Iterator[Peer]:
+    """Any other server, once it listens on its port; gives its process and how long the start took."""
+    log = folder / f"{what}.log"
+    begun = time.monotonic()
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            command, stdout=output, stderr=output, cwd=folder, env=environment(**settings)
+        )
+    try:
+        _wait(what, lambda: _answers(port), server, log, PEER_START_SECONDS_MAX)
+        yield Peer(f"127.0.0.1:{port}", server.pid, time.monotonic() - begun)
     finally:
         _end(server)
 

@@ -20,3 +20,15 @@ apt_install() {
     apt-get update -qq >&2
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2
 }
+
+# Brings a Go program into .tools/bin, by `go install` of a module at a pinned version.
+go_install() {
+    local name=$1 module=$2
+    local stamp="$tools/bin/.$name.version"
+    [ -x "$tools/bin/$name" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$module" ] && return
+    say "$module"
+    local go
+    go=$("$root/scripts/go.sh")
+    GOBIN="$tools/bin" GOFLAGS=-mod=mod "$go" install "$module"
+    printf '%s' "$module" >"$stamp"
+}

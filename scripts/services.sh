@@ -2,7 +2,6 @@
 # Makes sure that there are MLflow, moto's S3, a WebDAV server (in .tools/services) and a server of Google's storage API
 # (in .tools/bin) for the tests, which start their own throw-away ones.
 source "$(dirname "$0")/lib.sh"
-source "$(dirname "$0")/go.sh"
 
 uv="$("$root/scripts/uv.sh")"
 export UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy UV_PROJECT_ENVIRONMENT="$tools/services"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnxmltools import convert_xgboost
 from onnxmltools.convert.common.data_types import FloatTensorType
 
-from exports.data import of_sklearn
+from exports.data import Data, of_sklearn
 from exports.export import Export, Layout, matrix, plain
 from exports.golden import Golden, Predict, Threshold, build, sides
 from exports.graphs import content
@@ -33,19 +33,24 @@ SETTINGS: dict[str, Any] = {
 def binary() -> Export:
     """Two classes, 30 columns."""
     data = of_sklearn("breast_cancer")
-    model = xgb.XGBClassifier(**SETTINGS).fit(_matrix(data.frame), data.labels)
+    return classifier(data, "xgboost_binary", "Whether a breast tumour is benign", "benign", SETTINGS)
+
+
+def classifier(data: Data, name: str, description: str, positive: str, settings: dict[str, Any]) -> Export:
+    """Train on two classes, and export with golden rows and what explains a score."""
+    model = xgb.XGBClassifier(**settings).fit(_matrix(data.frame), data.labels)
     layout = matrix(data.names)
     exported = Export(
-        name="xgboost_binary",
-        description="Whether a breast tumour is benign",
+        name=name,
+        description=description,
         task="binary_classification",
-        content=_convert(model, "xgboost_binary", layout),
+        content=_convert(model, name, layout),
         layout=layout,
         output="probabilities",
         golden=_golden(data.frame, layout, model.predict_proba, model.get_booster(), 1),
         libraries=LIBRARIES,
         classes=data.classes,
-        positive_class="benign",
+        positive_class=positive,
     )
     return _explained(exported, model.get_booster())
 
