@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Rows that are explained as a check; one costs as much as some hundred scores.
-const EXPLAINED_MAX: usize = 50;
+const EXPLAINED_MAX: usize = 20;
 
 /// Rows a run of the runtime.
 const ROWS_PER_RUN: usize = 128;
