@@ -1,6 +1,12 @@
 //! Forests of chance, as ONNX files: of any size, the same for the same seed. For benchmarks, and for tests that want more of
 //! trees than trained ones have.
-#![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::indexing_slicing
+)]
 
 use prost::Message;
 
