@@ -14,7 +14,7 @@ import generators
 from generators import Load, Seen, call, rate
 from prepared import Requests
 from servers import LoadTestError, Served, kept_build, postgres, redis, run_ferrocast, scratch, serve
-from usecase import USERS, use_case
+from usecase import USERS, run_by, use_case
 
 EMPTY = "ferrocast.v1.PredictionService/GetLedgerStatus"
 PREDICT = "ferrocast.v1.PredictionService/PredictByEntity"
@@ -118,11 +118,22 @@ class Bench:
 
     @contextmanager
     def server(
-        self, store: str, *, cached: bool, filled: bool = True, more: dict[str, str] | None = None
+        self,
+        store: str,
+        *,
+        cached: bool,
+        filled: bool = True,
+        runtime: str | None = None,
+        more: dict[str, str] | None = None,
     ) -> Iterator[Served]:
-        """A server over a store; where it is cached, all users are in the cache unless that is not wanted."""
+        """A server over a store; where it is cached, all users are in the cache unless that is not wanted.
+
+        `runtime`: what runs the model, where it is not ONNX Runtime.
+        """
         settings = self.settings(store) | (CACHE if cached else {}) | (more or {})
-        with serve(self.new_folder(), self.models, settings) as served:
+        folder = self.new_folder()
+        models = self.models if runtime is None else run_by(runtime, self.models, folder / "models")
+        with serve(folder, models, settings) as served:
             if cached and filled:
                 self.fill(served)
             yield served

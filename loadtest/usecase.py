@@ -60,6 +60,14 @@ def use_case(users: int = USERS) -> Path:
     return made
 
 
+def run_by(runtime: str, models: Path, copy: Path) -> Path:
+    """A copy of the repository whose model another runtime runs; without the rows, which are loaded."""
+    shutil.copytree(models, copy, ignore=shutil.ignore_patterns("*.parquet"))
+    definition = copy / NAME / "model.toml"
+    definition.write_text(f'runtime = "{runtime}"\n{definition.read_text()}')
+    return copy
+
+
 def user(index: int) -> str:
     """The join key of a user."""
     return f"user-{index:07d}"
