@@ -1,7 +1,9 @@
-//! Logs: readable on a terminal, a line of JSON an event otherwise. Always to standard error.
+//! Logs: readable on a terminal, a line of JSON an event otherwise. Always to standard error, by a thread of their own: whoever
+//! reads them slowly, or not at all, holds up no request.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::{
@@ -24,18 +26,49 @@ fn filter(config: &TelemetryConfig) -> Result<EnvFilter> {
     })
 }
 
+/// Logging that has been started. What waits is written when this is dropped, if somebody takes it within a second.
+#[derive(Debug)]
+#[must_use]
+pub struct Logs {
+    writing: Option<WorkerGuard>,
+    lost: ErrorCounter,
+}
+
+impl Drop for Logs {
+    fn drop(&mut self) {
+        drop(self.writing.take());
+        let lost = self.lost.dropped_lines();
+        if lost > 0 {
+            // The last word: there is nobody else to tell.
+            let _ = writeln!(
+                io::stderr(),
+                "{lost} lines of the log were lost: more than telemetry.log_lines_max waited to be written"
+            );
+        }
+    }
+}
+
 /// Starts logging, once a process.
 ///
 /// # Errors
 /// `InvalidArgument` for a filter that does not parse; `Internal` where logging was started before.
-pub fn start(config: &TelemetryConfig) -> Result<()> {
+pub fn start(config: &TelemetryConfig) -> Result<Logs> {
     let filter = filter(config)?;
     let as_json = match config.log_format {
         LogFormat::Json => true,
         LogFormat::Text => false,
         LogFormat::Auto => !io::stderr().is_terminal(),
     };
-    let lines = fmt().with_env_filter(filter).with_writer(io::stderr);
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(config.log_lines_max)
+        .lossy(true)
+        .thread_name("logs")
+        .finish(io::stderr());
+    let logs = Logs {
+        lost: writer.error_counter(),
+        writing: Some(guard),
+    };
+    let lines = fmt().with_env_filter(filter).with_writer(writer);
     let started = if as_json {
         lines
             .json()
@@ -45,5 +78,6 @@ pub fn start(config: &TelemetryConfig) -> Result<()> {
     } else {
         lines.with_ansi(io::stderr().is_terminal()).try_init()
     };
-    started.map_err(|fault| Error::internal(format!("logging cannot be started: {fault}")))
+    started.map_err(|fault| Error::internal(format!("logging cannot be started: {fault}")))?;
+    Ok(logs)
 }

@@ -133,7 +133,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(command: Command, config: &Config) -> Result<ExitCode> {
-    telemetry::start(&config.telemetry)?;
+    let _logs = telemetry::start(&config.telemetry)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.server.threads)
         .enable_all()

@@ -119,6 +119,8 @@ pub struct TelemetryConfig {
     pub log_filter: String,
     /// How.
     pub log_format: LogFormat,
+    /// Lines that may wait to be written.
+    pub log_lines_max: usize,
 }
 
 /// Everything that can be configured.
@@ -227,6 +229,7 @@ impl Config {
                     String::new()
                 }),
                 log_format: layers.parse("telemetry.log_format", |_| true, "auto, text or json"),
+                log_lines_max: count(&mut layers, "telemetry.log_lines_max"),
             },
         };
         for fault in further(&config) {

@@ -487,6 +487,11 @@ pub const SETTINGS: &[Setting] = &[
         "auto",
         "`text`, `json`, or `auto`: text on a terminal, JSON otherwise",
     ),
+    setting(
+        "telemetry.log_lines_max",
+        "10000",
+        "Log lines that may wait to be written; those beyond are lost, and counted at the end, so that requests do not wait for who reads them",
+    ),
 ];
 
 /// The README's configuration table, in Markdown.

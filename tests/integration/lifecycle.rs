@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use ferrocast::{app::Server, error::ErrorKind, grpc::pb};
+use ferrocast::{
+    app::Server,
+    error::ErrorKind,
+    grpc::pb::{self, prediction_service_client::PredictionServiceClient},
+};
 use serde_json::{Value as Json, json};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_reflection::pb::{v1, v1alpha};
@@ -317,4 +321,36 @@ async fn ready_becomes(running: &Running, wanted: u16) {
     tokio::time::timeout(Duration::from_secs(60), polled)
         .await
         .expect("readiness follows the store");
+}
+
+/// As where a collector of logs hangs: a pipe takes some hundred lines, and whoever writes into a full one waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_that_nobody_reads_hold_up_no_request() {
+    const CALLS: usize = 1_000;
+    let dir = tempfile::tempdir().unwrap();
+    let url = tokio::task::block_in_place(|| filled_sqlite(dir.path()));
+    let mut serving = Serving::unread(&url, &["--set", "telemetry.log_lines_max=100"]);
+    let (address, _) = tokio::task::block_in_place(|| serving.banner());
+    let mut client = PredictionServiceClient::connect(format!("http://{address}"))
+        .await
+        .unwrap();
+    let calling = async {
+        for _ in 0..CALLS {
+            let status = client.get_ledger_status(pb::GetLedgerStatusRequest {});
+            status.await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), calling)
+        .await
+        .unwrap();
+    serving.read_logs();
+    serving.signal("TERM");
+    let (code, logs) = tokio::task::block_in_place(|| serving.end());
+    assert_eq!(code, Some(0));
+    let written = logs.lines().filter(|line| line.contains("answered"));
+    assert!((1..CALLS).contains(&written.count()));
+    assert!(
+        logs.contains("lines of the log were lost") && logs.contains("telemetry.log_lines_max"),
+        "{logs}"
+    );
 }

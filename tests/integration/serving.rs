@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read},
     process::{Child, Stdio},
+    thread::JoinHandle,
 };
 
 use crate::support::command;
@@ -11,6 +12,8 @@ use crate::support::command;
 pub struct Serving {
     child: Child,
     stdout: BufReader<std::process::ChildStdout>,
+    /// Read as it comes: whoever writes into a full pipe waits.
+    logs: Option<JoinHandle<String>>,
 }
 
 impl Serving {
@@ -19,6 +22,13 @@ impl Serving {
     }
 
     pub fn with(url: &str, further: &[&str]) -> Serving {
+        let mut serving = Serving::unread(url, further);
+        serving.read_logs();
+        serving
+    }
+
+    /// With nobody who reads what it logs, until `read_logs`.
+    pub fn unread(url: &str, further: &[&str]) -> Serving {
         let mut arguments = vec![
             "serve",
             "--database-url",
@@ -37,7 +47,21 @@ impl Serving {
             .spawn()
             .unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        Serving { child, stdout }
+        Serving {
+            child,
+            stdout,
+            logs: None,
+        }
+    }
+
+    /// From now on what it logs is read.
+    pub fn read_logs(&mut self) {
+        let mut stderr = self.child.stderr.take().unwrap();
+        self.logs = Some(std::thread::spawn(move || {
+            let mut logs = String::new();
+            stderr.read_to_string(&mut logs).unwrap();
+            logs
+        }));
     }
 
     /// The gRPC address in the banner, and the banner up to its last line.
@@ -74,9 +98,7 @@ impl Serving {
 
     /// The exit code and the log, once it has ended.
     pub fn end(&mut self) -> (Option<i32>, String) {
-        let mut logs = String::new();
-        let mut stderr = self.child.stderr.take().unwrap();
-        stderr.read_to_string(&mut logs).unwrap();
+        let logs = self.logs.take().unwrap().join().unwrap();
         (self.child.wait().unwrap().code(), logs)
     }
 }
