@@ -22,7 +22,7 @@ LOADTEST = uv="$$($(UV))" && cd training && PYTHONPATH=. exec "$$uv" run --locke
 export UV_PYTHON_DOWNLOADS = never
 export UV_LINK_MODE = copy
 
-LOADTESTS = loadtest loadtest-quick loadtest-marks loadtest-stress loadtest-soak loadtest-tools loadtest-features loadtest-ledger loadtest-materialize
+LOADTESTS = loadtest loadtest-quick loadtest-marks loadtest-shadows loadtest-stress loadtest-soak loadtest-tools loadtest-features loadtest-ledger loadtest-materialize
 .PHONY: run build historical runtime tools test test-rust test-python test-loadgen lint fmt smoke bench $(LOADTESTS) exports train mlflow check clean help
 
 help: ## Lists the targets.
@@ -88,6 +88,9 @@ loadtest-quick: loadtest-tools ## The same with few users and single rounds, to 
 
 loadtest-marks: loadtest-tools ## The marks of the hot path alone, in two minutes.
 	@$(LOADTEST)/marks.py $(ARGS)
+
+loadtest-shadows: loadtest-tools ## Predictions with a version scoring beside the answers, and without.
+	@$(LOADTEST)/shadows.py $(ARGS)
 
 loadtest-stress: loadtest-tools ## Doubles the load until it breaks, and says what broke.
 	@$(LOADTEST)/stress.py $(ARGS)

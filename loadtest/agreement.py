@@ -55,14 +55,24 @@ def post(url: str, body: Mapping[str, object], method: str = "POST") -> Any:
     Raises:
         LoadTestError: it is refused.
     """
-    request = urllib.request.Request(
-        url, json.dumps(body).encode(), {"Content-Type": "application/json"}, method=method
+    return _ask(
+        urllib.request.Request(
+            url, json.dumps(body).encode(), {"Content-Type": "application/json"}, method=method
+        )
     )
+
+
+def get(url: str) -> Any:
+    """As `post`, without a body."""
+    return _ask(urllib.request.Request(url))
+
+
+def _ask(request: urllib.request.Request) -> Any:
     try:
         with urllib.request.urlopen(request, timeout=HTTP_SECONDS_MAX) as answer:
             return json.loads(answer.read())
     except OSError as fault:
-        raise LoadTestError(f"{method} {url}: {fault}") from fault
+        raise LoadTestError(f"{request.get_method()} {request.full_url}: {fault}") from fault
 
 
 def _some(bench: Bench) -> list[str]:

@@ -11,16 +11,13 @@ target/loadtest/soak/report.md with a plot.
 from __future__ import annotations
 
 import argparse
-import json
 import random
-import shutil
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from statistics import median
 
 import machine
@@ -32,7 +29,7 @@ from machine import resident_bytes
 from report import Report
 from servers import LoadTestError, Served
 from turns import failures, say, table, to_the_end
-from usecase import NAME, NAMES, user
+from usecase import NAME, NAMES, two_versions, user
 
 SLICE_SECONDS = 10.0
 WRITE_EVERY_SECONDS = 0.2
@@ -54,17 +51,6 @@ class Counts:
     faults: list[str] = field(default_factory=list)
     minutes: list[float] = field(default_factory=list)
     resident_mb: list[float] = field(default_factory=list)
-
-
-def two_versions(models: Path, folder: Path) -> Path:
-    """A repository of its own, with the model as version 1 and as version 2."""
-    made = folder / "models"
-    shutil.copytree(models, made)
-    second = made / NAME / "2"
-    shutil.copytree(made / NAME / "1", second)
-    signature = json.loads((second / "signature.json").read_text())
-    (second / "signature.json").write_text(json.dumps(signature | {"version": "2"}))
-    return made
 
 
 @contextmanager
@@ -179,7 +165,7 @@ def main() -> None:
     asked = options.parse_args()
     report = Report("soak", "Soak test")
     with bench(FULL) as prepared:
-        prepared = replace(prepared, models=two_versions(prepared.models, prepared.folder))
+        prepared = replace(prepared, models=two_versions(prepared.models, prepared.folder / "models"))
         slices, counts = soak(prepared, asked.minutes, asked.rate)
     failed, grown = sum(seen.failures for seen in slices), growth(counts.resident_mb)
     report.facts(machine.describe())

@@ -68,6 +68,16 @@ def run_by(runtime: str, models: Path, copy: Path) -> Path:
     return copy
 
 
+def two_versions(models: Path, copy: Path) -> Path:
+    """A repository of its own, with the model as version 1 and as version 2."""
+    shutil.copytree(models, copy)
+    second = copy / NAME / "2"
+    shutil.copytree(copy / NAME / "1", second)
+    signature = json.loads((second / "signature.json").read_text())
+    (second / "signature.json").write_text(json.dumps(signature | {"version": "2"}))
+    return copy
+
+
 def user(index: int) -> str:
     """The join key of a user."""
     return f"user-{index:07d}"
