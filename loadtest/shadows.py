@@ -1,9 +1,9 @@
-"""What a shadow costs the answers: predictions beside which a second version scores, and without it, in turns.
+"""What a shadow costs the answers: predictions beside which a second version scores, and without, in turns.
 
     make loadtest-shadows             # or: ARGS="--seconds 2 --rounds 5"
 
-Both versions are the same model. In a closed loop the processors are all taken, and next to no shadow should run; at a
-fixed rate there is room, and each should.
+Both versions are the same model. In a closed loop the processors are all taken, and next to no shadow
+should run; at a fixed rate there is room, and each should.
 """
 
 from __future__ import annotations
