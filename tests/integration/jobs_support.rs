@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use ferrocast::grpc::pb::{
     self, prediction_job::State, prediction_service_client::PredictionServiceClient,
 };
-use tonic::transport::Channel;
+use tonic::{Code, transport::Channel};
 use uuid::Uuid;
 
 use crate::support::{loan, models};
@@ -64,8 +64,14 @@ pub async fn job(client: &mut Client, job_id: &str) -> pb::PredictionJob {
         page_size: 1,
         ..Default::default()
     };
-    let answer = client.get_prediction_job(request).await.unwrap();
-    answer.into_inner().job.unwrap()
+    loop {
+        match client.get_prediction_job(request.clone()).await {
+            Ok(answer) => return answer.into_inner().job.unwrap(),
+            // Its predictions have expired while they were read: to be asked again.
+            Err(fault) if fault.code() == Code::Aborted => {}
+            Err(fault) => panic!("{fault}"),
+        }
+    }
 }
 
 /// Looks at a job until it is as wanted; it never gets less done.
