@@ -110,6 +110,8 @@ impl Break {
         while Instant::now() < give_up_at && !is_noted() {
             std::thread::sleep(Duration::from_millis(10));
         }
+        // The note is there before its answer is through the gate.
+        std::thread::sleep(Duration::from_millis(300));
         self.gate.cut();
     }
 }
