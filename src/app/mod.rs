@@ -33,7 +33,7 @@ use crate::{
     inference::{
         self, JobBounds, JobOptions, JobStore, Jobs, Known, Ledger, LedgerOptions, Lifecycle,
         LoadOptions, Mirror, MirrorOptions, ModelRegistry, Models, Predictor, ReleaseStore,
-        Releases, Repository, RuntimeLoader, SAMPLE_WHOLE, Shadows,
+        Releases, Repository, RuntimeLoader, SAMPLE_WHOLE, ShadowOptions, Shadows,
     },
     middleware::{self, Bounds},
     runtimes::{compiled::CompiledLoader, lightgbm, onnx::OnnxLoader},
@@ -262,10 +262,11 @@ impl App {
             catalog: Arc::clone(&catalog),
             store: Arc::clone(&online),
             models: Arc::clone(&models),
-            shadows: Shadows::new(
-                config.models.shadows_max,
-                config.models.shadows_busy_percent_max,
-            ),
+            shadows: Shadows::start(ShadowOptions {
+                max: config.models.shadows_max,
+                busy_percent_max: config.models.shadows_busy_percent_max,
+                delay: config.models.shadows_delay,
+            })?,
             ledger: Ledger::start(store.clone(), ledger_options(&config.ledger)),
         };
         let job_store: Arc<dyn JobStore> = store.clone();

@@ -8,7 +8,7 @@ use std::{
     str::FromStr,
 };
 
-use super::settings::SETTINGS;
+use super::settings::settings;
 use crate::error::{Result, Violations};
 
 /// The file that is read where none is named, if it is there.
@@ -51,7 +51,7 @@ impl Layers {
     /// Gathers the layers, the lowest first. `environment` is the process's, over a `.env` file's.
     pub(super) fn gather(flags: &Flags, environment: &BTreeMap<String, String>) -> Layers {
         let mut layers = Layers::default();
-        for setting in SETTINGS {
+        for setting in settings() {
             layers.put(setting.key, setting.default.to_owned(), "the default");
         }
         let in_environment = environment.get(ENV_CONFIG).filter(|path| !path.is_empty());
@@ -133,8 +133,7 @@ impl Layers {
                 self.put(key, text.clone(), name);
             }
         }
-        let by_env_name: BTreeMap<String, &'static str> = SETTINGS
-            .iter()
+        let by_env_name: BTreeMap<String, &'static str> = settings()
             .map(|setting| (setting.env_name(), setting.key))
             .collect();
         for (name, text) in environment {
@@ -205,8 +204,7 @@ fn without_the_line(text: &str, fault: &toml::de::Error) -> String {
 }
 
 fn known(key: &str) -> Option<&'static str> {
-    SETTINGS
-        .iter()
+    settings()
         .map(|setting| setting.key)
         .find(|known| *known == key)
 }

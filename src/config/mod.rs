@@ -28,7 +28,7 @@ pub use online::OnlineConfig;
 pub use reads::ReadsConfig;
 pub use secret::Secret;
 pub use server::ServerConfig;
-pub use settings::{SETTINGS, Setting, markdown_table};
+pub use settings::{Setting, markdown_table, settings};
 
 use crate::error::{Error, Result, Violation};
 use layers::Layers;
@@ -55,10 +55,12 @@ pub struct ModelsConfig {
     pub watch_interval: Duration,
     /// Of how long a time drift is told, at the most.
     pub drift_window: Duration,
-    /// Requests that are scored beside their answers at once.
+    /// Requests that wait to be scored beside their answers, or are, at once.
     pub shadows_max: usize,
     /// Of the processors in use, of a hundred, beyond which none is.
     pub shadows_busy_percent_max: u32,
+    /// How long after its answer a shadow scores.
+    pub shadows_delay: Duration,
     /// ONNX Runtime's shared library; none: searched for.
     pub onnx_library_path: Option<PathBuf>,
 }
@@ -262,6 +264,7 @@ fn read_models(layers: &mut Layers) -> ModelsConfig {
             |percent: &u32| *percent <= 100,
             "a whole number from 0 to 100",
         ),
+        shadows_delay: millis(layers, "models.shadows_delay_ms", 1),
         onnx_library_path: layers.text("onnx.library_path").map(PathBuf::from),
     }
 }
@@ -424,7 +427,7 @@ mod tests {
 
     #[test]
     fn numbers_that_would_exhaust_the_machine_are_refused() {
-        for setting in SETTINGS {
+        for setting in settings() {
             if setting.default.parse::<u64>().is_ok() {
                 let huge = flags(&[(setting.key, "18446744073709551615")]);
                 let error = read(&huge, &BTreeMap::new()).unwrap_err();

@@ -59,7 +59,7 @@ pub use mirror::{
 };
 pub use output::{AnswerShape, Output};
 pub use policy::{BoundInput, InputViolation, InvalidPolicy, MissingPolicy, ViolationKind};
-pub use predict::{Predictor, Shadows, Subject, Target};
+pub use predict::{Predictor, ShadowOptions, Shadows, Subject, Target};
 pub use registry::{
     Model, ModelRegistry, ModelSource, ModelVersion, Models, ReadyVersion, Route, VersionState,
 };
@@ -73,4 +73,4 @@ pub use scored::{Answerer, Prediction, Predictions, Role, ScoredBatch};
 pub use signature::{
     ExplainedBy, GoldenFile, Input, Interpreted, Signature, Task, Tensor, TensorType,
 };
-pub use workers::Workers;
+pub use workers::{Aside, Workers};

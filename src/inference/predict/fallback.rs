@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::{
     Began, Predictor, Subject,
     prepare::{Left, Refusal},
-    run,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -44,7 +43,9 @@ impl Predictor {
         if prepared.positions.is_empty() || (!is_soft && !left.is_empty()) {
             return Ok((None, left));
         }
-        let scored = run(Arc::clone(&version), subject, prepared, Role::Answer, began).await;
+        let scored = self
+            .run(Arc::clone(&version), subject, prepared, Role::Answer, began)
+            .await;
         let (scored, without) = match scored {
             Err(error) if is_soft && is_away(&error) => return Ok((None, refuse_all(all, &error))),
             scored => scored?,

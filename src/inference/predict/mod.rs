@@ -15,7 +15,10 @@ use futures_util::future;
 use uuid::Uuid;
 
 use self::prepare::{Left, Prepared, Refusal};
-pub use self::{shadow::Shadows, subject::Subject};
+pub use self::{
+    shadow::{ShadowOptions, Shadows},
+    subject::Subject,
+};
 use super::{
     Explanation, Ledger, Model, ModelRegistry, Output, ReadyVersion,
     explain::check_explanations,
@@ -92,7 +95,7 @@ impl Predictor {
         let predictions = self.fall_back(&model, subject, parts, left).await?;
         for shadow in route.shadows {
             self.shadows
-                .start(self, &model, shadow, subject, &predictions.parts);
+                .add(self, &model, shadow, subject, &predictions.parts);
         }
         Ok(predictions)
     }
@@ -162,9 +165,51 @@ impl Predictor {
         let prepared = self.prepare(model, &version, subject, rows, began.at);
         let (prepared, left) = prepared.await?;
         refuse_any(&left)?;
-        let (scored, left) = run(version, subject, prepared, role, began).await?;
+        let (scored, left) = self.run(version, subject, prepared, role, began).await?;
         refuse_any(&left)?;
         scored.ok_or_else(|| Error::internal("rows that were neither scored nor refused"))
+    }
+
+    /// Runs rows that are ready, and counts them. Where the model answers no number for some of them, none is scored: these are
+    /// set apart.
+    async fn run(
+        &self,
+        version: Arc<ReadyVersion>,
+        subject: &Subject,
+        prepared: Prepared,
+        role: Role,
+        began: Began,
+    ) -> Result<(Option<ScoredBatch>, Left)> {
+        let laid_out = prepared.laid_out;
+        let batch = Arc::new(laid_out.batch);
+        let output = match role {
+            Role::Answer => version.workers.run(Arc::clone(&batch)).await?,
+            Role::Shadow => self.shadows.run(&version, Arc::clone(&batch)).await?,
+        };
+        let left = without_number(&version, subject, &prepared.positions, &output);
+        if !left.is_empty() {
+            return Ok((None, left));
+        }
+        version
+            .counters
+            .add_predictions(batch.rows, role == Role::Shadow);
+        version.counters.add_violations(&laid_out.violations);
+        version.drift.count(&laid_out.slots);
+        let scored = ScoredBatch {
+            role,
+            ids: (0..batch.rows).map(|_| Uuid::now_v7()).collect(),
+            answer_ids: None,
+            batch,
+            output,
+            violations: laid_out.violations,
+            features: prepared.features,
+            subject: subject.clone(),
+            positions: prepared.positions,
+            at: began.at,
+            latency: began.started.elapsed(),
+            version,
+        };
+        Ok((Some(scored), left))
     }
 }
 
@@ -190,44 +235,6 @@ impl Began {
             started: Instant::now(),
         }
     }
-}
-
-/// Runs rows that are ready, and counts them. Where the model answers no number for some of them, none is scored: these are
-/// set apart.
-async fn run(
-    version: Arc<ReadyVersion>,
-    subject: &Subject,
-    prepared: Prepared,
-    role: Role,
-    began: Began,
-) -> Result<(Option<ScoredBatch>, Left)> {
-    let laid_out = prepared.laid_out;
-    let batch = Arc::new(laid_out.batch);
-    let output = version.workers.run(Arc::clone(&batch)).await?;
-    let left = without_number(&version, subject, &prepared.positions, &output);
-    if !left.is_empty() {
-        return Ok((None, left));
-    }
-    version
-        .counters
-        .add_predictions(batch.rows, role == Role::Shadow);
-    version.counters.add_violations(&laid_out.violations);
-    version.drift.count(&laid_out.slots);
-    let scored = ScoredBatch {
-        role,
-        ids: (0..batch.rows).map(|_| Uuid::now_v7()).collect(),
-        answer_ids: None,
-        batch,
-        output,
-        violations: laid_out.violations,
-        features: prepared.features,
-        subject: subject.clone(),
-        positions: prepared.positions,
-        at: began.at,
-        latency: began.started.elapsed(),
-        version,
-    };
-    Ok((Some(scored), left))
 }
 
 /// The rows for which a model answers a NaN or an infinity, as a linear one does that is given numbers without measure.

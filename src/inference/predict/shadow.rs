@@ -1,44 +1,87 @@
 //! Scoring beside the answer: by a version that has yet to prove itself, after the answer is made, for nobody to wait for.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    mem,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time,
+};
 use uuid::Uuid;
 
 use super::{Predictor, Role, Subject, busyness::Busyness};
 use crate::{
+    error::Result,
     features::{FeatureTable, FeatureValue},
-    inference::{BoundInput, Model, ReadyVersion, ScoredBatch},
+    inference::{Aside, Batch, BoundInput, Model, Output, ReadyVersion, ScoredBatch},
 };
 
-/// The places of those who score beside answers; whoever finds none, or a busy server, is counted and left out.
-#[derive(Debug, Clone)]
+/// Requests that wait to be scored beside their answers, and the places that they take until they are; whoever finds none, or
+/// a busy server, is counted and left out.
+#[derive(Clone)]
 pub struct Shadows {
+    options: ShadowOptions,
     places: Arc<Semaphore>,
     busyness: Arc<Busyness>,
-    busy_percent_max: u32,
+    waiting: Arc<Mutex<Vec<Shadow>>>,
+    aside: Arc<Aside>,
+}
+
+/// What shadows may take.
+#[derive(Debug, Clone, Copy)]
+pub struct ShadowOptions {
+    /// Requests that wait or are scored at once.
+    pub max: usize,
+    /// None begins to wait while the server uses more of its processors, of a hundred.
+    pub busy_percent_max: u32,
+    /// So long after an answer, which is written by then, those that wait are scored one after the other: to wake a thread
+    /// for each would take longer than its score.
+    pub delay: Duration,
+}
+
+/// A request that a version scores beside its answer.
+struct Shadow {
+    predictor: Predictor,
+    model: Arc<Model>,
+    version: Arc<ReadyVersion>,
+    subject: Subject,
+    answered: Vec<Arc<ScoredBatch>>,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Shadows {
-    /// So many requests at once, and only while the server uses no more than so many of a hundred of its processors.
-    pub fn new(max: usize, busy_percent_max: u32) -> Shadows {
-        Shadows {
-            places: Arc::new(Semaphore::new(max)),
-            busyness: Arc::new(Busyness::default()),
-            busy_percent_max,
-        }
+    /// Starts the thread that scores them.
+    ///
+    /// # Errors
+    /// `Unavailable` where the system gives no thread.
+    pub fn start(options: ShadowOptions) -> Result<Shadows> {
+        Ok(Shadows {
+            options,
+            places: Arc::new(Semaphore::new(options.max)),
+            busyness: Arc::default(),
+            waiting: Arc::default(),
+            aside: Arc::new(Aside::start(options.max)?),
+        })
+    }
+
+    /// Scores what is ready while nobody else wants the processor.
+    pub(super) async fn run(&self, version: &ReadyVersion, batch: Arc<Batch>) -> Result<Output> {
+        self.aside.run(&version.workers, batch).await
     }
 
     /// A place for one, where the answers leave one.
     fn place(&self) -> Option<OwnedSemaphorePermit> {
-        if self.busyness.percent() > self.busy_percent_max {
+        if self.busyness.percent() > self.options.busy_percent_max {
             return None;
         }
         Arc::clone(&self.places).try_acquire_owned().ok()
     }
 
     /// Lets a version score a request in the background.
-    pub(super) fn start(
+    pub(super) fn add(
         &self,
         predictor: &Predictor,
         model: &Arc<Model>,
@@ -50,35 +93,58 @@ impl Shadows {
             version.counters.add_shadow_dropped(subject.len());
             return;
         };
-        let (predictor, model, subject) = (predictor.clone(), Arc::clone(model), subject.clone());
-        let answered = answered.to_vec();
-        tokio::spawn(async move {
-            let _place = place;
-            let positions = (0..subject.len()).collect();
-            let counters = Arc::clone(&version.counters);
-            let features = read_for(&predictor, &answered, &version, subject.len());
-            let answer_ids = answer_ids(&answered, subject.len());
-            drop(answered);
-            let scored = predictor
-                .score(
-                    &model,
-                    version,
-                    &subject,
-                    (positions, features),
-                    Role::Shadow,
-                )
-                .await;
-            match scored {
-                Ok(mut scored) => {
-                    scored.answer_ids = answer_ids;
-                    predictor.ledger.record(&Arc::new(scored));
-                }
-                Err(fault) => {
-                    counters.add_shadow_dropped(subject.len());
-                    tracing::debug!(model = model.name, %fault, "a shadow could not score");
-                }
+        let shadow = Shadow {
+            predictor: predictor.clone(),
+            model: Arc::clone(model),
+            version,
+            subject: subject.clone(),
+            answered: answered.to_vec(),
+            _place: place,
+        };
+        let is_first = {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.push(shadow);
+            waiting.len() == 1
+        };
+        if is_first {
+            tokio::spawn(score_later(self.options.delay, Arc::clone(&self.waiting)));
+        }
+    }
+}
+
+/// Scores what waits after a while. One after the other: where the thread that scores them gets no processor, they take no
+/// time of the others either.
+async fn score_later(delay: Duration, waiting: Arc<Mutex<Vec<Shadow>>>) {
+    time::sleep(delay).await;
+    let shadows = mem::take(&mut *waiting.lock().unwrap_or_else(PoisonError::into_inner));
+    for shadow in shadows {
+        shadow.score().await;
+    }
+}
+
+impl Shadow {
+    async fn score(self) {
+        let rows = self.subject.len();
+        let positions = (0..rows).collect();
+        let features = read_for(&self.predictor, &self.answered, &self.version, rows);
+        let answer_ids = answer_ids(&self.answered, rows);
+        let scored = self.predictor.score(
+            &self.model,
+            Arc::clone(&self.version),
+            &self.subject,
+            (positions, features),
+            Role::Shadow,
+        );
+        match scored.await {
+            Ok(mut scored) => {
+                scored.answer_ids = answer_ids;
+                self.predictor.ledger.record(&Arc::new(scored));
             }
-        });
+            Err(fault) => {
+                self.version.counters.add_shadow_dropped(rows);
+                tracing::debug!(model = self.model.name, %fault, "a shadow could not score");
+            }
+        }
     }
 }
 

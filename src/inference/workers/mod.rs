@@ -1,5 +1,6 @@
 //! The threads that run a version: a runtime each, one bounded queue before them.
 
+mod aside;
 mod seat;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use std::{
 
 use tokio::{sync::oneshot, time};
 
+pub use self::aside::Aside;
 use self::seat::Seat;
 use super::{Batch, Explanation, Output, Runtime};
 use crate::error::{Error, ErrorKind, Result};
@@ -118,8 +120,7 @@ impl Workers {
         Some(run(runtime.as_mut(), batch, 0..batch.rows))
     }
 
-    /// Scores a short batch on this thread, any other on the next free ones, a large one part by part on several at once: of its parts no more wait than
-    /// keep the threads busy, so that others get in between.
+    /// Scores a short batch on this thread, any other as `run_apart`.
     ///
     /// # Errors
     /// `Overloaded` at once where the queue is full; what the runtime answers.
@@ -127,6 +128,15 @@ impl Workers {
         if let Some(output) = self.run_here(&batch) {
             return output;
         }
+        self.run_apart(batch).await
+    }
+
+    /// Scores a batch on the next free threads, a large one part by part on several at once: of its parts no more wait than
+    /// keep the threads busy, so that others get in between.
+    ///
+    /// # Errors
+    /// As `run`.
+    async fn run_apart(&self, batch: Arc<Batch>) -> Result<Output> {
         let count = self.seats.len().max(1);
         let mut parts = parts(batch.rows, count);
         let mut begun = VecDeque::new();
@@ -217,7 +227,7 @@ fn parts(rows: usize, workers: usize) -> impl Iterator<Item = Range<usize>> {
 }
 
 fn work(seats: &[Seat], number: usize, jobs: &Mutex<Waiting>) {
-    let Some(seat) = seats.get(number) else {
+    let Some(own) = seats.get(number) else {
         return;
     };
     loop {
@@ -226,7 +236,9 @@ fn work(seats: &[Seat], number: usize, jobs: &Mutex<Waiting>) {
         else {
             return;
         };
-        let mut runtime = seat.take();
+        // Somebody may have borrowed its own; another one is as good.
+        let free = own.borrow().or_else(|| seats.iter().find_map(Seat::borrow));
+        let mut runtime = free.unwrap_or_else(|| own.take());
         answer(runtime.as_mut(), scoring);
         for job in explaining {
             let explained = guarded(|| runtime.explain(&job.batch));
