@@ -23,7 +23,7 @@ export UV_PYTHON_DOWNLOADS = never
 export UV_LINK_MODE = copy
 
 LOADTESTS = loadtest loadtest-quick loadtest-marks loadtest-shadows loadtest-stress loadtest-soak loadtest-tools loadtest-features loadtest-ledger loadtest-materialize
-.PHONY: run build historical runtime tools test test-rust test-python test-loadgen lint fmt smoke bench $(LOADTESTS) exports train mlflow check clean help
+.PHONY: run build historical runtime tools test test-rust test-python test-loadgen lint fmt smoke bench instructions $(LOADTESTS) exports train mlflow check clean help
 
 help: ## Lists the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -66,19 +66,23 @@ lint: ## Formatting, clippy, ruff, mypy: all without a warning.
 	$(CARGO) fmt --all --check
 	$(WITH_CMAKE) $(CARGO) clippy --workspace --all-targets --locked $(ALL_FEATURES) -- -D warnings
 	$(CARGO) clippy --locked -- -D warnings
-	cd training && uv="$$(../$(UV))" && "$$uv" run --locked ruff check . ../loadtest --config pyproject.toml \
-	  && "$$uv" run --locked ruff format --check . ../loadtest --config pyproject.toml \
-	  && "$$uv" run --locked --group exports mypy && "$$uv" run --locked mypy --strict ../loadtest
+	cd training && uv="$$(../$(UV))" && "$$uv" run --locked ruff check . ../loadtest ../benches --config pyproject.toml \
+	  && "$$uv" run --locked ruff format --check . ../loadtest ../benches --config pyproject.toml \
+	  && "$$uv" run --locked --group exports mypy && "$$uv" run --locked mypy --strict ../loadtest ../benches
 
 fmt: ## Formats everything.
 	$(CARGO) fmt --all
-	cd training && "$$(../$(UV))" run --locked ruff format . ../loadtest --config pyproject.toml
+	cd training && "$$(../$(UV))" run --locked ruff format . ../loadtest ../benches --config pyproject.toml
 
 smoke: build tools ## Runs the server as a user would, with grpcurl, ghz and curl.
 	scripts/smoke.sh
 
 bench: runtime ## Measures single parts, side by side: make bench ARGS=trees.
 	$(CARGO) bench --locked -p ferrocast --bench '*' -- $(ARGS)
+
+instructions: runtime ## Counts the instructions of single parts by valgrind: make instructions ARGS=trees.
+	@scripts/valgrind.sh
+	@python3 benches/instructions.py $(ARGS)
 
 loadtest: loadtest-tools ## Measures every mark against the peers: target/loadtest/report/report.md.
 	@$(LOADTEST)/everything.py $(ARGS)

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Instructions a run of each benchmark, which are the same on every machine that runs the same build; times are not.
+"""Instructions a run of each benchmark: the same on every machine that runs the same build; times are not.
 
     make instructions                 # or: ARGS="trees laid_out": those whose names have one of these in them
 
-Each benchmark runs twice under valgrind's callgrind, with few rounds and with more; the difference by the rounds
-between is what one takes, without its preparation. Standard library only. ONNX Runtime chooses its code by the
-processor: under valgrind that is one with AVX2.
+Each benchmark runs twice under valgrind's callgrind, with few rounds and with more; the difference by the
+rounds between is what one takes, without its preparation. Standard library only. ONNX Runtime chooses its code
+by the processor: under valgrind that is one with AVX2.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> None:
             if sys.argv[1:] and not any(asked in name for asked in sys.argv[1:]):
                 continue
             each = (collected(program, name, MORE) - collected(program, name, FEW)) / (MORE - FEW)
-            print(f"| {Path(program).stem.rsplit('-', 1)[0]} {name} | {each:,.0f} |", flush=True)
+            print(f"| {name} | {each:,.0f} |", flush=True)
 
 
 def programs() -> list[str]:
@@ -49,29 +49,30 @@ def programs() -> list[str]:
 
 
 def names(program: str) -> list[str]:
-    """Those of a program, with their arguments: `onnx/64`."""
-    said = subprocess.run([program, "--list"], cwd=ROOT, capture_output=True, text=True, check=True)
+    """Those of a program, with their arguments: `runtime::onnx::64`."""
+    said = subprocess.run([program, "--test"], cwd=ROOT, capture_output=True, text=True, check=True)
     found: list[str] = []
     parents: list[str] = []
-    for line in said.stdout.splitlines()[1:]:
+    for line in said.stdout.splitlines():
         mark = re.search(r"[├╰]─ ", line)
-        if mark is None:
+        depth = 0 if mark is None else 1 + mark.start() // 3
+        words = line[mark.end() if mark else 0 :].split()
+        if not words:
             continue
-        depth = mark.start() // 3
-        parents[depth:] = [line[mark.end() :].split()[0]]
-        if found and found[-1] == "/".join(parents[:-1]):
+        parents[depth:] = words[:1]
+        # It is a group where something is in it.
+        if found and found[-1] == "::".join(parents[:-1]):
             found.pop()
-        found.append("/".join(parents))
+        found.append("::".join(parents))
     return found
 
 
 def collected(program: str, name: str, rounds: int) -> int:
     """Instructions of a whole run of one benchmark."""
-    wanted = "^" + re.escape(name.replace("/", "::")) + "$"
     valgrind = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
     rounds_of_one = ["--sample-count", str(rounds), "--sample-size", "1"]
     done = subprocess.run(
-        [*valgrind, program, "--bench", wanted, *rounds_of_one],
+        [*valgrind, program, "--bench", "--exact", name, *rounds_of_one],
         cwd=ROOT,
         capture_output=True,
         text=True,

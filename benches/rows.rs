@@ -47,6 +47,7 @@ fn filled(entities: usize) -> Filled {
     let (store, catalog) = runtime.block_on(async {
         let options = DatabaseOptions::new(Secret::from(url.as_str()));
         let store = stores::open(&options).await.unwrap();
+        store.migrate().await.unwrap();
         let definitions = Definitions::parse(&definitions()).unwrap();
         let (_, catalog) = apply_definitions(
             store.as_ref(),

@@ -24,6 +24,7 @@ import mark
 import others
 import peers
 import plots
+import profiles
 import reads
 import scenarios
 import turns
@@ -92,6 +93,7 @@ def _steps(prepared: Bench, report: Report, *, with_scenarios: bool) -> list[tup
         ("Loading", lambda: loads.measure(prepared, feast)),
         ("Reading features, and Feast", lambda: _rounds(reads.against_feast(prepared, feast))),
         ("Start and memory", lambda: footprint.measure(prepared, feast)),
+        ("What the time goes to", lambda: ([], profiles.measure(prepared))),
         ("By other load generators", lambda: ([], _checked(others.measure(prepared)))),
     ]
     if with_scenarios:

@@ -1,4 +1,4 @@
-"""What the server's time goes to while it is called: by perf, sample by sample, in groups that one can act on."""
+"""What the server's time goes to while it is called: perf's samples, in groups that one can act on."""
 
 from __future__ import annotations
 
@@ -79,9 +79,7 @@ def measure(bench: Bench) -> str:
             "the same, cache off": (bare, PREDICT, requests.predict),
             "REST, cached": (cached, REST_PREDICT, requests.predict_rest),
         }
-        profiles = [
-            _profile(bench, name, served, what, data) for name, (served, what, data) in calls.items()
-        ]
+        profiles = [_profile(bench, name, served, what, data) for name, (served, what, data) in calls.items()]
     return _told(profiles)
 
 
@@ -99,7 +97,8 @@ def _profile(bench: Bench, name: str, served: Served, what: str, data: Path) -> 
     seen, samples = _recorded(served.pid, recorded, load, bench.effort.seconds)
     answered = seen.calls * (1 + bench.effort.warm_seconds / bench.effort.seconds)
     micros = 1e6 * (_cpu_seconds(served.pid) - begun) / max(answered, 1)
-    say(f"{name}: {seen.calls_per_second:,.0f} calls/s, {micros:.1f} µs of the server's a call, {failures(seen)}")
+    told = f"{seen.calls_per_second:,.0f} calls/s, {micros:.1f} µs of the server's a call"
+    say(f"{name}: {told}, {failures(seen)}")
     return Profile(name, seen, micros, samples)
 
 
@@ -118,13 +117,20 @@ def _recorded(
         raise LoadTestError(f"perf may not look at the server: {done.stderr.strip()}")
     fields = [perf, "report", "-i", str(file), "--stdio", "-q", "--field-separator=\t"]
     said = subprocess.run(
-        [*fields, "--sort", "dso,symbol", "-F", "sample,dso,symbol"], capture_output=True, text=True, check=True
+        [*fields, "--sort", "dso,symbol", "-F", "sample,dso,symbol"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     samples: Counter[tuple[str, str]] = Counter()
     for line in said.stdout.splitlines():
         parts = [part.strip() for part in line.split("\t")]
-        if len(parts) == 3 and parts[0].isdecimal():
-            samples[parts[1], parts[2].split("] ", 1)[-1]] += int(parts[0])
+        # Newer ones add columns.
+        if len(parts) >= 3 and parts[0].isdecimal():
+            function = parts[2].split("] ", 1)[-1]
+            # An address, of a library that does not tell its functions' names.
+            is_named = not function.startswith("0x")
+            samples[parts[1], function if is_named else "without a name"] += int(parts[0])
     return seen, samples
 
 
@@ -144,7 +150,8 @@ def _told(profiles: list[Profile]) -> str:
         cells = zip(profiles, shares, strict=True)
         rows.append([group, *(f"{share[group] * each.cpu_micros_a_call:.1f}" for each, share in cells)])
     text = table(header, rows)
-    text += f"\nµs of the server's processor time a call, of {os.cpu_count()} processors. perf slows what it looks at.\n"
+    processors = os.cpu_count()
+    text += f"\nµs of the server's processor time, of {processors} processors. perf slows what it looks at.\n"
     for each in profiles[1:3]:
         text += f"\nWhere the samples fell most often, {each.name}:\n\n" + _symbols(each)
     return text
