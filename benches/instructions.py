@@ -3,9 +3,9 @@
 
     make instructions                 # or: ARGS="trees laid_out": those whose names have one of these in them
 
-Each benchmark runs twice under valgrind's callgrind, with few rounds and with more; the difference by the
-rounds between is what one takes, without its preparation. Standard library only. ONNX Runtime chooses its code
-by the processor: under valgrind that is one with AVX2.
+Each benchmark runs twice under callgrind, with few rounds and with more; the difference by the rounds between
+is what one takes, without its preparation. Standard library only. ONNX Runtime chooses its code by the
+processor: under valgrind that is one with AVX2.
 """
 
 from __future__ import annotations
