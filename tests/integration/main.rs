@@ -62,6 +62,7 @@ mod serving;
 mod shadow_reads;
 mod stream;
 mod support;
+mod ttl_calendar;
 
 #[path = "../support/forest.rs"]
 mod forest;
