@@ -51,6 +51,7 @@ mod models_support;
 mod no_number;
 mod objects;
 mod objects_elsewhere;
+mod objects_profiles;
 mod policies;
 mod predict_stream;
 mod release_faults;
