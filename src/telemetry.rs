@@ -3,8 +3,11 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use tracing::Metadata;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::{EnvFilter, fmt};
+use tracing_subscriber::{
+    EnvFilter, filter::filter_fn, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 use crate::{
     config::{LogFormat, TelemetryConfig},
@@ -24,6 +27,12 @@ fn filter(config: &TelemetryConfig) -> Result<EnvFilter> {
         let fault = format!("\"{}\" does not parse: {fault}", config.log_filter);
         Error::new(ErrorKind::InvalidArgument, fault)
     })
+}
+
+/// AWS's library tells what a program that gives credentials has said, and at its finest level the command: none of it is
+/// logged, whatever is asked for. What goes wrong with it is an error of ours.
+fn may_be_logged(metadata: &Metadata<'_>) -> bool {
+    !metadata.target().starts_with("aws_")
 }
 
 /// Logging that has been started. What waits is written when this is dropped, if somebody takes it within a second.
@@ -74,9 +83,15 @@ pub fn start(config: &TelemetryConfig) -> Result<Logs> {
             .json()
             .flatten_event(true)
             .with_span_list(false)
+            .finish()
+            .with(filter_fn(may_be_logged))
             .try_init()
     } else {
-        lines.with_ansi(io::stderr().is_terminal()).try_init()
+        lines
+            .with_ansi(io::stderr().is_terminal())
+            .finish()
+            .with(filter_fn(may_be_logged))
+            .try_init()
     };
     started.map_err(|fault| Error::internal(format!("logging cannot be started: {fault}")))?;
     Ok(logs)

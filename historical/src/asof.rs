@@ -1,7 +1,6 @@
 //! The as-of join itself, by Polars. The only file that knows it.
 
 use polars_core::{
-    datatypes::AnyValue,
     frame::DataFrame,
     prelude::{BinaryChunked, Column, IntoColumn, NamedFrom, NewChunkedArray, PolarsError, Series},
 };
@@ -29,16 +28,11 @@ impl Side<'_> {
     }
 }
 
-/// For each row of the left side the last row of the right side with the same key that is not after it, by its position;
-/// none where that is older than `age_max`.
+/// For each row of the left side the last row of the right side with the same key that is not after it, by its position.
 ///
 /// # Errors
 /// `Internal` where the engine refuses.
-pub(crate) fn last_not_after(
-    left: Side<'_>,
-    right: Side<'_>,
-    age_max: Option<i64>,
-) -> Result<Vec<Option<u32>>> {
+pub(crate) fn last_not_after(left: Side<'_>, right: Side<'_>) -> Result<Vec<Option<u32>>> {
     let (left_count, right_count) = (left.keys.len(), right.keys.len());
     if left_count == 0 || right_count == 0 {
         return Ok(vec![None; left_count]);
@@ -47,7 +41,7 @@ pub(crate) fn last_not_after(
     let mut right = right.columns();
     let positions: Vec<u32> = (0..right_rows).collect();
     right.push(Series::new(POSITION.into(), positions).into_column());
-    let joined = join(left.columns(), left_count, right, right_count, age_max);
+    let joined = join(left.columns(), left_count, right, right_count);
     let positions = joined.map_err(|fault| Error::internal(format!("the as-of join: {fault}")))?;
     if positions.len() == left_count {
         Ok(positions)
@@ -61,11 +55,10 @@ fn join(
     left_count: usize,
     right: Vec<Column>,
     right_count: usize,
-    age_max: Option<i64>,
 ) -> Result<Vec<Option<u32>>, PolarsError> {
     let left = DataFrame::new(left_count, left)?;
     let right = DataFrame::new(right_count, right)?;
-    // Equal times match, and so does an age of exactly the tolerance; of equal times the last row is taken.
+    // Equal times match; of equal times the last row is taken.
     let joined = left.join_asof_by(
         &right,
         TIME,
@@ -73,7 +66,7 @@ fn join(
         [KEY],
         [KEY],
         AsofStrategy::Backward,
-        age_max.map(AnyValue::Int64),
+        None,
         true,
         false,
     )?;

@@ -182,7 +182,7 @@ impl<'a> ViewJoin<'a> {
             let block = HistoryBlock::new(runs.groups(), block)?;
             let mut spine_blocks = Blocks::of_spine(spine, &self.budget, groups)?;
             while let Some(spine) = spine_blocks.next_block()? {
-                block.join(&spine, self.view.ttl_micros, chunk, &mut run)?;
+                block.join(&spine, self.view, chunk, &mut run)?;
             }
             drop(block);
             let run = run.finish()?;

@@ -13,6 +13,7 @@ use arrow_select::interleave::interleave;
 use crate::{
     asof::{Side, last_not_after},
     error::{Error, Result},
+    plan::ViewPlan,
     size::add_row_bytes,
     spool::Spool,
     view::{
@@ -143,14 +144,14 @@ impl<'a> HistoryBlock<'a> {
         bytes.copied().unwrap_or_default()
     }
 
-    /// Joins rows of the spine, and appends those that match to a spool, in chunks of a bounded size.
+    /// Joins rows of the spine with what is not too old, and appends those that match to a spool, in chunks of a bounded size.
     ///
     /// # Errors
     /// `FailedPrecondition` where the work folder takes no more; `Internal` where the engine refuses.
     pub(crate) fn join(
         &self,
         spine: &[RecordBatch],
-        age_max: Option<i64>,
+        view: &ViewPlan,
         chunk_bytes_max: usize,
         out: &mut Spool,
     ) -> Result<()> {
@@ -158,12 +159,14 @@ impl<'a> HistoryBlock<'a> {
         let mut found = Vec::with_capacity(self.groups.len());
         for group in 0..self.groups.len() {
             let (right, order) = self.side(group)?;
-            let positions = last_not_after(spine.side()?, right, age_max)?;
-            let in_block = |position: Option<u32>| {
-                let position = usize::try_from(position?).ok()?;
-                order.get(position).copied()
+            let positions = last_not_after(spine.side()?, right)?;
+            let fresh = |(position, (at, _)): (Option<u32>, &(i64, u32))| {
+                let row = *order.get(usize::try_from(position?).ok()?)?;
+                // What is newest and too old hides nothing: what is older is too old as well.
+                (!view.is_outside(self.time(row), *at)).then_some(row)
             };
-            found.push(spine.in_row_order(positions.into_iter().map(in_block)));
+            let found_by_time = positions.into_iter().zip(&spine.order).map(fresh);
+            found.push(spine.in_row_order(found_by_time));
         }
         let mut chunk = Chunk::new(self.groups.len());
         for (index, row) in spine.rows.iter().enumerate() {

@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use ferrocast_freshness::{OffTime, is_outside};
 use serde::Deserialize;
 
 use crate::{
@@ -79,12 +80,41 @@ pub(crate) struct ViewPlan {
     pub(crate) join_keys: Vec<JoinKey>,
     /// A value older than this is none.
     pub(crate) ttl_micros: Option<i64>,
+    /// Time that does not count towards the TTL: stretches from their begin to before their end, in order, with time between.
+    #[serde(default)]
+    pub(crate) off_micros: Off,
     /// What is joined.
     pub(crate) features: Vec<Feature>,
     /// Where its rows are, in the order in which a load goes through them, and with its outcome: of rows that are alike in
     /// both times the first one is taken. The rows of a file without a column for the time of writing count as written
     /// at once, after those of every such file before it, and before every row whose time of writing is known.
     pub(crate) history: Vec<History>,
+}
+
+/// Stretches of time, in microseconds since 1970.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(try_from = "Vec<(i64, i64)>")]
+pub(crate) struct Off(Option<OffTime>);
+
+impl TryFrom<Vec<(i64, i64)>> for Off {
+    type Error = String;
+
+    fn try_from(stretches: Vec<(i64, i64)>) -> std::result::Result<Off, String> {
+        let times = MICROS_MIN..=MICROS_MAX;
+        if stretches.is_empty() {
+            return Ok(Off(None));
+        }
+        let is_time = |(start, end): &(i64, i64)| times.contains(start) && times.contains(end);
+        if let Some(at) = stretches.iter().position(|stretch| !is_time(stretch)) {
+            return Err(format!(
+                "off_micros[{at}]: give times of the years 1 to 9999"
+            ));
+        }
+        let off = OffTime::new(stretches).map_err(|at| {
+            format!("off_micros[{at}]: give each as [begin, end], in order, with time between")
+        })?;
+        Ok(Off(Some(off)))
+    }
 }
 
 /// A join key.
@@ -244,6 +274,13 @@ impl Plan {
 }
 
 impl ViewPlan {
+    /// Whether at a row of the spine what the history has of another time is too old.
+    pub(crate) fn is_outside(&self, history_time: i64, spine_time: i64) -> bool {
+        self.ttl_micros.is_some_and(|ttl| {
+            is_outside(ttl, self.off_micros.0.as_ref(), history_time, spine_time)
+        })
+    }
+
     fn add_faults(&self, index: usize, faults: &mut Vec<String>) {
         let mut fault =
             |what: String| faults.push(format!("views[{index}] \"{}\": {what}", self.name));

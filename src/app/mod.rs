@@ -184,6 +184,7 @@ fn mirror(config: &Config) -> Result<Mirror> {
         allowed_hosts: allowed_hosts(config)?,
         environment: artifacts.environment.clone(),
         aws_credentials_file: artifacts.aws_credentials_file.clone(),
+        aws_config_file: artifacts.aws_config_file.clone(),
         request_max: artifacts.request_max,
     })?;
     let options = MirrorOptions {

@@ -16,8 +16,30 @@ const CREDENTIAL_HOSTS: [&str; 9] = [
     "login.microsoftonline.com",
 ];
 
-/// AWS's service for tokens has a host in each region.
-const CREDENTIAL_DOMAIN: (&str, &str) = ("sts.", ".amazonaws.com");
+/// AWS's services for tokens and for single sign-on have a host in each region.
+const CREDENTIAL_SERVICES: [&str; 3] = ["sts", "oidc", "portal.sso"];
+const CREDENTIAL_DOMAIN: &str = ".amazonaws.com";
+
+/// Whether a host is this machine's own source of credentials, which speaks without TLS.
+pub(super) fn is_link_local(host: &str) -> bool {
+    host.starts_with("169.254.") || host.starts_with("[fd00:ec2:")
+}
+
+/// A service's host of a region, or of all.
+fn gives_tokens(host: &str) -> bool {
+    let Some(name) = host.strip_suffix(CREDENTIAL_DOMAIN) else {
+        return false;
+    };
+    CREDENTIAL_SERVICES.iter().any(|service| {
+        let region = name.strip_prefix(service);
+        region.is_some_and(|rest| {
+            rest.is_empty()
+                || rest
+                    .strip_prefix('.')
+                    .is_some_and(|region| !region.contains('.'))
+        })
+    })
+}
 
 /// A host, with its port where only that one may be asked, or `*.` and a domain for all hosts in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,9 +144,7 @@ impl AllowedHosts {
     /// `Refused` where it may not.
     pub(super) fn check(&self, host: &str, port: Option<u16>) -> Result<(), Refused> {
         let host = host.to_ascii_lowercase();
-        let (before, after) = CREDENTIAL_DOMAIN;
-        let gives_credentials = CREDENTIAL_HOSTS.contains(&host.as_str())
-            || (host.starts_with(before) && host.ends_with(after));
+        let gives_credentials = CREDENTIAL_HOSTS.contains(&host.as_str()) || gives_tokens(&host);
         if gives_credentials || self.hosts.iter().any(|allowed| allowed.allows(&host, port)) {
             return Ok(());
         }
@@ -187,7 +207,18 @@ mod tests {
                 .check("sts.eu-central-1.amazonaws.com", Some(443))
                 .is_ok()
         );
-        assert!(hosts.check("sts.evil.net", Some(443)).is_err());
+        for good in ["sts", "oidc.eu-west-1", "portal.sso.eu-west-1"] {
+            let host = format!("{good}.amazonaws.com");
+            assert!(hosts.check(&host, Some(443)).is_ok(), "{host}");
+        }
+        // The latter: a bucket that anyone may have.
+        for bad in [
+            "sts.evil.net",
+            "evilsts.amazonaws.com",
+            "sts.evil.s3.amazonaws.com",
+        ] {
+            assert!(hosts.check(bad, Some(443)).is_err(), "{bad}");
+        }
     }
 
     #[test]

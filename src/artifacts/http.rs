@@ -12,7 +12,7 @@ use object_store::{
 use reqwest::{Client, Url, redirect};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 
-use super::hosts::{AllowedHosts, Refused};
+use super::hosts::{AllowedHosts, Refused, is_link_local};
 use crate::error::{Error, Result};
 
 /// The longest sentence of another's that is passed on.
@@ -55,6 +55,14 @@ impl Http {
             .map_err(|refused| Error::failed_precondition(refused.to_string()))?;
         let sent = authorize(self.client.get(url)).send().await;
         sent.map_err(|fault| away(fault.without_url()))
+    }
+
+    /// What asks on behalf of a library.
+    pub(super) fn service(self: &Arc<Http>, allows_http: bool) -> Service {
+        Service {
+            http: Arc::clone(self),
+            allows_http,
+        }
     }
 
     /// As the clients of object stores want it.
@@ -122,14 +130,13 @@ impl std::fmt::Debug for Connector {
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let allows_http = options.get_config_value(&ClientConfigKey::AllowHttp);
-        Ok(HttpClient::new(Service {
-            http: Arc::clone(&self.0),
-            allows_http: allows_http.as_deref() == Some("true"),
-        }))
+        let allows_http = allows_http.as_deref() == Some("true");
+        Ok(HttpClient::new(self.0.service(allows_http)))
     }
 }
 
-struct Service {
+/// Asks allowed hosts, and without TLS only where that is allowed.
+pub(super) struct Service {
     http: Arc<Http>,
     allows_http: bool,
 }
@@ -143,6 +150,16 @@ impl std::fmt::Debug for Service {
 #[async_trait]
 impl HttpService for Service {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        self.answer(request).await
+    }
+}
+
+impl Service {
+    /// Any answer is one.
+    ///
+    /// # Errors
+    /// `Refused` among the causes where the request must not be sent.
+    pub(super) async fn answer(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let uri = request.uri();
         let host = uri.host().unwrap_or_default();
         let is_clear = uri.scheme_str() != Some("https");
@@ -150,7 +167,7 @@ impl HttpService for Service {
         // Of a kind that is not tried again.
         let refused = |refused: Refused| HttpError::new(HttpErrorKind::Decode, refused);
         self.http.hosts.check(host, port).map_err(refused)?;
-        if is_clear && !self.allows_http {
+        if is_clear && !self.allows_http && !is_link_local(host) {
             return Err(refused(Refused(format!(
                 "the host {host} would be asked without TLS; AWS_ALLOW_HTTP, GOOGLE_ALLOW_HTTP or AZURE_ALLOW_HTTP = true allows it"
             ))));

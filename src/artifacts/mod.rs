@@ -34,6 +34,8 @@ pub struct ArtifactOptions {
     pub environment: Vec<(String, Secret)>,
     /// Where AWS's programs keep a user's credentials; none: nowhere.
     pub aws_credentials_file: Option<PathBuf>,
+    /// Where they keep what is said of his profiles.
+    pub aws_config_file: Option<PathBuf>,
     /// How long an answer may take to begin, and a body be silent.
     pub request_max: Duration,
 }
@@ -61,6 +63,7 @@ impl ArtifactSources {
                 http: Arc::clone(&http),
                 environment: options.environment,
                 aws_credentials_file: options.aws_credentials_file,
+                aws_config_file: options.aws_config_file,
                 request_max: options.request_max,
             }),
             http,

@@ -31,11 +31,15 @@ const OBJECTS_MAX: usize = 10_000;
 
 const RETRIES_MAX: usize = 2;
 
+/// As the library has it.
+const AWS_REGION_DEFAULT: &str = "us-east-1";
+
 /// Opens object stores.
 pub(super) struct Objects {
     pub http: Arc<Http>,
     pub environment: Vec<(String, Secret)>,
     pub aws_credentials_file: Option<PathBuf>,
+    pub aws_config_file: Option<PathBuf>,
     pub request_max: Duration,
 }
 
@@ -151,20 +155,31 @@ impl Objects {
         let is_known = others
             .iter()
             .any(|key| builder.get_config_value(key).is_some());
-        let Some(file) = self.aws_credentials_file.as_ref().filter(|_| !is_known) else {
+        if is_known {
             return Ok(builder);
-        };
+        }
         let named = self
             .environment
             .iter()
             .find(|(name, _)| name == "AWS_PROFILE");
-        let profile = AwsProfile::read(file, named.map(|(_, value)| value.reveal()));
-        let profile = profile.map_err(|why| object_store::Error::Generic {
+        let allows_http = Key::Client(ClientConfigKey::AllowHttp);
+        let profile = AwsProfile {
+            credentials_file: self.aws_credentials_file.clone(),
+            config_file: self.aws_config_file.clone(),
+            name: named.map(|(_, value)| value.reveal().to_owned()),
+            region: builder
+                .get_config_value(&Key::Region)
+                .unwrap_or_else(|| AWS_REGION_DEFAULT.to_owned()),
+            allows_http: builder.get_config_value(&allows_http).as_deref() == Some("true"),
+            request_max: self.request_max,
+        };
+        let credentials = profile.credentials(&self.http);
+        let credentials = credentials.map_err(|why| object_store::Error::Generic {
             store: "S3",
             source: why.into(),
         })?;
-        Ok(match profile {
-            Some(profile) => profile.apply(builder),
+        Ok(match credentials {
+            Some(credentials) => builder.with_credentials(Arc::new(credentials)),
             None => builder,
         })
     }

@@ -3,10 +3,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use super::{
-    Entity, FeatureService, FeatureView, Origin, Source,
+    Entity, FeatureService, FeatureView, Origin, Source, TtlCalendar,
+    calendar::CalendarText,
     definitions::{ServiceText, ViewText},
     duration::parse_duration,
     view::Identity,
@@ -147,6 +149,9 @@ impl Faults {
                 None
             }
         };
+        let calendar = view.ttl_calendar.clone();
+        let ttl_calendar = calendar
+            .and_then(|text| self.check_calendar(&format!("{place}.ttl_calendar"), text, ttl));
         if let Some(source) = &view.source {
             self.check_source(&format!("{place}.source"), source);
         }
@@ -159,6 +164,7 @@ impl Faults {
             join_keys: entity.join_keys.clone(),
             features: view.features,
             ttl,
+            ttl_calendar,
             source: view.source,
             history: view.history,
             table: view.table,
@@ -166,6 +172,30 @@ impl Faults {
             added: BTreeMap::new(),
             identity: Identity::default(),
         }))
+    }
+
+    fn check_calendar(
+        &mut self,
+        place: &str,
+        text: CalendarText,
+        ttl: Option<Duration>,
+    ) -> Option<TtlCalendar> {
+        if ttl.is_none() {
+            self.add(place, "the view has no ttl that a calendar could count for");
+        }
+        let faults = match TtlCalendar::new(text) {
+            Ok(calendar) => return Some(calendar),
+            Err(faults) => faults,
+        };
+        for (key, fault) in faults {
+            let key = if key.is_empty() {
+                key
+            } else {
+                format!(".{key}")
+            };
+            self.add(format!("{place}{key}"), fault);
+        }
+        None
     }
 
     /// A name that no view before has, in either case: SQLite does not tell table names apart by it.

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{
     Entity, ExistingTable, FeatureRef, FeatureService, FeatureView, Field, Source,
-    definition_checks::Faults,
+    calendar::CalendarText, definition_checks::Faults,
 };
 use crate::error::{Error, Result};
 
@@ -46,6 +46,8 @@ pub(super) struct ViewText {
     #[serde(default)]
     pub(super) ttl: Option<String>,
     #[serde(default)]
+    pub(super) ttl_calendar: Option<CalendarText>,
+    #[serde(default)]
     pub(super) source: Option<Source>,
     #[serde(default)]
     pub(super) history: bool,
@@ -75,7 +77,8 @@ impl Definitions {
     ///
     /// # Errors
     /// `InvalidArgument` with every fault: TOML that does not parse (with line and column), names that cannot be
-    /// columns, duplicates, an entity that the file does not define, a TTL that is no duration.
+    /// columns, duplicates, an entity that the file does not define, a TTL that is no duration,
+    /// a calendar that is none.
     pub fn parse(text: &str) -> Result<Definitions> {
         let file: FileText = toml::from_str(text)
             .map_err(|fault| Error::invalid("definitions", fault.to_string().trim().to_owned()))?;

@@ -3,6 +3,7 @@
 //! Knows nothing of SQL or of the wire. `stores` keeps a catalog in a database through `CatalogStore`; readers take
 //! the newest snapshot from a `CatalogHandle` and keep it for as long as one request lasts.
 
+mod calendar;
 mod definition_checks;
 mod definitions;
 mod duration;
@@ -25,6 +26,7 @@ use std::{
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 
+pub use calendar::TtlCalendar;
 pub use definitions::Definitions;
 pub use duration::parse_duration;
 pub use per_view::PerView;

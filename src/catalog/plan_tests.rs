@@ -81,6 +81,37 @@ fn a_new_feature_and_another_ttl_are_an_update_that_loses_nothing() {
 }
 
 #[test]
+fn another_calendar_is_an_update_that_says_what_changes() {
+    let with = |calendar: &str| {
+        let mut definitions = definitions(INC, "");
+        let mut view = FeatureView::clone(&definitions.views[0]);
+        view.ttl = Some(std::time::Duration::from_secs(86_400));
+        view.ttl_calendar = serde_json::from_str(calendar).unwrap();
+        definitions.views = vec![Arc::new(view)];
+        definitions
+    };
+    let change = |old: &str, new: &str| {
+        let plan = Plan::new(&catalog_of(&[&with(old)]), &with(new)).unwrap();
+        assert_eq!(plan.views[0].table, TableChange::Keep);
+        plan.changes[0].details.clone()
+    };
+    let one = r#"{"time_zone": "UTC", "weekdays_off": ["sunday"], "days_off": ["2026-01-01"]}"#;
+    let two = r#"{"time_zone": "UTC", "days_off": ["2026-12-25", "2026-12-26"]}"#;
+    assert_eq!(
+        change("null", one),
+        ["ttl calendar none to UTC without sunday, 1 day"]
+    );
+    assert_eq!(
+        change(one, two),
+        ["ttl calendar UTC without sunday, 1 day to UTC without 2 days: 2 days added, 1 taken out"]
+    );
+    assert_eq!(
+        change(one, "null"),
+        ["ttl calendar UTC without sunday, 1 day to none"]
+    );
+}
+
+#[test]
 fn what_would_be_lost_is_named_and_has_to_be_allowed() {
     let catalog = catalog_of(&[&definitions(&format!("{INC}, {AGE}"), "")]);
     let plan = Plan::new(&catalog, &definitions(INC_INT, "")).unwrap();

@@ -10,9 +10,10 @@ use std::{
     time::Duration,
 };
 
+use ferrocast_freshness::is_outside;
 use serde::{Deserialize, Serialize};
 
-use super::ValueType;
+use super::{TtlCalendar, ValueType};
 use crate::error::Error;
 
 /// A named, typed column: a join key or a feature.
@@ -175,6 +176,9 @@ pub struct FeatureView {
     pub features: Vec<Field>,
     /// How old a row may be before its values are withheld; none: any age.
     pub ttl: Option<Duration>,
+    /// The days that do not count towards the TTL; none: all count. Views that have none are stored as they ever were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_calendar: Option<TtlCalendar>,
     /// Where the rows come from; none: from writes only.
     pub source: Option<Source>,
     /// Whether every row that is written is kept, for training sets.
@@ -232,6 +236,20 @@ impl FeatureView {
         let mut held = self.clone();
         held.identity = Identity(self.identity.number());
         Arc::new(held)
+    }
+
+    /// The TTL in microseconds.
+    pub fn ttl_micros(&self) -> Option<i64> {
+        let ttl = self.ttl?;
+        Some(i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX))
+    }
+
+    /// Whether at `now` a value of the time `event`, both in microseconds since 1970, is older than the TTL allows; exactly as
+    /// old is not.
+    pub fn is_outside_ttl(&self, event_micros: i64, now_micros: i64) -> bool {
+        let off = self.ttl_calendar.as_ref().map(TtlCalendar::off);
+        self.ttl_micros()
+            .is_some_and(|ttl| is_outside(ttl, off, event_micros, now_micros))
     }
 
     /// The position of a feature among the view's features.

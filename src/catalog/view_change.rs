@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Action, FeatureView, Field};
+use super::{Action, FeatureView, Field, TtlCalendar};
 
 /// What happens to a view's table of rows, or to its table of history.
 #[derive(Debug, Clone, PartialEq)]
@@ -225,6 +225,19 @@ pub(crate) fn same_columns(old: &[Field], new: &[Field]) -> bool {
             .all(|(a, b)| a.name == b.name && a.value_type == b.value_type)
 }
 
+fn calendar_change(old: Option<&TtlCalendar>, new: Option<&TtlCalendar>) -> String {
+    match (old, new) {
+        (Some(old), Some(new)) => format!(
+            "ttl calendar {old} to {new}: {} days added, {} taken out",
+            new.days_beyond(old),
+            old.days_beyond(new)
+        ),
+        (None, Some(new)) => format!("ttl calendar none to {new}"),
+        (Some(old), None) => format!("ttl calendar {old} to none"),
+        (None, None) => String::new(),
+    }
+}
+
 /// What is different, a line each.
 fn differences(
     old: &FeatureView,
@@ -243,6 +256,12 @@ fn differences(
     if old.ttl != new.ttl {
         let shown = |ttl: Option<Duration>| ttl.map_or("none".to_owned(), |ttl| format!("{ttl:?}"));
         lines.push(format!("ttl {} to {}", shown(old.ttl), shown(new.ttl)));
+    }
+    if old.ttl_calendar != new.ttl_calendar {
+        lines.push(calendar_change(
+            old.ttl_calendar.as_ref(),
+            new.ttl_calendar.as_ref(),
+        ));
     }
     if old.source != new.source {
         lines.push("source".to_owned());

@@ -7,7 +7,7 @@ use clap::Args;
 use super::{output, table};
 use crate::{
     app,
-    catalog::{CatalogStore, FeatureView, Field, Source, ValueType},
+    catalog::{CatalogStore, FeatureView, Field, Source, TtlCalendar, ValueType},
     config::Config,
     error::{Error, Result},
     features::{
@@ -65,6 +65,12 @@ fn describe_view(view: &FeatureView) {
         (
             "  ttl",
             view.ttl.map_or("none".to_owned(), |ttl| format!("{ttl:?}")),
+        ),
+        (
+            "  calendar",
+            view.ttl_calendar
+                .as_ref()
+                .map_or_else(String::new, TtlCalendar::to_string),
         ),
         (
             "  source",

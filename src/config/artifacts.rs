@@ -11,8 +11,9 @@ const VERSIONS_MAX: usize = 100;
 /// What object stores are told by the environment, by their own names.
 const STORE_PREFIXES: [&str; 3] = ["AWS_", "AZURE_", "GOOGLE_"];
 
-const AWS_CREDENTIALS_FILE: &str = "AWS_SHARED_CREDENTIALS_FILE";
-const AWS_CREDENTIALS_DEFAULT: &str = ".aws/credentials";
+/// What names a file of AWS's programs, and where it is otherwise.
+const AWS_CREDENTIALS_FILE: (&str, &str) = ("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials");
+const AWS_CONFIG_FILE: (&str, &str) = ("AWS_CONFIG_FILE", ".aws/config");
 
 /// How versions are fetched.
 #[derive(Debug, Clone)]
@@ -37,6 +38,8 @@ pub struct ArtifactsConfig {
     pub environment: Vec<(String, Secret)>,
     /// Where AWS's programs keep a user's credentials.
     pub aws_credentials_file: Option<PathBuf>,
+    /// Where they keep what is said of his profiles.
+    pub aws_config_file: Option<PathBuf>,
 }
 
 /// MLflow's tracking server.
@@ -76,7 +79,8 @@ pub(super) fn read(layers: &mut Layers, environment: &BTreeMap<String, String>) 
         environment: of_store
             .map(|(name, value)| (name.clone(), Secret::from(value.as_str())))
             .collect(),
-        aws_credentials_file: aws_credentials_file(environment),
+        aws_credentials_file: aws_file(environment, AWS_CREDENTIALS_FILE),
+        aws_config_file: aws_file(environment, AWS_CONFIG_FILE),
     }
 }
 
@@ -92,10 +96,13 @@ pub(super) fn read_mlflow(layers: &Layers) -> MlflowConfig {
     }
 }
 
-fn aws_credentials_file(environment: &BTreeMap<String, String>) -> Option<PathBuf> {
-    let named = environment.get(AWS_CREDENTIALS_FILE).map(PathBuf::from);
+fn aws_file(
+    environment: &BTreeMap<String, String>,
+    (name, default): (&str, &str),
+) -> Option<PathBuf> {
+    let named = environment.get(name).map(PathBuf::from);
     let home = environment.get("HOME").map(PathBuf::from);
-    named.or_else(|| Some(home?.join(AWS_CREDENTIALS_DEFAULT)))
+    named.or_else(|| Some(home?.join(default)))
 }
 
 #[cfg(test)]
@@ -155,6 +162,8 @@ mod tests {
         assert_eq!(artifacts.cache_dir, PathBuf::from("/srv/ferrocast/models"));
         let file = artifacts.aws_credentials_file.as_deref();
         assert_eq!(file, Some("/home/ada/.aws/credentials".as_ref()));
+        let file = artifacts.aws_config_file.as_deref();
+        assert_eq!(file, Some("/home/ada/.aws/config".as_ref()));
         assert!(!format!("{config:?}").contains("hunter2"));
     }
 }

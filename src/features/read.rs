@@ -31,7 +31,8 @@ pub enum FeatureStatus {
 pub struct Freshness {
     /// The moment that ages are counted from.
     pub now: Timestamp,
-    /// How old a value may be, where the view's TTL allows more; none: the TTL alone.
+    /// How old a value may be, where the view's TTL allows more; none: the TTL alone. It is plain time: the days off of a
+    /// view's calendar count, too.
     pub max_age: Option<Duration>,
     /// Whether values are read as they were at `now`, out of the views' histories, and not the newest.
     pub is_past: bool,
@@ -62,12 +63,9 @@ impl Freshness {
 
     /// Whether a value of a view is too old; one of exactly the age allowed is still fresh.
     fn is_outside(self, view: &FeatureView, event_timestamp: Timestamp) -> bool {
-        let allowed = match (view.ttl, self.max_age) {
-            (Some(ttl), Some(max_age)) => ttl.min(max_age),
-            (Some(allowed), None) | (None, Some(allowed)) => allowed,
-            (None, None) => return false,
-        };
-        self.now.has_aged(event_timestamp, allowed)
+        let is_older = |max_age| self.now.has_aged(event_timestamp, max_age);
+        view.is_outside_ttl(event_timestamp.micros(), self.now.micros())
+            || self.max_age.is_some_and(is_older)
     }
 }
 

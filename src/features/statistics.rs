@@ -3,6 +3,8 @@
 //! Counts, means and extremes are exact. Quantiles, distinct counts and frequent values are estimates of sketches that
 //! can be merged; how far they may be off is told at each constant.
 
+use std::sync::Arc;
+
 use tokio::{sync::mpsc, task};
 use tokio_util::sync::CancellationToken;
 
@@ -104,7 +106,7 @@ pub async fn view_statistics(
     let counter = counting
         .await
         .map_err(|fault| Error::internal("counting rows failed").with_source(fault))?;
-    counter.finish(view)
+    counter.finish()
 }
 
 struct ViewCounter {
@@ -112,8 +114,8 @@ struct ViewCounter {
     oldest: Option<Timestamp>,
     newest: Option<Timestamp>,
     outside_ttl: u64,
-    /// Rows of before this are outside the TTL; none: any age is allowed.
-    fresh_since_micros: Option<i64>,
+    view: Arc<FeatureView>,
+    now: Timestamp,
     features: Vec<ColumnCounter>,
 }
 
@@ -121,15 +123,13 @@ impl ViewCounter {
     fn new(view: &FeatureView, now: Timestamp) -> Result<ViewCounter> {
         let features = view.features.iter();
         let features = features.map(|feature| ColumnCounter::new(feature.value_type));
-        let ttl_micros = view
-            .ttl
-            .map(|ttl| i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX));
         Ok(ViewCounter {
             rows: 0,
             oldest: None,
             newest: None,
             outside_ttl: 0,
-            fresh_since_micros: ttl_micros.map(|ttl| now.micros().saturating_sub(ttl)),
+            view: view.held(),
+            now,
             features: features.collect::<Result<_>>()?,
         })
     }
@@ -139,9 +139,7 @@ impl ViewCounter {
         self.rows += 1;
         self.oldest = Some(self.oldest.map_or(time, |oldest| oldest.min(time)));
         self.newest = self.newest.max(Some(time));
-        let is_outside = self
-            .fresh_since_micros
-            .is_some_and(|since| time.micros() < since);
+        let is_outside = self.view.is_outside_ttl(time.micros(), self.now.micros());
         self.outside_ttl += u64::from(is_outside);
         for (index, counter) in self.features.iter_mut().enumerate() {
             let is_written = write.row.feature_time(index).is_some();
@@ -150,8 +148,8 @@ impl ViewCounter {
         }
     }
 
-    fn finish(self, view: &FeatureView) -> Result<ViewStatistics> {
-        let named = self.features.into_iter().zip(&view.features);
+    fn finish(self) -> Result<ViewStatistics> {
+        let named = self.features.into_iter().zip(&self.view.features);
         let features = named.map(|(counter, feature)| counter.finish(&feature.name));
         Ok(ViewStatistics {
             rows: self.rows,

@@ -68,6 +68,9 @@ pub(super) struct ViewPlan {
     name: String,
     join_keys: Vec<KeyPlan>,
     ttl_micros: Option<i64>,
+    /// Stretches of time that do not count towards the TTL.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    off_micros: Vec<(i64, i64)>,
     features: Vec<FeaturePlan>,
     history: Vec<HistoryPlan>,
 }
@@ -173,9 +176,12 @@ impl ViewPlan {
                     value_type: key.value_type,
                 })
                 .collect(),
-            ttl_micros: view
-                .ttl
-                .map(|ttl| i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX)),
+            ttl_micros: view.ttl_micros(),
+            off_micros: view
+                .ttl_calendar
+                .iter()
+                .flat_map(|calendar| calendar.off().stretches())
+                .collect(),
             features,
             history,
         })

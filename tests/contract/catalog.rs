@@ -142,6 +142,7 @@ const FULL: &str = r#"
     description = "who \"asks\" – żółw"
     entity = "loan"
     ttl = "90s"
+    ttl_calendar = { time_zone = "America/New_York", weekdays_off = ["saturday"], days_off = ["2026-12-25"] }
     source = { path = "data/a.parquet", timestamp_field = "t", created_timestamp_field = "c" }
     features = [
         { name = "annual_inc", type = "double", description = "USD" },

@@ -113,7 +113,7 @@ async fn shops_with(further: &[(&str, &str)]) -> Shops {
 }
 
 /// Labels of shops at times, as Parquet.
-fn write_spine(path: &Path, rows: &[(i64, i64)]) {
+pub(crate) fn write_spine(path: &Path, rows: &[(i64, i64)]) {
     let shops = Int64Array::from_iter_values(rows.iter().map(|(shop, _)| *shop));
     let times = TimestampMicrosecondArray::from_iter_values(rows.iter().map(|(_, at)| *at));
     let labels = StringArray::from_iter_values((0..rows.len()).map(|row| format!("row {row}")));

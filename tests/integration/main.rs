@@ -51,6 +51,7 @@ mod models_support;
 mod no_number;
 mod objects;
 mod objects_elsewhere;
+mod objects_profiles;
 mod policies;
 mod predict_stream;
 mod release_faults;
@@ -62,6 +63,7 @@ mod serving;
 mod shadow_reads;
 mod stream;
 mod support;
+mod ttl_calendar;
 
 #[path = "../support/forest.rs"]
 mod forest;

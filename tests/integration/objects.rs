@@ -21,17 +21,17 @@ const KEYS: [(&str, &str); 4] = [
 ];
 
 /// A model with the versions 1 and 2 in a bucket of its own, of which 2 scores the other class.
-struct InS3 {
-    s3: &'static S3,
-    front: Front,
+pub(crate) struct InS3 {
+    pub(crate) s3: &'static S3,
+    pub(crate) front: Front,
     prefix: String,
     versions: TempDir,
-    models: TempDir,
+    pub(crate) models: TempDir,
     cache: TempDir,
 }
 
 impl InS3 {
-    async fn new() -> InS3 {
+    pub(crate) async fn new() -> InS3 {
         let s3 = tokio::task::block_in_place(S3::shared);
         let versions = copy_of_models();
         add_opposite(versions.path(), "2");
@@ -232,7 +232,7 @@ async fn credentials_are_read_from_the_users_own_file() {
         .serve(&[shared, ("AWS_PROFILE", "home"), KEYS[2], KEYS[3]], &[])
         .await;
     let (_, model) = running.get(MODEL).await;
-    assert!(problem(&model).contains("no profile \"home\""), "{model}");
+    assert!(problem(&model).contains("`home`"), "{model}");
     assert!(!model.to_string().contains("hunter2"));
 }
 

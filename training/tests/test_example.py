@@ -1,13 +1,18 @@
 """Another CSV: definitions are written from its TOML file, all steps run, and the server takes the result."""
 
 import json
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
 
+from ferrocast_training.calendars import TtlCalendar
 from ferrocast_training.cli import main
 from ferrocast_training.contract import load_contract
+from ferrocast_training.definitions import write_definitions
 from ferrocast_training.steps.step import Context
+from ferrocast_training.store import Store
 
 from .conftest import EXAMPLE, said
 
@@ -28,6 +33,19 @@ def test_the_definitions_are_those_of_the_schema(german: Context) -> None:
     declared = {name: column.type for name, column in german.use_case.schema.items()}
     assert contract.views["credit"].features == declared
     assert [each.name for each in contract.inputs] == list(declared)
+
+
+def test_a_ttl_with_its_calendar_is_written_as_the_server_reads_it(german: Context, tmp_path: Path) -> None:
+    calendar = TtlCalendar("Europe/Berlin", ["saturday", "sunday"], [date(1994, 10, 3), date(1994, 12, 26)])
+    definitions = german.use_case.definitions
+    assert definitions is not None
+    use_case = replace(german.use_case, definitions=replace(definitions, ttl="2d", ttl_calendar=calendar))
+    folder = tmp_path / "models" / use_case.model
+    folder.mkdir(parents=True)
+    write_definitions(use_case, tmp_path / "models")
+    assert load_contract(folder).view("credit").ttl_calendar == calendar
+    store = Store(tmp_path / "models", tmp_path / "store")
+    store.apply(load_contract(folder))
 
 
 def test_the_model_is_better_than_a_guess(german: Context) -> None:

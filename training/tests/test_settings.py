@@ -91,6 +91,12 @@ def test_every_use_case_can_be_read(path: Path) -> None:
             '{ name = "term", type = "bytes"',
             "loan_terms:term is a bytes",
         ),
+        (
+            "features.toml",
+            'ttl = "0s" # an',
+            'ttl_calendar = { time_zone = "UTC", days_off = ["2014-13-01"] }\nttl = "0s" # an',
+            r"applicant: ttl_calendar\.days_off\.0: Input should be a valid date",
+        ),
         ("features.toml", 'name = "loan"', 'name = "credit"', "'loan' is missing or not defined"),
     ],
 )

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import date
+
+import holidays
 import numpy as np
 import pandas as pd
 import pytest
 
+from ferrocast_training.calendars import TtlCalendar, check_days
+from ferrocast_training.contract import load_contract
 from ferrocast_training.derivations.stocks import (
+    EXCHANGE,
     FEATURES,
     closing_time,
     derive,
@@ -20,6 +27,7 @@ from tests.raw_data import stock_prices
 
 from .conftest import TRAINING
 
+STOCKS = TRAINING.parent / "models" / "stock_direction"
 PRICES = ["Open", "High", "Low", "Close", "Adj Close"]
 
 
@@ -83,17 +91,53 @@ def test_a_day_ends_at_four_in_new_york() -> None:
     assert closes.tolist() == [pd.Timestamp("2013-01-15T21:00:00Z"), pd.Timestamp("2012-07-16T20:00:00Z")]
 
 
-def test_four_days_reach_to_the_next_close_but_in_three_breaks(prices: pd.DataFrame) -> None:
-    """The ground of the view's TTL. The breaks: 11 September, a day of mourning at New Year, a hurricane."""
-    (view,) = read_toml(TRAINING.parent / "models" / "stock_direction" / "features.toml")["feature_views"]
-    assert view["ttl"] == "4d" and view["history"] is True
-    spine = direction_rows(prices)
-    beyond = spine[spine["known_at"] - spine["event_timestamp"] > pd.Timedelta(days=4)]
-    assert sorted(set(beyond["event_timestamp"].dt.strftime("%Y-%m-%d"))) == [
-        "2001-09-10",
-        "2006-12-29",
-        "2012-10-26",
-    ]
+@pytest.fixture(scope="module")
+def calendar() -> TtlCalendar:
+    view = load_contract(STOCKS).view("stock_direction")
+    assert view.ttl_calendar is not None
+    return view.ttl_calendar
+
+
+def test_one_day_of_trading_is_from_one_close_to_the_next(
+    prices: pd.DataFrame, calendar: TtlCalendar
+) -> None:
+    """The ground of the view's TTL, over weekends, holidays, 11 September, and changes of clocks."""
+    (view,) = read_toml(STOCKS / "features.toml")["feature_views"]
+    assert view["ttl"] == "1d" and view["history"] is True
+    spine = direction_rows(prices).drop_duplicates("event_timestamp")
+    days = pd.date_range("2000-01-01", "2014-01-01", freq="D", tz=calendar.time_zone)
+    is_off = ~days.tz_localize(None).isin(
+        calendar.days_on(pd.Timestamp(2000, 1, 1), pd.Timestamp(2014, 1, 1))
+    )
+    lengths = pd.Series(days[1:] - days[:-1], index=days[:-1])[is_off[:-1]]
+    off_before = lengths.cumsum()
+    begun = [off_before.index.searchsorted(spine[name]) for name in ("event_timestamp", "known_at")]
+    sums = np.concatenate([np.zeros(1, "timedelta64[ns]"), off_before.to_numpy("timedelta64[ns]")])
+    aged = (spine["known_at"] - spine["event_timestamp"]).to_numpy() - (sums[begun[1]] - sums[begun[0]])
+    assert (aged == np.timedelta64(1, "D")).all() and len(aged) > 3000
+    assert set(lengths) == {pd.Timedelta(hours=hours) for hours in (23, 24, 25)}
+
+
+def test_the_days_off_are_those_of_the_exchange(calendar: TtlCalendar) -> None:
+    known = holidays.financial_holidays("NYSE", years=range(2000, 2036))
+    assert calendar.days_off == sorted(day for day in known if day.weekday() < 5)
+    assert (calendar.time_zone, calendar.weekdays_off) == (EXCHANGE, ["saturday", "sunday"])
+
+
+def test_prices_and_calendar_agree_and_a_day_that_does_not_is_named(
+    rows: pd.DataFrame, calendar: TtlCalendar
+) -> None:
+    events = rows["event_timestamp"]
+    check_days(events, calendar, "it")
+    less = replace(calendar, days_off=[day for day in calendar.days_off if day != date(2001, 9, 11)])
+    with pytest.raises(DataError, match="it: 2001-09-11, a Tuesday, has no row, and the calendar does not"):
+        check_days(events, less, "it")
+    more = replace(calendar, days_off=[*calendar.days_off, date(2001, 9, 10)])
+    with pytest.raises(DataError, match="2001-09-10, a Monday, has rows, and the calendar has it off"):
+        check_days(events, more, "it")
+    every = replace(calendar, weekdays_off=["sunday"])
+    with pytest.raises(DataError, match=r"2000-03-04, a Saturday, \(and 677 more days\) has no row"):
+        check_days(events, every, "it")
 
 
 @pytest.mark.parametrize(

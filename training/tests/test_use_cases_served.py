@@ -23,6 +23,7 @@ from .serving import call, ferrocast
 
 ROWS = 200
 DAY = pd.Timedelta(days=1)
+MICROSECOND = pd.Timedelta(microseconds=1)
 MOVING = ["shown", "click_rate"]  # counted up to the midnight before the impression
 
 
@@ -119,33 +120,51 @@ def test_null_is_the_latest_day(stocks: Context, moved: tuple[str, pd.DataFrame]
     assert expected[0] != expected[1]
 
 
+def ranges_at(moments: pd.DataFrame, store: Store, folder: Path) -> pd.Series[float]:
+    """The `range_1d` that a training set has of each of `moments` [ticker, at]."""
+    write_parquet(moments.reset_index(drop=True), folder / "spine.parquet")
+    store.historical(folder / "spine.parquet", "at", ["stock_direction:range_1d"], folder / "joined.parquet")
+    ranges: pd.Series[float] = pq.read_table(folder / "joined.parquet").to_pandas()["range_1d"]
+    return ranges.set_axis(moments.index)
+
+
 def test_the_store_knows_what_each_moment_knew(stocks: Context, tmp_path: Path) -> None:
-    """200 closes, each asked for at the close, just before it, and after the TTL."""
-    dataset = stocks.dataset()
-    chosen = np.random.default_rng(2).choice(len(dataset.kept), ROWS, replace=False)
-    closes = dataset.kept.iloc[chosen][["ticker"]].assign(at=dataset.times.iloc[chosen], row=chosen)
-    moments = {"at": pd.Timedelta(0), "before": -pd.Timedelta(microseconds=1), "later": 4 * DAY}
-    spine = pd.concat(
-        [closes.assign(at=closes["at"] + wait, moment=moment) for moment, wait in moments.items()]
-    ).reset_index(drop=True)
-    write_parquet(spine, tmp_path / "spine.parquet")
-    names = ["stock_direction:rsi_14", "stock_direction:range_1d"]
-    store_of(stocks).historical(tmp_path / "spine.parquet", "at", names, tmp_path / "joined.parquet")
-    joined = pq.read_table(tmp_path / "joined.parquet").to_pandas()
+    """All closes, just before each, and just before the next: a day of trading, in 13 years without a gap."""
+    dataset, store = stocks.dataset(), store_of(stocks)
+    closes = dataset.kept[["ticker"]].assign(at=dataset.times)
+    of_the_day = dataset.features["range_1d"].astype("float32").set_axis(closes.index)
+    ordered = closes.assign(value=of_the_day).sort_values(["ticker", "at"])
+    of_the_day_before = ordered.groupby("ticker")["value"].shift(1).loc[closes.index]
+    next_close = pd.to_datetime(dataset.kept["known_at"], utc=True)
 
-    def found(moment: str) -> list[float]:
-        ranges: list[float] = (
-            joined[joined["moment"] == moment].set_index("row")["range_1d"].loc[chosen].tolist()
-        )
-        return ranges
+    def found(moments: pd.Series[pd.Timestamp]) -> pd.Series[float]:
+        return ranges_at(closes.assign(at=moments), store, tmp_path)
 
-    ranges = dataset.features["range_1d"].to_numpy(dtype=np.float32)
-    at_the_close, before = (ranges[rows] for rows in (chosen, chosen - 1))
-    assert found("at") == at_the_close.tolist()
-    # The day before is the row before, but for the first day of a ticker and after a break beyond the TTL.
-    assert (np.array(found("before")) == before).mean() > 0.98
-    # Four days after a close there is a newer one, or nothing.
-    assert (np.array(found("later")) != at_the_close).all()
+    assert found(closes["at"]).equals(of_the_day)
+    assert found(closes["at"] - MICROSECOND).equals(of_the_day_before)
+    assert found(next_close - MICROSECOND).equals(of_the_day)
+
+
+def test_the_last_day_holds_until_the_next_close_in_training_and_serving(
+    stocks: Context, tmp_path: Path
+) -> None:
+    """The last prices are of a Friday: they are fresh until 16:00 on Monday, and not a microsecond longer."""
+    last, store = pd.Timestamp("2013-03-01T21:00:00Z"), store_of(stocks)
+    monday = last + 3 * DAY
+    moments = [last, last + DAY, last + 2 * DAY, monday, monday + MICROSECOND, last + 4 * DAY]
+    spine = pd.DataFrame({"ticker": "AAPL", "at": pd.Series(moments).astype("datetime64[us, UTC]")})
+    trained_on = ranges_at(spine, store, tmp_path)
+    assert trained_on.notna().tolist() == [True, True, True, True, False, False]
+    assert trained_on.dropna().nunique() == 1
+    with ferrocast(store, tmp_path) as url:
+        for moment, expected in zip(moments, trained_on, strict=True):
+            asked = {"features": ["stock_direction:range_1d"], "entities": [{"ticker": "AAPL"}]}
+            answer = call(f"{url}/v1/features:get", asked | {"asOf": moment.isoformat(), "format": "ROWS"})
+            (row,) = answer["rows"]
+            status = "OUTSIDE_TTL" if pd.isna(expected) else "PRESENT"
+            assert row["statuses"] == {"stock_direction:range_1d": status}, moment
+            value = row["values"]["stock_direction:range_1d"]
+            assert value is None if pd.isna(expected) else np.float32(value) == np.float32(expected)
 
 
 def test_the_clicks_of_200_impressions_are_served_as_they_were_trained_on(

@@ -35,6 +35,8 @@ pub struct SpineRow {
 #[derive(Debug)]
 pub struct View {
     pub ttl: Option<i64>,
+    /// Time that does not count, each from its begin to before its end.
+    pub off: Vec<(i64, i64)>,
     pub feature_count: usize,
     pub rows: Vec<HistoryRow>,
 }
@@ -61,10 +63,14 @@ impl View {
             }
         }
         match best {
-            Some(row) if self.ttl.is_none_or(|ttl| spine.time - row.time <= ttl) => {
-                row.values[feature].clone()
-            }
+            Some(row) if self.is_fresh(row.time, spine.time) => row.values[feature].clone(),
             _ => Cell::Null,
         }
+    }
+
+    fn is_fresh(&self, event: i64, now: i64) -> bool {
+        let common = |(start, end): &(i64, i64)| ((*end).min(now) - (*start).max(event)).max(0);
+        let off: i64 = self.off.iter().map(common).sum();
+        self.ttl.is_none_or(|ttl| now - event - off <= ttl)
     }
 }

@@ -246,7 +246,7 @@ fn outputs_of_one_name() {
 
 #[test]
 fn faults_of_the_plan() {
-    let cases: [(&str, Value, &[&str]); 10] = [
+    let cases: [(&str, Value, &[&str]); 12] = [
         ("/memory_bytes_max", json!(5), &["memory_bytes_max", "5"]),
         ("/views", json!([]), &["views"]),
         ("/views/0/join_keys", json!([]), &["views[0]", "join_keys"]),
@@ -255,6 +255,16 @@ fn faults_of_the_plan() {
             "/views/0/ttl_micros",
             json!(-1),
             &["views[0]", "ttl_micros"],
+        ),
+        (
+            "/views/0/off_micros",
+            json!([[1, 2], [2, 3]]),
+            &["the plan", "off_micros[1]", "with time between"],
+        ),
+        (
+            "/views/0/off_micros",
+            json!([[1, 300_000_000_000_000_000_i64]]),
+            &["the plan", "off_micros[0]", "years 1 to 9999"],
         ),
         (
             "/views/0/join_keys/0/type",

@@ -142,6 +142,10 @@ fn make_view(
         Some(0),
         Some(i64::try_from(shape.times / 10).unwrap()),
     ][index];
+    let off = match ttl {
+        Some(_) => random.stretches(shape.times),
+        None => Vec::new(),
+    };
     let key_plan = keys
         .iter()
         .map(|(name, key_type)| json!({"name": name, "type": key_type}));
@@ -152,12 +156,14 @@ fn make_view(
         "name": format!("view-{index}"),
         "join_keys": key_plan.collect::<Vec<_>>(),
         "ttl_micros": ttl,
+        "off_micros": off,
         "features": features.collect::<Vec<_>>(),
         "history": sources,
     }));
     let feature_count = case.types.len();
     case.views.push(View {
         ttl,
+        off,
         feature_count,
         rows,
     });
@@ -246,7 +252,12 @@ fn check(case: &Case, joined: &RecordBatch) {
             })
             .collect();
         place += case.types.len();
-        let mut matched = 0;
+        let (mut matched, mut kept_by_off) = (0, 0);
+        let without_off = View {
+            off: Vec::new(),
+            rows: view.rows.clone(),
+            ..*view
+        };
         for (row, time) in case.spine_times.iter().enumerate() {
             let keys = KEYS[index].iter().map(|(name, _)| {
                 let column = case.spine_columns.iter().find(|column| column.0 == *name);
@@ -257,6 +268,8 @@ fn check(case: &Case, joined: &RecordBatch) {
                 time: *time,
             };
             let expected = view.values(&spine);
+            let without = without_off.values(&spine);
+            kept_by_off += usize::from(expected != without);
             matched += expected.iter().filter(|cell| !cell.is_null()).count();
             for (position, expected) in expected.iter().enumerate() {
                 let place = format!("view {index}, feature {position}, row {row}: {spine:?}");
@@ -264,6 +277,10 @@ fn check(case: &Case, joined: &RecordBatch) {
             }
         }
         assert!(matched > 0, "view {index}: a test of nulls only");
+        assert!(
+            kept_by_off > 0 || view.off.is_empty(),
+            "view {index}: time off made no difference"
+        );
     }
 }
 

@@ -31,6 +31,19 @@ impl Random {
         i64::try_from(self.below(range)).unwrap() - i64::try_from(range / 3).unwrap()
     }
 
+    /// Stretches of time in the range of `time`, and beyond it on both sides.
+    pub fn stretches(&mut self, range: usize) -> Vec<(i64, i64)> {
+        let (step, range) = (range / 12 + 1, i64::try_from(range).unwrap());
+        let mut steps = || i64::try_from(1 + self.below(step)).unwrap();
+        let (mut at, mut stretches) = (-range, Vec::new());
+        while at < range {
+            let start = at + steps();
+            at = start + steps();
+            stretches.push((start, at));
+        }
+        stretches
+    }
+
     pub fn key(&mut self, key_type: &str, keys: usize) -> Cell {
         let number = self.below(keys);
         match key_type {

@@ -171,6 +171,7 @@ pub fn view(folder: &Folder, keys: &[(&str, &str)], features: &[(&str, &str)]) -
         "name": "loan",
         "join_keys": keys,
         "ttl_micros": null,
+        "off_micros": [],
         "features": features,
         "history": [{
             "files": [{"path": folder.path("history.parquet")}],

@@ -106,8 +106,18 @@ fn an_age_of_exactly_the_ttl_is_fresh() {
     );
     let mut view = view(&folder, &[("k", "string")], &[("x", "double")]);
     view["ttl_micros"] = json!(50);
-    let joined = folder.join(&folder.plan(&[view], MEMORY));
+    let joined = folder.join(&folder.plan(&[view.clone()], MEMORY));
     assert_eq!(doubles(&joined, "x"), [Some(7.0), None]);
+    // Time off does not count: one that covers the last moment keeps it, one after it does not.
+    for (off, last) in [
+        ([120, 121], Some(7.0)),
+        ([150, 151], Some(7.0)),
+        ([151, 152], None),
+    ] {
+        view["off_micros"] = json!([off]);
+        let joined = folder.join(&folder.plan(&[view.clone()], MEMORY));
+        assert_eq!(doubles(&joined, "x"), [Some(7.0), last], "{off:?}");
+    }
 }
 
 /// The spine's key column, joined with a history whose key is "1", "2" or the like.

@@ -2,7 +2,7 @@
 
 use crate::{
     catalog::{
-        Action, ApplyOptions, Change, Definitions, FeatureService, FeatureView, Field,
+        Action, ApplyOptions, Change, Definitions, FeatureService, FeatureView, Field, TtlCalendar,
         apply_definitions,
     },
     error::{Error, Result},
@@ -95,6 +95,7 @@ fn wire_view(view: &FeatureView) -> pb::FeatureView {
         join_keys: view.join_keys.iter().map(wire_field).collect(),
         features: view.features.iter().map(wire_field).collect(),
         ttl: view.ttl.and_then(wire_duration),
+        ttl_calendar: view.ttl_calendar.as_ref().map(wire_calendar),
         source: view
             .source
             .as_ref()
@@ -105,6 +106,14 @@ fn wire_view(view: &FeatureView) -> pb::FeatureView {
             .as_ref()
             .map_or_else(String::new, |table| table.name.clone()),
         ..pb::FeatureView::default()
+    }
+}
+
+fn wire_calendar(calendar: &TtlCalendar) -> pb::TtlCalendar {
+    pb::TtlCalendar {
+        time_zone: calendar.time_zone().to_owned(),
+        weekdays_off: calendar.weekdays_off().to_vec(),
+        days_off: calendar.days_off().to_vec(),
     }
 }
 

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
+from ferrocast_training.calendars import TtlCalendar
 from ferrocast_training.errors import SettingsError
 from ferrocast_training.settings import read_toml
 
@@ -21,6 +24,7 @@ class View:
     timestamp_field: str
     created_field: str | None
     features: dict[str, str]  # feature -> type
+    ttl_calendar: TtlCalendar | None = None
 
     @property
     def columns(self) -> dict[str, str]:
@@ -96,7 +100,19 @@ def _view(table: dict[str, Any], entities: dict[str, dict[str, str]], folder: Pa
         timestamp_field=source["timestamp_field"],
         created_field=source.get("created_timestamp_field"),
         features={feature["name"]: feature["type"] for feature in table["features"]},
+        ttl_calendar=_calendar(table, folder / "features.toml"),
     )
+
+
+def _calendar(table: dict[str, Any], path: Path) -> TtlCalendar | None:
+    if "ttl_calendar" not in table:
+        return None
+    try:
+        return TypeAdapter(TtlCalendar).validate_python(table["ttl_calendar"])
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in ("ttl_calendar", *fault["loc"]))
+        raise SettingsError(f"{path}: {table['name']}: {place}: {fault['msg']}") from error
 
 
 def _inputs(path: Path, views: dict[str, View]) -> list[Input]:

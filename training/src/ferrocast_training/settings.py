@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, ConfigDict, TypeAdapter, ValidationError, with_config
 
+from ferrocast_training.calendars import TtlCalendar
 from ferrocast_training.errors import SettingsError
 
 Type = Literal["int32", "int64", "float", "double", "string"]
@@ -102,6 +103,7 @@ class Definitions:
     entity: str
     description: str = ""
     ttl: str = "0s"
+    ttl_calendar: TtlCalendar | None = None  # the days that do not count towards it
     format: Literal["parquet", "csv"] = "parquet"  # the files of the views
 
 

@@ -16,11 +16,13 @@ class Derived:
 
     `rows` have a label each; `[schema]`, `[rows]` and `[label]` speak of their columns. `views` are the rows
     of feature views that are not of these rows one by one, with join keys, times and features as columns:
-    all items of a shop, a day of a stock whose next day is not known yet.
+    all items of a shop, a day of a stock whose next day is not known yet. Those named in `daily` have rows of
+    each day that the calendar of their TTL does not have off, and of no other.
     """
 
     rows: pd.DataFrame
     views: dict[str, pd.DataFrame] = field(default_factory=dict)
+    daily: frozenset[str] = frozenset()
 
 
 Derivation = Callable[[Raw, Mapping[str, Any]], Derived]

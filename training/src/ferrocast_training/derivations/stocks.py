@@ -40,7 +40,7 @@ def derive(raw: Raw, params: Mapping[str, Any]) -> Derived:
     """Return the directions as rows, and every day of every stock, the last ones too, as the view's."""
     prices = numbers(raw.rows, NUMBERS, "prices")
     _check(prices)
-    return Derived(direction_rows(prices), {VIEW: feature_rows(prices)})
+    return Derived(direction_rows(prices), {VIEW: feature_rows(prices)}, daily=frozenset({VIEW}))
 
 
 def _check(prices: pd.DataFrame) -> None:

@@ -7,6 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ferrocast_training.calendars import check_days
 from ferrocast_training.dataset import ROW, SPLIT, write_sets
 from ferrocast_training.derivations import derive
 from ferrocast_training.files import write_json
@@ -37,6 +38,10 @@ def _run(context: Context, folder: Path) -> Outcome:
     views = [(contract.view(name), frame) for name, frame in derived.views.items()]
     kept, report = clean(raw, use_case, {name for view, _ in views for name in view.features})
     rows = identify(raw, use_case.rows).loc[kept.index].join(kept)
+    for view, frame in views:
+        if view.ttl_calendar and view.name in derived.daily:
+            where = f"{contract.folder / 'features.toml'}: {view.name}: ttl_calendar"
+            check_days(frame[view.timestamp_field], view.ttl_calendar, where)
     own = {view.name: clean_view(frame, view, use_case, report) for view, frame in views}
     for line in report.lines():
         say("prepare", line)
