@@ -5,6 +5,7 @@ mod banner;
 mod describe;
 mod front;
 mod listener;
+mod options;
 mod server;
 mod watch;
 
@@ -19,26 +20,25 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use crate::{
     artifacts::{AllowedHosts, ArtifactOptions, ArtifactSources, MlflowServer},
     catalog::{Catalog, CatalogHandle, CatalogStore},
-    config::{Config, DatabaseConfig, JobsConfig, LedgerConfig, OnlineConfig},
+    config::{Config, DatabaseConfig, OnlineConfig},
     error::{Error, Result, Violation},
     features::{Materializer, OnlineStore, RowCache},
     grpc::{
-        DESCRIPTOR_SET, FeatureApi, Loads, ModelApi, PredictionApi, RequestLimits, Scans,
-        StreamBounds,
+        DESCRIPTOR_SET, FeatureApi, Loads, ModelApi, PredictionApi, Scans, StreamBounds,
         pb::{
             feature_service_server::FeatureServiceServer, model_service_server::ModelServiceServer,
             prediction_service_server::PredictionServiceServer,
         },
     },
     inference::{
-        self, JobBounds, JobOptions, JobStore, Jobs, Known, Ledger, LedgerOptions, Lifecycle,
-        LoadOptions, Mirror, MirrorOptions, ModelRegistry, Models, Predictor, ReleaseStore,
-        Releases, Repository, RuntimeLoader, SAMPLE_WHOLE, ShadowOptions, Shadows,
+        self, JobStore, Jobs, Known, Ledger, Lifecycle, LoadOptions, Mirror, MirrorOptions,
+        ModelRegistry, Models, Predictor, ReleaseStore, Releases, Repository, RuntimeLoader,
+        Shadows,
     },
     middleware::{self, Bounds},
     runtimes::{compiled::CompiledLoader, lightgbm, onnx::OnnxLoader},
     sources::FileSources,
-    stores::{self, DatabaseOptions, OnlineOptions, Store},
+    stores::{self, OnlineOptions, Store},
     telemetry,
     training_sets::{TrainingSetMaker, TrainingSetOptions},
     webhooks,
@@ -46,6 +46,7 @@ use crate::{
 
 pub use banner::banner;
 pub use describe::view_json;
+use options::{database_options, job_options, ledger_options, request_limits, shadow_options};
 pub use server::Server;
 
 /// What is wrong with settings that only those who use them can read: the log filter, the URLs of database and Redis, the
@@ -90,16 +91,6 @@ pub fn embedded_store_is_missing(config: &Config) -> bool {
         .reveal()
         .strip_prefix("sqlite:")
         .is_some_and(|path| !Path::new(path.strip_prefix("//").unwrap_or(path)).exists())
-}
-
-fn database_options(database: &DatabaseConfig) -> DatabaseOptions {
-    let mut options = DatabaseOptions::new(database.url.clone());
-    options.pool_size = database.connections_max;
-    options.connect_timeout = database.connect_max;
-    options.acquire_timeout = database.acquire_max;
-    options.statement_timeout = database.statement_max;
-    options.load_timeout = database.load_max;
-    options
 }
 
 /// How Redis is used; none where features are read from the database.
@@ -263,11 +254,7 @@ impl App {
             catalog: Arc::clone(&catalog),
             store: Arc::clone(&online),
             models: Arc::clone(&models),
-            shadows: Shadows::start(ShadowOptions {
-                max: config.models.shadows_max,
-                busy_percent_max: config.models.shadows_busy_percent_max,
-                delay: config.models.shadows_delay,
-            })?,
+            shadows: Shadows::start(shadow_options(&config.models))?,
             ledger: Ledger::start(store.clone(), ledger_options(&config.ledger)),
         };
         let job_store: Arc<dyn JobStore> = store.clone();
@@ -415,24 +402,6 @@ impl App {
     }
 }
 
-fn ledger_options(ledger: &LedgerConfig) -> LedgerOptions {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "0 to 100 percent"
-    )]
-    let sample_share = (ledger.sample_percent / 100.0 * f64::from(SAMPLE_WHOLE)).round() as u32;
-    LedgerOptions {
-        is_enabled: ledger.enabled,
-        sample_share,
-        queue_bytes_max: ledger.queue_bytes_max,
-        batch_max: ledger.batch_max,
-        flush_max: ledger.flush_max,
-        retry_max: ledger.retry_max,
-        retention_days: u32::try_from(ledger.retention_days).unwrap_or(u32::MAX),
-    }
-}
-
 /// What makes training sets for the command line, whose user is trusted with this machine's files.
 pub fn training_sets(config: &Config, store: Arc<Store>) -> TrainingSetMaker {
     training_set_maker(config, store, FileSources::of_repository(config))
@@ -452,37 +421,6 @@ fn training_set_maker(
         timeout: historical.join_max,
     };
     TrainingSetMaker::new(store, Arc::new(sources), options)
-}
-
-fn job_options(jobs: &JobsConfig) -> JobOptions {
-    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-    JobOptions {
-        entities_max: jobs.entities_max,
-        chunk_rows_max: jobs.chunk_rows_max,
-        attempts_max: count(jobs.attempts_max),
-        retry_wait: jobs.retry_wait,
-        lease: jobs.lease,
-        poll_interval: jobs.poll_interval,
-        sweep_interval: jobs.sweep_interval,
-        retention: jobs.result_retention,
-        bounds: JobBounds {
-            queued_max: count(jobs.queued_max),
-            kept_max: count(jobs.kept_max),
-            bytes_max: jobs.bytes_max,
-            run_max: jobs.run_max,
-        },
-    }
-}
-
-fn request_limits(config: &Config) -> RequestLimits {
-    let limits = &config.limits;
-    RequestLimits {
-        entities_max: limits.entities_max,
-        features_max: limits.features_max,
-        values_max: limits.values_max,
-        definitions_bytes_max: limits.definitions_bytes_max,
-        answer_bytes_max: config.server.answer_bytes_max,
-    }
 }
 
 /// Adds reflection in both versions: older grpcurl speaks only v1alpha.

@@ -171,10 +171,16 @@ fn summary(progress: &LoadProgress, done: LoadDone) -> String {
         MaterializeOutcome::Unchanged => {
             format!("{view}: {source} is loaded already (--force loads it again)")
         }
-        MaterializeOutcome::Loaded(counts) => format!(
-            "{view}: {} rows written, {} late, from {source}",
-            counts.written, counts.late
-        ),
+        MaterializeOutcome::Loaded(counts) => {
+            // A row that is older than another of its entity changes no newest value; a history has it all the same.
+            let older = if progress.keeps_history {
+                "older and kept in the history"
+            } else {
+                "late"
+            };
+            let (written, late) = (counts.written, counts.late);
+            format!("{view}: {written} rows written, {late} {older}, from {source}")
+        }
     }
 }
 

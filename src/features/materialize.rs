@@ -128,6 +128,8 @@ pub enum MaterializeOutcome {
 pub struct LoadProgress {
     /// The view's name.
     pub view: String,
+    /// Whether the view keeps the rows that are older than an entity's newest, too.
+    pub keeps_history: bool,
     /// The source's name, as the record of materializations has it.
     pub source: String,
     /// Rows read so far.
@@ -339,6 +341,7 @@ impl ViewLoad<'_> {
     fn told(&self, source: &str) -> LoadProgress {
         LoadProgress {
             view: self.view.name.clone(),
+            keeps_history: self.view.history,
             source: source.to_owned(),
             rows_read: 0,
             rows_total: None,

@@ -89,6 +89,18 @@ fn apply_and_materialize_once() {
 }
 
 #[test]
+fn older_rows_of_a_view_with_a_history_are_told_as_kept() {
+    let project = Project::new(GOOD);
+    let path = project.dir.path().join("models/demo/features.toml");
+    let text = DEFINITIONS.replace("source", "history = true\nsource");
+    fs::write(path, text).unwrap();
+    project.run(&["apply"]);
+    let (_, stdout, _) = project.run(&["materialize"]);
+    let told = "2 rows written, 1 older and kept in the history";
+    assert!(stdout.contains(told), "{stdout}");
+}
+
+#[test]
 fn materialize_goes_on_from_the_newest_rows() {
     let project = Project::new(GOOD);
     project.run(&["apply"]);

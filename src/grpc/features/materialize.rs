@@ -194,6 +194,7 @@ mod tests {
         let mailbox = Mailbox::default();
         let progress = |source: &str, rows_read| LoadProgress {
             view: "v".to_owned(),
+            keeps_history: false,
             source: source.to_owned(),
             rows_read,
             rows_total: None,
