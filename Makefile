@@ -22,7 +22,7 @@ LOADTEST = uv="$$($(UV))" && cd training && PYTHONPATH=. exec "$$uv" run --locke
 export UV_PYTHON_DOWNLOADS = never
 export UV_LINK_MODE = copy
 
-LOADTESTS = loadtest loadtest-quick loadtest-marks loadtest-shadows loadtest-stress loadtest-soak loadtest-tools loadtest-features loadtest-ledger loadtest-materialize
+LOADTESTS = loadtest loadtest-quick loadtest-marks loadtest-compare loadtest-shadows loadtest-stress loadtest-soak loadtest-tools loadtest-features loadtest-ledger loadtest-materialize
 .PHONY: run build historical runtime tools test test-rust test-python test-loadgen lint fmt smoke bench instructions $(LOADTESTS) exports train mlflow check clean help
 
 help: ## Lists the targets.
@@ -95,6 +95,9 @@ loadtest-marks: loadtest-tools ## The marks of the hot path alone, in two minute
 
 loadtest-shadows: loadtest-tools ## Predictions with a version scoring beside the answers, and without.
 	@$(LOADTEST)/shadows.py $(ARGS)
+
+loadtest-compare: loadtest-tools ## The server against itself: make loadtest-compare ARGS="--with server.threads=1".
+	@$(LOADTEST)/compare.py $(ARGS)
 
 loadtest-stress: loadtest-tools ## Doubles the load until it breaks, and says what broke.
 	@$(LOADTEST)/stress.py $(ARGS)

@@ -125,15 +125,16 @@ class Bench:
         filled: bool = True,
         runtime: str | None = None,
         more: dict[str, str] | None = None,
+        binary: Path | None = None,
     ) -> Iterator[Served]:
         """A server over a store; where it is cached, all users are in the cache unless that is not wanted.
 
-        `runtime`: what runs the model, where it is not ONNX Runtime.
+        `runtime`: what runs the model, where it is not ONNX Runtime. `binary`: another build of the server.
         """
         settings = self.settings(store) | (CACHE if cached else {}) | (more or {})
         folder = self.new_folder()
         models = self.models if runtime is None else run_by(runtime, self.models, folder / "models")
-        with serve(folder, models, settings) as served:
+        with serve(folder, models, settings, binary) as served:
             if cached and filled:
                 self.fill(served)
             yield served

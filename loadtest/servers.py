@@ -181,12 +181,14 @@ class Served:
 
 
 @contextmanager
-def serve(folder: Path, models: Path, settings: dict[str, str]) -> Iterator[Served]:
-    """The server, ready."""
+def serve(
+    folder: Path, models: Path, settings: dict[str, str], binary: Path | None = None
+) -> Iterator[Served]:
+    """The server, ready; the release build unless another is given."""
     log = folder / "ferrocast.log"
     grpc, http = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
     settings = {"server.http_addr": http} | onnx_runtime() | settings
-    command = [str(ferrocast_binary()), "serve", "--models", str(models), "--grpc-addr", grpc]
+    command = [str(binary or ferrocast_binary()), "serve", "--models", str(models), "--grpc-addr", grpc]
     for name, value in settings.items():
         command += ["--set", f"{name}={value}"]
     begun = time.monotonic()
