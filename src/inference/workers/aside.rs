@@ -179,16 +179,15 @@ mod tests {
         assert_eq!(runs, [on(0..128), on(128..256), on(256..300)]);
     }
 
-    #[tokio::test]
-    async fn takes_a_free_runtime_and_none_that_answers() {
+    #[test]
+    fn takes_a_free_runtime_and_none_that_answers() {
         let (workers, ran) = workers(2);
-        let aside = Aside::start(1).unwrap();
         let answering = workers.seats.last().unwrap().borrow().unwrap();
-        aside.run(&workers, batch(1)).await.unwrap();
+        run_where_free(&workers.seats, &batch(1)).unwrap();
         assert_eq!(ran.try_iter().count(), 1);
 
         let also = workers.seats.first().unwrap().borrow().unwrap();
-        let refused = aside.run(&workers, batch(1)).await.unwrap_err();
+        let refused = run_where_free(&workers.seats, &batch(1)).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Overloaded);
         drop((answering, also));
     }
