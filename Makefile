@@ -21,6 +21,8 @@ LOADTEST = uv="$$($(UV))" && cd training && PYTHONPATH=. exec "$$uv" run --locke
 
 export UV_PYTHON_DOWNLOADS = never
 export UV_LINK_MODE = copy
+# ONNX Runtime writes to its maker otherwise.
+export ORT_DISABLE_TELEMETRY = 1
 
 LOADTESTS = loadtest loadtest-quick loadtest-marks loadtest-compare loadtest-shadows loadtest-stress loadtest-soak loadtest-tools loadtest-features loadtest-ledger loadtest-materialize
 .PHONY: run build historical runtime tools test test-rust test-python test-loadgen lint fmt smoke bench instructions $(LOADTESTS) exports train mlflow check clean help

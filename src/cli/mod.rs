@@ -89,8 +89,17 @@ enum Command {
     Check(check::Check),
 }
 
+/// ONNX Runtime's official builds tell their maker of each use, and write about it into the user's folders, unless this is set
+/// before they are opened. Whoever sets it otherwise in the environment has it so.
+const NO_TELEMETRY: &[u8] = b"ORT_DISABLE_TELEMETRY=1";
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    // While there is no other thread that could read the environment.
+    if let Err(fault) = dotenvy::from_read(NO_TELEMETRY) {
+        output::fault(&Error::internal("the environment cannot be set").with_source(fault));
+        return ExitCode::FAILURE;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(fault) => {

@@ -4,7 +4,7 @@ use std::fs;
 
 use tempfile::TempDir;
 
-use crate::support::{ferrocast, sqlite_url, text};
+use crate::support::{command, ferrocast, sqlite_url, text};
 
 const DEFINITIONS: &str = r#"
     project = "demo"
@@ -381,4 +381,18 @@ fn definitions_with_faults_change_nothing() {
     fs::write(&path, DEFINITIONS).unwrap();
     let (_, stdout, _) = project.run(&["apply"]);
     assert!(stdout.contains("created entity user"), "{stdout}");
+}
+
+#[test]
+fn nobody_is_told_that_a_model_was_loaded() {
+    let home = tempfile::tempdir().unwrap();
+    let output = command(&["check"])
+        .env("HOME", home.path())
+        .env_remove("XDG_CACHE_HOME")
+        .env_remove("ORT_DISABLE_TELEMETRY")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let left: Vec<_> = fs::read_dir(home.path()).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
 }
