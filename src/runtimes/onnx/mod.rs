@@ -2,6 +2,7 @@
 
 mod inspect;
 mod library;
+mod memory;
 
 use std::{ops::Range, path::Path, sync::Arc};
 
@@ -14,6 +15,7 @@ use ort::{
     value::{Outlet, Tensor as OrtTensor, TensorElementType, TensorRef, ValueType},
 };
 
+use self::memory::GivesBack;
 use super::trees::Explainer;
 use crate::{
     error::{Error, Result},
@@ -75,8 +77,11 @@ impl RuntimeLoader for OnnxLoader {
                 shape: signature.answer_shape(),
                 has_products: inspected.has_products,
                 session,
+                _memory: GivesBack,
             }));
         }
+        // What was needed to load them.
+        memory::give_back();
         Ok(runtimes)
     }
 }
@@ -236,6 +241,8 @@ struct OnnxRuntime {
     /// Whether one row by itself would be computed otherwise than among others.
     has_products: bool,
     explained: Option<Explained>,
+    /// The last, for it acts when the others are gone.
+    _memory: GivesBack,
 }
 
 /// What explains a session's scores, and where the matrix that it takes comes from.
