@@ -25,8 +25,8 @@ fn micros(moment: &str) -> i64 {
     moment.as_microsecond()
 }
 
-/// A view with a TTL of a day.
-fn view(calendar: &str) -> FeatureView {
+/// Definitions of one view with further keys.
+fn definitions(more: &str) -> crate::error::Result<Definitions> {
     let text = format!(
         r#"
         project = "demo"
@@ -36,12 +36,17 @@ fn view(calendar: &str) -> FeatureView {
         [[feature_views]]
         name = "prices"
         entity = "ticker"
-        ttl = "1d"
-        {calendar}
+        {more}
         features = [{{ name = "close", type = "double" }}]
         "#
     );
-    FeatureView::clone(&Definitions::parse(&text).unwrap().views[0])
+    Definitions::parse(&text)
+}
+
+/// A view with a TTL of a day.
+fn view(calendar: &str) -> FeatureView {
+    let found = definitions(&format!("ttl = \"1d\"\n{calendar}")).unwrap();
+    FeatureView::clone(&found.views[0])
 }
 
 fn trading() -> FeatureView {
@@ -232,22 +237,7 @@ fn every_fault_of_a_calendar_has_its_place_and_its_sentence() {
 
 #[test]
 fn faults_of_a_view_s_calendar_are_named_in_its_file() {
-    let parse = |more: &str| {
-        let text = format!(
-            r#"
-            project = "demo"
-            [[entities]]
-            name = "ticker"
-            join_keys = [{{ name = "ticker", type = "string" }}]
-            [[feature_views]]
-            name = "prices"
-            entity = "ticker"
-            {more}
-            features = [{{ name = "close", type = "double" }}]
-            "#
-        );
-        Definitions::parse(&text).unwrap_err()
-    };
+    let parse = |more: &str| definitions(more).unwrap_err();
     let fields = |more: &str| -> Vec<String> {
         let error = parse(more);
         error
