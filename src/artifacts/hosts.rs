@@ -1,6 +1,6 @@
 //! Which hosts may be asked for models.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 /// Where the machines of the large clouds ask for credentials of their own. They are asked for nothing else: what they are
 /// asked, the client of the object store decides.
@@ -20,9 +20,17 @@ const CREDENTIAL_HOSTS: [&str; 9] = [
 const CREDENTIAL_SERVICES: [&str; 3] = ["sts", "oidc", "portal.sso"];
 const CREDENTIAL_DOMAIN: &str = ".amazonaws.com";
 
-/// Whether a host is this machine's own source of credentials, which speaks without TLS.
+/// AWS's own addresses on a machine of version 6, as 169.254.0.0/16 is of version 4.
+const AWS_LOCAL: [u16; 2] = [0xfd00, 0x0ec2];
+
+/// Whether a host is this machine's own source of credentials, which speaks without TLS: an address, and no name.
 pub(super) fn is_link_local(host: &str) -> bool {
-    host.starts_with("169.254.") || host.starts_with("[fd00:ec2:")
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    match address.parse() {
+        Ok(IpAddr::V4(address)) => address.is_link_local(),
+        Ok(IpAddr::V6(address)) => address.segments().starts_with(&AWS_LOCAL),
+        Err(_) => false,
+    }
 }
 
 /// A service's host of a region, or of all.
@@ -210,6 +218,15 @@ mod tests {
         for good in ["sts", "oidc.eu-west-1", "portal.sso.eu-west-1"] {
             let host = format!("{good}.amazonaws.com");
             assert!(hosts.check(&host, Some(443)).is_ok(), "{host}");
+        }
+        assert!(is_link_local("169.254.169.254") && is_link_local("[fd00:ec2::254]"));
+        for name in [
+            "169.254.evil.net",
+            "10.0.0.1",
+            "[fd00:ec3::254]",
+            "localhost",
+        ] {
+            assert!(!is_link_local(name), "{name}");
         }
         // The latter: a bucket that anyone may have.
         for bad in [
