@@ -293,6 +293,7 @@ impl App {
             catalog: Arc::clone(&self.catalog),
             catalog_store,
             store: Arc::clone(online),
+            selections: Arc::default(),
             training_sets: Arc::new(training_set_maker(
                 config,
                 self.store.clone(),

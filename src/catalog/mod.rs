@@ -7,6 +7,7 @@ mod calendar;
 mod definition_checks;
 mod definitions;
 mod duration;
+mod per_catalog;
 mod per_view;
 mod plan;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use async_trait::async_trait;
 pub use calendar::TtlCalendar;
 pub use definitions::Definitions;
 pub use duration::parse_duration;
+pub use per_catalog::PerCatalog;
 pub use per_view::PerView;
 pub use plan::{Action, Change, Plan};
 pub use value_type::{ScalarType, ValueType};

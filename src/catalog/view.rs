@@ -318,6 +318,13 @@ impl FeatureRef {
     }
 }
 
+impl FeatureRef {
+    /// `view:feature`.
+    pub fn full_name(&self) -> String {
+        [&self.view, ":", &self.feature].concat()
+    }
+}
+
 impl fmt::Display for FeatureRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.view, self.feature)

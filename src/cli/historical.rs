@@ -57,7 +57,7 @@ pub(super) async fn run(config: &Config, command: &Historical) -> Result<ExitCod
     let service = command.feature_service.as_deref().unwrap_or_default();
     let asked = AskedFeatures::resolve(&catalog, &command.features, service)?;
     let request = TrainingSetRequest {
-        selection: FeatureSelection::resolve(&catalog, asked.references)?,
+        selection: FeatureSelection::resolve(&catalog, asked.references)?.into(),
         timestamp_field: command.timestamp_field.clone(),
         full_feature_names: command.full_feature_names,
     };

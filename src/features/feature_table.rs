@@ -1,9 +1,9 @@
 //! What was read of entities: a column a feature, one value after the other.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, iter::Take, sync::Arc, time::Duration, vec};
 
 use super::{FeatureSelection, FeatureStatus, Timestamp, Value};
-use crate::catalog::{FeatureRef, ValueType};
+use crate::{catalog::ValueType, error::Result};
 
 /// One value, its status and its time.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,14 +26,14 @@ impl FeatureValue {
 }
 
 /// One feature of every entity asked for.
-#[derive(Debug, Clone, PartialEq)]
-pub struct FeatureColumn {
-    /// The feature.
-    pub reference: FeatureRef,
+#[derive(Debug)]
+pub struct FeatureColumn<'a> {
+    /// The feature, `view:feature`.
+    pub name: &'a str,
     /// Its type.
     pub value_type: ValueType,
     /// One an entity, in the order asked for.
-    pub values: Vec<FeatureValue>,
+    pub values: Take<&'a mut vec::IntoIter<FeatureValue>>,
     /// How long ago the values were read from the store, at the most; zero where this read did.
     pub age_bound: Duration,
 }
@@ -73,9 +73,9 @@ impl FeatureTable {
         self.rows
     }
 
-    /// The features, in the order asked for.
-    pub fn references(&self) -> &[FeatureRef] {
-        &self.selection.references
+    /// The features' full names, in the order asked for.
+    pub fn names(&self) -> &[String] {
+        &self.selection.names
     }
 
     /// The values of a feature, by its position; one an entity.
@@ -113,18 +113,36 @@ impl FeatureTable {
         self.rows -= left_out;
     }
 
-    /// A column a feature, by itself.
-    pub fn into_columns(self) -> Vec<FeatureColumn> {
+    /// What is made of each feature's column; its values are moved out of the table.
+    ///
+    /// # Errors
+    /// The first that `each` fails with.
+    pub fn map_columns<T>(
+        self,
+        mut each: impl FnMut(FeatureColumn<'_>) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let selection = self.selection.as_ref();
+        let named = selection.names.iter().zip(&selection.value_types);
         let mut values = self.values.into_iter();
-        let named = self.selection.references.iter();
-        let named = named.zip(&self.selection.value_types).zip(self.age_bounds);
-        named
-            .map(|((reference, value_type), age_bound)| FeatureColumn {
-                reference: reference.clone(),
+        let mut made = Vec::with_capacity(selection.names.len());
+        for ((name, value_type), age_bound) in named.zip(self.age_bounds) {
+            let rest = values.len() - self.rows.min(values.len());
+            made.push(each(FeatureColumn {
+                name,
                 value_type: *value_type,
-                values: values.by_ref().take(self.rows).collect(),
+                values: values.by_ref().take(self.rows),
                 age_bound,
-            })
-            .collect()
+            })?);
+            // The next column begins where this one ends, whatever was taken of it.
+            while values.len() > rest {
+                values.next();
+            }
+        }
+        Ok(made)
+    }
+
+    /// How old a value may be at the most, whichever feature it is of; none without features.
+    pub fn age_bound_max(&self) -> Option<Duration> {
+        self.age_bounds.iter().max().copied()
     }
 }

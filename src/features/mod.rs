@@ -27,7 +27,7 @@ mod value;
 mod write;
 
 pub use as_of::AsOf;
-pub use asked::AskedFeatures;
+pub use asked::{AskedFeatures, SelectedFeatures, ServiceSelections};
 pub use cache::{CacheBounds, RowCache};
 pub(crate) use cache::{put_key, put_part, take_part};
 pub use columns::{Cells, KeyColumn, WriteColumn, WriteTarget, column_keys, column_rows};

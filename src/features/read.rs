@@ -85,6 +85,8 @@ pub struct ViewSelection {
 pub struct FeatureSelection {
     /// As asked for.
     pub references: Vec<FeatureRef>,
+    /// Their full names, `view:feature`.
+    pub names: Vec<String>,
     /// Their types.
     pub value_types: Vec<ValueType>,
     /// Each view once.
@@ -119,6 +121,7 @@ impl FeatureSelection {
             selected.has_repeats = !features.is_sorted_by(|one, next| one < next);
         }
         Ok(FeatureSelection {
+            names: references.iter().map(FeatureRef::full_name).collect(),
             references,
             value_types,
             views,

@@ -1,5 +1,7 @@
 //! Training sets: what is asked for, and who can make one.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -15,7 +17,7 @@ pub const SPINE_TIMESTAMP_FIELD: &str = "event_timestamp";
 #[derive(Debug, Clone)]
 pub struct TrainingSetRequest {
     /// The features, in the order of their columns.
-    pub selection: FeatureSelection,
+    pub selection: Arc<FeatureSelection>,
     /// The spine's column with the time of each row.
     pub timestamp_field: String,
     /// Whether columns are called `view__feature`, and not by the feature alone.

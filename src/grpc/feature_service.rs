@@ -15,7 +15,7 @@ use super::{
 use crate::{
     catalog::{CatalogHandle, CatalogStore},
     error::Result,
-    features::{OnlineStore, TrainingSets},
+    features::{OnlineStore, ServiceSelections, TrainingSets},
 };
 
 /// Answers FeatureService.
@@ -27,6 +27,8 @@ pub struct FeatureApi {
     pub catalog_store: Arc<dyn CatalogStore>,
     /// Where features are kept.
     pub store: Arc<dyn OnlineStore>,
+    /// What the feature services are.
+    pub selections: Arc<ServiceSelections>,
     /// Who makes training sets.
     pub training_sets: Arc<dyn TrainingSets>,
     /// How much one request may ask for.

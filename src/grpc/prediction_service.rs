@@ -367,13 +367,12 @@ fn wire_prediction(part: &ScoredBatch, row: usize, with_features: bool) -> Resul
     let Some(features) = part.features.as_ref().filter(|_| with_features) else {
         return Ok(wire);
     };
-    for (position, reference) in features.references().iter().enumerate() {
+    for (position, name) in features.names().iter().enumerate() {
         if let Some(feature) = features.column(position).get(row) {
-            let name = reference.to_string();
             wire.features
                 .insert(name.clone(), wire_value(feature.value.clone()));
             wire.feature_statuses
-                .insert(name, wire_status(feature.status).into());
+                .insert(name.clone(), wire_status(feature.status).into());
         }
     }
     Ok(wire)

@@ -27,7 +27,6 @@ mod release;
 mod repository;
 mod runtime;
 mod scored;
-mod selection;
 mod signature;
 mod signature_checks;
 mod stamp;

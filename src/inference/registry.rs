@@ -6,11 +6,10 @@ use arc_swap::ArcSwap;
 
 use super::{
     Drift, Fallback, FallbackCounters, Layout, ModelCopy, ModelDefinition, Policy, Signature,
-    Traffic, Workers, counters::VersionCounters, policy::BoundInput, selection::BoundSelection,
-    stamp::Stamp, version::Tried,
+    Traffic, Workers, counters::VersionCounters, policy::BoundInput, stamp::Stamp, version::Tried,
 };
 use crate::{
-    catalog::Catalog,
+    catalog::{Catalog, PerCatalog},
     error::{Error, Result},
     features::FeatureSelection,
 };
@@ -25,7 +24,7 @@ pub struct ReadyVersion {
     /// One an input, in the signature's order.
     pub inputs: Vec<BoundInput>,
     /// The features that these are.
-    pub(super) selection: Arc<BoundSelection>,
+    pub(super) selection: Arc<PerCatalog<Arc<FeatureSelection>>>,
     /// The runtime that runs it, by its name.
     pub runtime: String,
     /// The threads that run it.
@@ -48,7 +47,10 @@ impl ReadyVersion {
     /// # Errors
     /// `NotFound` for one that the catalog does not have.
     pub fn selection(&self, catalog: &Arc<Catalog>) -> Result<Arc<FeatureSelection>> {
-        self.selection.get(catalog, &self.inputs)
+        self.selection.get_or_make(catalog, || {
+            let references = self.inputs.iter().map(|input| input.feature.clone());
+            FeatureSelection::resolve(catalog, references.collect()).map(Arc::new)
+        })
     }
 }
 

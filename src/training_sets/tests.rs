@@ -184,7 +184,9 @@ async fn stream_into(
     }
     let features = vec![FeatureRef::parse(feature).unwrap()];
     let request = TrainingSetRequest {
-        selection: FeatureSelection::resolve(&catalog, features).unwrap(),
+        selection: FeatureSelection::resolve(&catalog, features)
+            .unwrap()
+            .into(),
         timestamp_field: "event_timestamp".to_owned(),
         full_feature_names: false,
     };

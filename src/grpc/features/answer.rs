@@ -4,7 +4,7 @@ use prost_types::Struct;
 
 use crate::{
     error::Result,
-    features::{FeatureColumn, Timestamp},
+    features::{FeatureColumn, FeatureTable, Timestamp},
     grpc::{
         convert::{wire_duration, wire_status, wire_timestamp, wire_value},
         pb,
@@ -13,14 +13,14 @@ use crate::{
 };
 
 /// A column a feature.
-pub(super) fn columns(columns: Vec<FeatureColumn>) -> Vec<pb::FeatureColumn> {
-    columns.into_iter().map(column).collect()
+pub(super) fn columns(table: FeatureTable) -> Result<Vec<pb::FeatureColumn>> {
+    table.map_columns(|each| Ok(column(each)))
 }
 
-fn column(column: FeatureColumn) -> pb::FeatureColumn {
+fn column(column: FeatureColumn<'_>) -> pb::FeatureColumn {
     let count = column.values.len();
     let mut wire = pb::FeatureColumn {
-        feature: column.reference.to_string(),
+        feature: column.name.to_owned(),
         values: Vec::with_capacity(count),
         statuses: Vec::with_capacity(count),
         event_timestamps: Vec::with_capacity(count),
@@ -36,9 +36,8 @@ fn column(column: FeatureColumn) -> pb::FeatureColumn {
 }
 
 /// A row an entity.
-pub(super) fn rows(entities: Vec<Struct>, columns: Vec<FeatureColumn>) -> Vec<pb::FeatureRow> {
-    let age_bound = columns.iter().map(|column| column.age_bound).max();
-    let age_bound = age_bound.and_then(wire_duration);
+pub(super) fn rows(entities: Vec<Struct>, table: FeatureTable) -> Result<Vec<pb::FeatureRow>> {
+    let age_bound = table.age_bound_max().and_then(wire_duration);
     let named = entities.into_iter().map(|entity| pb::FeatureRow {
         entity: Some(entity),
         values: Some(Struct::default()),
@@ -46,34 +45,37 @@ pub(super) fn rows(entities: Vec<Struct>, columns: Vec<FeatureColumn>) -> Vec<pb
         ..pb::FeatureRow::default()
     });
     let mut rows: Vec<pb::FeatureRow> = named.collect();
-    for column in columns {
-        let name = column.reference.to_string();
-        for (row, value) in rows.iter_mut().zip(column.values) {
+    table.map_columns(|column| {
+        let name = column.name;
+        for (value, row) in column.values.zip(&mut rows) {
             let values = row.values.get_or_insert_default();
-            values.fields.insert(name.clone(), wire_value(value.value));
+            values
+                .fields
+                .insert(name.to_owned(), wire_value(value.value));
             let status = wire_status(value.status).into();
-            row.statuses.insert(name.clone(), status);
+            row.statuses.insert(name.to_owned(), status);
             if let Some(event_timestamp) = value.event_timestamp {
                 let event_timestamp = wire_timestamp(event_timestamp);
-                row.event_timestamps.insert(name.clone(), event_timestamp);
+                row.event_timestamps
+                    .insert(name.to_owned(), event_timestamp);
             }
         }
-    }
-    rows
+        Ok(())
+    })?;
+    Ok(rows)
 }
 
 /// A packed column a feature.
 ///
 /// # Errors
 /// `Internal` where a value is not of its column's type.
-pub(super) fn packed(columns: Vec<FeatureColumn>) -> Result<Vec<pb::PackedFeatureColumn>> {
-    columns.into_iter().map(packed_column).collect()
+pub(super) fn packed(table: FeatureTable) -> Result<Vec<pb::PackedFeatureColumn>> {
+    table.map_columns(packed_column)
 }
 
-fn packed_column(column: FeatureColumn) -> Result<pb::PackedFeatureColumn> {
+fn packed_column(column: FeatureColumn<'_>) -> Result<pb::PackedFeatureColumn> {
     let count = column.values.len();
-    let name = column.reference.to_string();
-    let mut values = ColumnWriter::new(name, column.value_type, count);
+    let mut values = ColumnWriter::new(column.name.to_owned(), column.value_type, count);
     let mut statuses = Vec::with_capacity(count);
     let mut event_timestamps = Vec::with_capacity(count);
     for value in column.values {

@@ -11,7 +11,7 @@ use tracing::Instrument;
 
 use crate::{
     error::{Error, Result},
-    features::{FeatureSelection, SPINE_TIMESTAMP_FIELD, TrainingSetRequest},
+    features::{SPINE_TIMESTAMP_FIELD, TrainingSetRequest},
     grpc::{FeatureApi, InFlight, pb, to_status},
 };
 
@@ -35,13 +35,14 @@ impl FeatureApi {
         let in_flight = request.extensions_mut().remove::<InFlight>();
         let request = request.into_inner();
         let catalog = self.catalog.snapshot();
-        let asked = self.asked_features(&catalog, &request.features, &request.feature_service)?;
+        let selected =
+            self.selected_features(&catalog, &request.features, &request.feature_service)?;
         if request.spine.is_empty() {
             let fault = "is empty; a Parquet file is expected";
             return Err(Error::invalid("spine", fault));
         }
         let asked = TrainingSetRequest {
-            selection: FeatureSelection::resolve(&catalog, asked.references)?,
+            selection: selected.selection,
             timestamp_field: if request.timestamp_field.is_empty() {
                 SPINE_TIMESTAMP_FIELD.to_owned()
             } else {

@@ -1,6 +1,6 @@
 //! GetOnlineFeatures: what is asked for, of whom, how fresh, in which form.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use prost_types::Struct;
 
@@ -9,7 +9,7 @@ use crate::{
     catalog::Catalog,
     error::{Error, Result},
     features::{
-        AskedFeatures, EntityKey, FeatureSelection, Freshness, KeyColumn, check_values,
+        EntityKey, FeatureSelection, Freshness, KeyColumn, SelectedFeatures, check_values,
         column_keys, entity_keys, read_features,
     },
     grpc::{
@@ -35,8 +35,8 @@ impl FeatureApi {
             ..as_of.map_or_else(Freshness::now, Freshness::as_of)
         };
         let catalog = self.catalog.snapshot();
-        let asked = self.asked_features(&catalog, &request.features, &request.feature_service)?;
-        let selection = FeatureSelection::resolve(&catalog, asked.references)?;
+        let SelectedFeatures { selection, service } =
+            self.selected_features(&catalog, &request.features, &request.feature_service)?;
         // Only rows tell again whose they are.
         let mut named = if format == AnswerFormat::Rows {
             request.entities.clone()
@@ -55,39 +55,39 @@ impl FeatureApi {
         };
         let store = self.store.as_ref();
         let bytes_max = self.limits.answer_bytes_max;
-        let table = read_features(store, selection.into(), &keys, freshness, bytes_max).await?;
-        let columns = table.into_columns();
+        let table = read_features(store, selection, &keys, freshness, bytes_max).await?;
         let mut response = pb::GetOnlineFeaturesResponse {
-            feature_service: asked.service,
+            feature_service: service,
             ..pb::GetOnlineFeaturesResponse::default()
         };
         match format {
-            AnswerFormat::Rows => response.rows = answer::rows(named, columns),
-            AnswerFormat::Packed => response.packed_columns = answer::packed(columns)?,
+            AnswerFormat::Rows => response.rows = answer::rows(named, table)?,
+            AnswerFormat::Packed => response.packed_columns = answer::packed(table)?,
             AnswerFormat::Unspecified | AnswerFormat::Columns => {
-                response.columns = answer::columns(columns);
+                response.columns = answer::columns(table)?;
             }
         }
         Ok(response)
     }
 
     /// The features that a request names, itself or by a feature service.
-    pub(super) fn asked_features(
+    pub(super) fn selected_features(
         &self,
-        catalog: &Catalog,
+        catalog: &Arc<Catalog>,
         features: &[String],
         feature_service: &str,
-    ) -> Result<AskedFeatures> {
+    ) -> Result<SelectedFeatures> {
         let max = self.limits.features_max;
         let by_name = feature_service.is_empty();
         if by_name {
             check_count("features", features.len(), max)?;
         }
-        let asked = AskedFeatures::resolve(catalog, features, feature_service)?;
+        let selections = &self.selections;
+        let selected = selections.select(catalog, features, feature_service)?;
         if !by_name {
-            check_count("featureService", asked.references.len(), max)?;
+            check_count("featureService", selected.selection.names.len(), max)?;
         }
-        Ok(asked)
+        Ok(selected)
     }
 
     fn keys_of_objects(

@@ -48,7 +48,7 @@ fn features_bytes(features: &FeatureTable) -> usize {
     let texts = features.values().iter();
     let texts = texts.map(|feature| feature.value.heap_bytes());
     size_of_val(features.values())
-        + features.references().len() * size_of::<Duration>()
+        + features.names().len() * size_of::<Duration>()
         + texts.sum::<usize>()
 }
 

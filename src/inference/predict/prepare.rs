@@ -69,7 +69,7 @@ impl Prepared {
             return (0..self.positions.len()).collect();
         };
         let is_known = |row: &usize| {
-            let mut columns = 0..features.references().len();
+            let mut columns = 0..features.names().len();
             columns.any(|column| {
                 let value = features.column(column).get(*row);
                 value.is_some_and(|value| value.status != FeatureStatus::NotFound)
