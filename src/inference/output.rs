@@ -1,5 +1,7 @@
 //! What a runtime answers, and how it is brought into the form that a signature promises.
 
+use std::ops::Range;
+
 use crate::{
     error::{Error, Result},
     features::widen,
@@ -70,6 +72,18 @@ impl Output {
                     .flat_map(|one| ordered(one, 1.0 - one, is_first))
                     .collect(),
             ),
+        }
+    }
+
+    /// Whether all numbers at these places are numbers, and none is infinite; a place that is not there says nothing.
+    pub(crate) fn are_finite(&self, places: Range<usize>) -> bool {
+        match self {
+            Output::Float(values) => values
+                .get(places)
+                .is_none_or(|v| v.iter().all(|n| n.is_finite())),
+            Output::Double(values) => values
+                .get(places)
+                .is_none_or(|v| v.iter().all(|n| n.is_finite())),
         }
     }
 

@@ -245,9 +245,8 @@ fn without_number(
     output: &Output,
 ) -> Left {
     let columns = version.signature.columns();
-    let is_number = |at: usize| output.get(at).is_none_or(f64::is_finite);
     let rows = positions.iter().enumerate();
-    let without = rows.filter(|(row, _)| !(row * columns..(row + 1) * columns).all(is_number));
+    let without = rows.filter(|(row, _)| !output.are_finite(row * columns..(row + 1) * columns));
     without
         .map(|(_, position)| {
             let place = subject.place(*position);

@@ -21,7 +21,7 @@ use std::{
 use tokio::{sync::oneshot, time};
 
 pub use self::aside::Aside;
-use self::seat::Seat;
+use self::seat::{Seat, borrow_one};
 use super::{Batch, Explanation, Output, Runtime};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -116,7 +116,7 @@ impl Workers {
         if batch.rows > self.here_rows_max {
             return None;
         }
-        let mut runtime = self.seats.iter().find_map(Seat::borrow)?;
+        let mut runtime = borrow_one(&self.seats)?;
         Some(run(runtime.as_mut(), batch, 0..batch.rows))
     }
 

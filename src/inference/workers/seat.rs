@@ -1,11 +1,34 @@
 //! A runtime that its own thread has, and that others may borrow for what is short.
 
-use std::sync::{
-    Mutex, MutexGuard, PoisonError, TryLockError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    cell::Cell,
+    sync::{
+        Mutex, MutexGuard, PoisonError, TryLockError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use crate::inference::Runtime;
+
+thread_local! {
+    /// The seat that this thread borrowed last, of whichever model: what its runtime reads is still near this processor.
+    static LAST: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Borrows a seat for the calling thread, the one that it had last where that is free.
+pub(super) fn borrow_one(seats: &[Seat]) -> Option<MutexGuard<'_, Box<dyn Runtime>>> {
+    let last = LAST.get();
+    if let Some(runtime) = seats.get(last).and_then(Seat::borrow) {
+        return Some(runtime);
+    }
+    for (number, seat) in seats.iter().enumerate() {
+        if let Some(runtime) = seat.borrow() {
+            LAST.set(number);
+            return Some(runtime);
+        }
+    }
+    None
+}
 
 /// A runtime, and whether its own thread waits for it.
 pub(super) struct Seat {

@@ -69,6 +69,28 @@ async fn a_full_queue_sheds_and_a_panic_is_survived() {
     assert_eq!(next.await.unwrap().unwrap().len(), 4);
 }
 
+#[test]
+fn a_thread_comes_back_to_the_runtime_that_it_had() {
+    let (threads, _ran) = mpsc::sync_channel(8);
+    let seat = || {
+        let threads = threads.clone();
+        Seat::new(Box::new(Noting { threads }))
+    };
+    let seats = [seat(), seat(), seat()];
+    let free = || -> Vec<bool> { seats.iter().map(|s| s.borrow().is_some()).collect() };
+    let first = seats[0].borrow().unwrap();
+    let borrowed = borrow_one(&seats).unwrap();
+    assert_eq!(free(), [false, false, true]);
+    drop((first, borrowed));
+    // The first is free again, and not its own.
+    let again = borrow_one(&seats).unwrap();
+    assert_eq!(free(), [true, false, true]);
+    drop(again);
+    // A model of fewer runtimes.
+    assert!(borrow_one(&seats[..1]).is_some());
+    assert!(borrow_one(&[]).is_none());
+}
+
 /// A worker that does as it is told, how many rows each of its runs has, and what tells it.
 fn told() -> (Arc<Workers>, Receiver<usize>, SyncSender<bool>) {
     let (begun, begins) = mpsc::sync_channel(64);
