@@ -1,6 +1,8 @@
 //! The pages for people: Swagger UI, ReDoc, and the OpenAPI document that both show. Nothing is fetched from elsewhere:
 //! scripts and styles are in the pages, and the content security policy refuses any other host.
 
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
 use aide::redoc::Redoc;
 use aide::swagger::Swagger;
 use axum::body::Body;
@@ -17,37 +19,40 @@ const REDOC_LOGO: &str = "https://cdn.redoc.ly/redoc/logo-mini.svg";
 const BLANK_IMAGE: &str =
     "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7";
 
-/// The rendered pages.
+/// The pages.
 #[derive(Debug)]
 pub(crate) struct Pages {
-    swagger: Bytes,
-    redoc: Bytes,
+    title: String,
+    swagger: Page,
+    redoc: Page,
     openapi: Bytes,
 }
 
 impl Pages {
-    /// Renders the pages once; they are served from memory.
+    /// The pages of an API.
     pub(crate) fn new(title: &str, openapi: &serde_json::Value) -> Self {
-        let title = escape_html(title);
-        // Relative, so that the pages also work under a prefix.
-        let swagger = Swagger::new("openapi.json").with_title(&title).html();
-        let redoc = Redoc::new("openapi.json").with_title(&title).html();
-        let redoc = redoc.replace(REDOC_LOGO, BLANK_IMAGE);
         Self {
-            swagger: swagger.into(),
-            redoc: redoc.into(),
+            title: escape_html(title),
+            swagger: Page::default(),
+            redoc: Page::default(),
             openapi: openapi.to_string().into(),
         }
     }
 
     /// Swagger UI.
     pub(crate) fn swagger(&self) -> Response<Body> {
-        page(&self.swagger)
+        // Relative, so that the page also works under a prefix.
+        let render = || Swagger::new("openapi.json").with_title(&self.title).html();
+        page(self.swagger.rendered(render))
     }
 
     /// ReDoc.
     pub(crate) fn redoc(&self) -> Response<Body> {
-        page(&self.redoc)
+        let render = || {
+            let page = Redoc::new("openapi.json").with_title(&self.title).html();
+            page.replace(REDOC_LOGO, BLANK_IMAGE)
+        };
+        page(self.redoc.rendered(render))
     }
 
     /// The OpenAPI document.
@@ -63,6 +68,28 @@ impl Pages {
     }
 }
 
+/// A page of some megabytes that is rarely read: in memory while somebody reads it, once however many do.
+#[derive(Debug, Default)]
+struct Page(Mutex<Weak<String>>);
+
+/// What a reader of a page holds.
+struct Held(Arc<String>);
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl Page {
+    fn rendered(&self, render: impl FnOnce() -> String) -> Bytes {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let page = held.upgrade().unwrap_or_else(|| Arc::new(render()));
+        *held = Arc::downgrade(&page);
+        Bytes::from_owner(Held(page))
+    }
+}
+
 /// Leads the root to the documentation.
 pub(crate) fn redirect_to_docs() -> Response<Body> {
     let mut response = Response::new(Body::empty());
@@ -73,8 +100,8 @@ pub(crate) fn redirect_to_docs() -> Response<Body> {
     response
 }
 
-fn page(html: &Bytes) -> Response<Body> {
-    let mut response = Response::new(Body::from(html.clone()));
+fn page(html: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::from(html));
     let headers = response.headers_mut();
     headers.insert(
         header::CONTENT_TYPE,
