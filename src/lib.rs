@@ -1,6 +1,6 @@
 //! Ferrocast keeps features and predicts from them in one process.
 //!
-//! Layers, each importing only those before it: `error`, `config`, `telemetry`; the domain (`catalog`, `features`,
+//! Layers, each importing only those before it: `error`, `memory`, `config`, `telemetry`; the domain (`catalog`, `features`,
 //! `inference`); the edges (`stores`, `runtimes`, `sources`, `artifacts`, `training_sets`, `exports` outward, `grpc`, `middleware`,
 //! `webhooks` inward); `app`; `cli`.
 
@@ -14,6 +14,7 @@ pub mod exports;
 pub mod features;
 pub mod grpc;
 pub mod inference;
+mod memory;
 pub mod middleware;
 pub mod runtimes;
 pub mod sources;

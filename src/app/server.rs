@@ -23,6 +23,7 @@ use crate::{
     features::OnlineStore,
     grpc::{DESCRIPTOR_SET, SERVICE_NAMES},
     inference::{Ledger, Models},
+    memory,
     stores::Store,
 };
 
@@ -119,6 +120,7 @@ impl Server {
         server.tasks.extend(app.watches(config, &server.watch));
         // They give back what they have before the drain begins: another server goes on with it at once.
         server.tasks.extend(app.work_on_jobs(config, &server.watch));
+        memory::give_back();
         Ok(server)
     }
 

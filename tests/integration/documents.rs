@@ -15,8 +15,9 @@ fn root() -> &'static Path {
 }
 
 /// Each module, and what it may import of ours. Downward only: see ARCHITECTURE.md.
-const LAYERS: [(&str, &[&str]); 19] = [
+const LAYERS: [(&str, &[&str]); 20] = [
     ("error", &[]),
+    ("memory", &[]),
     ("config", &["error"]),
     ("telemetry", &["error", "config"]),
     ("catalog", &["error"]),
@@ -29,7 +30,7 @@ const LAYERS: [(&str, &[&str]); 19] = [
     ("sources", &["error", "config", "catalog", "features"]),
     ("training_sets", &["error", "catalog", "features"]),
     ("exports", &["error", "features", "inference"]),
-    ("runtimes", &["error", "config", "inference"]),
+    ("runtimes", &["error", "memory", "config", "inference"]),
     ("artifacts", &["error", "config", "inference"]),
     ("grpc", &["error", "catalog", "features", "inference"]),
     ("middleware", &["error", "grpc"]),
@@ -38,6 +39,7 @@ const LAYERS: [(&str, &[&str]); 19] = [
         "app",
         &[
             "error",
+            "memory",
             "config",
             "telemetry",
             "catalog",

@@ -2,20 +2,20 @@
 
 mod inspect;
 mod library;
-mod memory;
 
 use std::{ops::Range, path::Path, sync::Arc};
 
 use ort::{
     environment::Environment,
+    ep::CPU,
+    memory::Allocator,
     session::{
         HasSelectedOutputs, OutputSelector, RunOptions, Session, SessionInputValue,
         builder::{BuilderResult, GraphOptimizationLevel, SessionBuilder},
     },
-    value::{Outlet, Tensor as OrtTensor, TensorElementType, TensorRef, ValueType},
+    value::{DynValue, Outlet, Tensor as OrtTensor, TensorElementType, TensorRef, ValueType},
 };
 
-use self::memory::GivesBack;
 use super::trees::Explainer;
 use crate::{
     error::{Error, Result},
@@ -23,6 +23,7 @@ use crate::{
         AnswerShape, Batch, Explanation, ModelFiles, Output, Runtime, RuntimeLoader, Signature,
         Tensor, TensorData, TensorType,
     },
+    memory::{self, GivesBack},
 };
 
 /// Larger calls gain nothing per row for trees, and hold more memory.
@@ -71,6 +72,7 @@ impl RuntimeLoader for OnnxLoader {
             let options = RunOptions::new().map_err(|fault| failed(&fault))?;
             runtimes.push(Box::new(OnnxRuntime {
                 options: options.with_outputs(needed),
+                one_row: None,
                 explained: explained(&session, signature, explainer.clone())?,
                 tensors: signature.tensors.clone(),
                 output: signature.output.clone(),
@@ -90,6 +92,7 @@ impl RuntimeLoader for OnnxLoader {
 fn start_session(environment: &Environment, model: &[u8]) -> Result<Session> {
     let cannot_load =
         |fault: String| Error::failed_precondition(format!("ONNX Runtime refuses it: {fault}"));
+    let cpu = CPU::default().with_arena_allocator(false);
     let configured = Session::builder(environment)
         .map_err(|fault| fault.to_string())
         .and_then(|builder| text(builder.with_intra_threads(1)))
@@ -97,6 +100,8 @@ fn start_session(environment: &Environment, model: &[u8]) -> Result<Session> {
         .and_then(|builder| text(builder.with_parallel_execution(false)))
         .and_then(|builder| text(builder.with_intra_op_spinning(false)))
         .and_then(|builder| text(builder.with_inter_op_spinning(false)))
+        // An arena keeps a megabyte a session, and trees ask for little that it could hold.
+        .and_then(|builder| text(builder.with_execution_providers([cpu.build()])))
         .and_then(|builder| text(builder.with_optimization_level(GraphOptimizationLevel::All)));
     configured
         .map_err(cannot_load)?
@@ -237,6 +242,8 @@ struct OnnxRuntime {
     output: String,
     /// Asks for the one output that is needed.
     options: RunOptions<HasSelectedOutputs>,
+    /// The same, with a place for the output of one row: from the first such run on, which shows what it has to be.
+    one_row: Option<RunOptions<HasSelectedOutputs>>,
     shape: AnswerShape,
     /// Whether one row by itself would be computed otherwise than among others.
     has_products: bool,
@@ -372,21 +379,47 @@ impl OnnxRuntime {
 
     fn run_part(&mut self, batch: &Batch, rows: Range<usize>) -> Result<Output> {
         let inputs = inputs(&self.tensors, batch, &rows)?;
+        let is_one = rows.len() == 1;
+        let options = self.one_row.as_ref().filter(|_| is_one);
         let outputs = self
             .session
-            .run_with_options(inputs, &self.options)
+            .run_with_options(inputs, options.unwrap_or(&self.options))
             .map_err(|fault| failed(&fault))?;
         let output = outputs
             .get(&self.output)
             .ok_or_else(|| Error::internal("ONNX Runtime gave no output"))?;
-        if let Ok((_, values)) = output.try_extract_tensor::<f32>() {
-            return Ok(Output::Float(values.to_vec()));
+        let (shape, values) = values_of(output).map_err(|fault| failed(&fault))?;
+        if is_one && options.is_none() {
+            drop(outputs);
+            self.one_row =
+                Some(with_place(&self.output, &shape, &values).map_err(|fault| failed(&fault))?);
         }
-        let (_, values) = output
-            .try_extract_tensor::<f64>()
-            .map_err(|fault| failed(&fault))?;
-        Ok(Output::Double(values.to_vec()))
+        Ok(values)
     }
+}
+
+/// A copy of an output, and its shape.
+fn values_of(output: &DynValue) -> ort::Result<(Vec<i64>, Output)> {
+    if let Ok((shape, values)) = output.try_extract_tensor::<f32>() {
+        return Ok((shape.to_vec(), Output::Float(values.to_vec())));
+    }
+    let (shape, values) = output.try_extract_tensor::<f64>()?;
+    Ok((shape.to_vec(), Output::Double(values.to_vec())))
+}
+
+/// Asks for an output and gives the place for it: ONNX Runtime then makes none for each run.
+fn with_place(
+    name: &str,
+    shape: &[i64],
+    values: &Output,
+) -> ort::Result<RunOptions<HasSelectedOutputs>> {
+    let memory = Allocator::default();
+    let place = match values {
+        Output::Float(_) => OrtTensor::<f32>::new(&memory, shape)?.into_dyn(),
+        Output::Double(_) => OrtTensor::<f64>::new(&memory, shape)?.into_dyn(),
+    };
+    let needed = OutputSelector::no_default().with(name);
+    Ok(RunOptions::new()?.with_outputs(needed.preallocate(name, place)))
 }
 
 /// Some rows of a tensor, without a copy except for text.
