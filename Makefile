@@ -25,7 +25,7 @@ export UV_LINK_MODE = copy
 export ORT_DISABLE_TELEMETRY = 1
 
 LOADTESTS = loadtest loadtest-quick loadtest-marks loadtest-compare loadtest-shadows loadtest-stress loadtest-soak loadtest-tools loadtest-features loadtest-ledger loadtest-materialize
-.PHONY: run build historical runtime tools test test-rust test-python test-loadgen lint fmt smoke bench instructions $(LOADTESTS) exports train mlflow check clean help
+.PHONY: run build build-guided historical runtime tools test test-rust test-python test-loadgen lint fmt smoke bench instructions $(LOADTESTS) exports train mlflow check clean help
 
 help: ## Lists the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -38,6 +38,11 @@ run: build ## Serves models/ on gRPC 50051 and REST 8080, from an embedded store
 build: runtime ## Builds the server; with LightGBM: make build FEATURES=lightgbm.
 	@$(if $(FEATURES),$(WITH_CMAKE)) $(CARGO) build --release --locked -p ferrocast -p ferrocast-gateway \
 	  $(if $(FEATURES),--features ferrocast/$(FEATURES))
+
+build-guided: runtime ## Builds the server by a profile of itself under load, target/guided/ferrocast; takes half an hour.
+	@scripts/tools.sh loadtest
+	@scripts/redis.sh
+	@$(if $(FEATURES),$(WITH_CMAKE)) FEATURES=$(FEATURES) scripts/guided.sh
 
 historical: ## Builds ferrocast-historical, which makes training sets; takes some minutes more.
 	@$(CARGO) build --profile historical --locked -p ferrocast-historical

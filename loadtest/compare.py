@@ -3,7 +3,7 @@
     make loadtest-compare ARGS="--with server.threads=1 --with server.threads=4"
     make loadtest-compare ARGS="--build fat=/somewhere/release/ferrocast --rounds 5"
 
-Empty calls, predictions from the cache by ONNX Runtime and by `runtime = "trees"`, and p99 at a fixed rate.
+Empty calls, features and predictions from the cache, those by ONNX Runtime and by `runtime = "trees"`, and p99 at a fixed rate.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 
 import turns
-from bench import EMPTY, FULL, PREDICT, Bench, bench
+from bench import EMPTY, FULL, PREDICT, READ, Bench, bench
 from generators import Load, Seen, in_flight, rate
 from machine import commit
 from servers import LoadTestError, Served
@@ -45,6 +45,7 @@ def measure(prepared: Bench, variants: list[Variant]) -> str:
             loads = {"PredictByEntity, cached": (PREDICT, prepared.requests.predict, BUSY)}
             if runtime == "onnx":
                 loads["empty call"] = (EMPTY, prepared.requests.empty, CEILING)
+                loads["GetOnlineFeatures 1 by 30, packed"] = (READ, prepared.requests.one_packed, BUSY)
                 loads["PredictByEntity, 5,000 a second"] = (PREDICT, prepared.requests.predict, CALM)
             for what, (method, data, load) in loads.items():
                 named = what if runtime == "onnx" else f"{what}, runtime trees"
