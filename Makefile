@@ -42,7 +42,7 @@ build: runtime ## Builds the server; with LightGBM: make build FEATURES=lightgbm
 build-guided: runtime ## Builds the server by a profile of itself under load, target/guided/ferrocast; takes half an hour.
 	@scripts/tools.sh loadtest
 	@scripts/redis.sh
-	@$(if $(FEATURES),$(WITH_CMAKE)) FEATURES=$(FEATURES) scripts/guided.sh
+	@$(if $(FEATURES),$(WITH_CMAKE)) CARGO=$(CARGO) FEATURES=$(FEATURES) scripts/guided.sh
 
 historical: ## Builds ferrocast-historical, which makes training sets; takes some minutes more.
 	@$(CARGO) build --profile historical --locked -p ferrocast-historical

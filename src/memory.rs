@@ -1,5 +1,5 @@
 //! What was freed and stays with an allocator goes back to the system after what needed much of it for a short time: the start, and
-//! the loading of a model. ONNX Runtime's stays with the C library, for each thread that loaded a model once: a hundred megabytes
+//! the loading of models. ONNX Runtime's stays with the C library, for each thread that loaded a model once: a hundred megabytes
 //! after as many swaps of a model of 200 trees. The program's own stays with mimalloc for as long as nothing else is allocated.
 
 /// Gives back what is free when it is dropped: to be the last of the fields that have much memory.
@@ -11,7 +11,8 @@ impl Drop for GivesBack {
     }
 }
 
-/// Gives back to the system what is free, of the C library's allocator and of the program's own.
+/// Gives back to the system what is free: of the C library's allocator; of the program's own what the calling thread freed, and
+/// what all threads had laid aside whole. To be called by the thread that needed the memory.
 pub(crate) fn give_back() {
     #[expect(
         unsafe_code,

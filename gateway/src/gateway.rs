@@ -1,4 +1,4 @@
-//! Puts a gateway together: checks the configuration, reads the routes, renders the pages, and makes the router.
+//! Puts a gateway together: checks the configuration, reads the routes, and makes the router.
 
 use std::sync::Arc;
 use std::thread;

@@ -316,9 +316,7 @@ impl FeatureRef {
             feature: feature.to_owned(),
         })
     }
-}
 
-impl FeatureRef {
     /// `view:feature`.
     pub fn full_name(&self) -> String {
         [&self.view, ":", &self.feature].concat()

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, iter::Take, sync::Arc, time::Duration, vec};
 
 use super::{FeatureSelection, FeatureStatus, Timestamp, Value};
-use crate::{catalog::ValueType, error::Result};
+use crate::catalog::ValueType;
 
 /// One value, its status and its time.
 #[derive(Debug, Clone, PartialEq)]
@@ -114,13 +114,7 @@ impl FeatureTable {
     }
 
     /// What is made of each feature's column; its values are moved out of the table.
-    ///
-    /// # Errors
-    /// The first that `each` fails with.
-    pub fn map_columns<T>(
-        self,
-        mut each: impl FnMut(FeatureColumn<'_>) -> Result<T>,
-    ) -> Result<Vec<T>> {
+    pub fn map_columns<T>(self, mut each: impl FnMut(FeatureColumn<'_>) -> T) -> Vec<T> {
         let selection = self.selection.as_ref();
         let named = selection.names.iter().zip(&selection.value_types);
         let mut values = self.values.into_iter();
@@ -132,13 +126,13 @@ impl FeatureTable {
                 value_type: *value_type,
                 values: values.by_ref().take(self.rows),
                 age_bound,
-            })?);
+            }));
             // The next column begins where this one ends, whatever was taken of it.
             while values.len() > rest {
                 values.next();
             }
         }
-        Ok(made)
+        made
     }
 
     /// How old a value may be at the most, whichever feature it is of; none without features.

@@ -18,6 +18,7 @@ use super::{
     ReleaseStore, Releases, Repository, VersionState, Wanted, announce::log_changes,
     release::change_release, targets::released,
 };
+use crate::memory;
 use crate::{
     catalog::CatalogHandle,
     error::{Error, Result},
@@ -305,6 +306,7 @@ impl Lifecycle {
                 again: again.as_deref(),
             })?;
             log_changes(&previous, &models);
+            memory::give_back();
             Ok::<_, Error>(models)
         });
         let models = loaded

@@ -22,7 +22,7 @@ const LAYERS: [(&str, &[&str]); 20] = [
     ("telemetry", &["error", "config"]),
     ("catalog", &["error"]),
     ("features", &["error", "catalog"]),
-    ("inference", &["error", "catalog", "features"]),
+    ("inference", &["error", "memory", "catalog", "features"]),
     (
         "stores",
         &["error", "config", "catalog", "features", "inference"],

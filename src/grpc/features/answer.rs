@@ -13,8 +13,8 @@ use crate::{
 };
 
 /// A column a feature.
-pub(super) fn columns(table: FeatureTable) -> Result<Vec<pb::FeatureColumn>> {
-    table.map_columns(|each| Ok(column(each)))
+pub(super) fn columns(table: FeatureTable) -> Vec<pb::FeatureColumn> {
+    table.map_columns(column)
 }
 
 fn column(column: FeatureColumn<'_>) -> pb::FeatureColumn {
@@ -36,7 +36,7 @@ fn column(column: FeatureColumn<'_>) -> pb::FeatureColumn {
 }
 
 /// A row an entity.
-pub(super) fn rows(entities: Vec<Struct>, table: FeatureTable) -> Result<Vec<pb::FeatureRow>> {
+pub(super) fn rows(entities: Vec<Struct>, table: FeatureTable) -> Vec<pb::FeatureRow> {
     let age_bound = table.age_bound_max().and_then(wire_duration);
     let named = entities.into_iter().map(|entity| pb::FeatureRow {
         entity: Some(entity),
@@ -60,9 +60,8 @@ pub(super) fn rows(entities: Vec<Struct>, table: FeatureTable) -> Result<Vec<pb:
                     .insert(name.to_owned(), event_timestamp);
             }
         }
-        Ok(())
-    })?;
-    Ok(rows)
+    });
+    rows
 }
 
 /// A packed column a feature.
@@ -70,7 +69,7 @@ pub(super) fn rows(entities: Vec<Struct>, table: FeatureTable) -> Result<Vec<pb:
 /// # Errors
 /// `Internal` where a value is not of its column's type.
 pub(super) fn packed(table: FeatureTable) -> Result<Vec<pb::PackedFeatureColumn>> {
-    table.map_columns(packed_column)
+    table.map_columns(packed_column).into_iter().collect()
 }
 
 fn packed_column(column: FeatureColumn<'_>) -> Result<pb::PackedFeatureColumn> {

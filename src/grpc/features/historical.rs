@@ -35,12 +35,12 @@ impl FeatureApi {
         let in_flight = request.extensions_mut().remove::<InFlight>();
         let request = request.into_inner();
         let catalog = self.catalog.snapshot();
-        let selected =
-            self.selected_features(&catalog, &request.features, &request.feature_service)?;
         if request.spine.is_empty() {
             let fault = "is empty; a Parquet file is expected";
             return Err(Error::invalid("spine", fault));
         }
+        let selected =
+            self.selected_features(&catalog, &request.features, &request.feature_service)?;
         let asked = TrainingSetRequest {
             selection: selected.selection,
             timestamp_field: if request.timestamp_field.is_empty() {

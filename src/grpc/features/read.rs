@@ -61,10 +61,10 @@ impl FeatureApi {
             ..pb::GetOnlineFeaturesResponse::default()
         };
         match format {
-            AnswerFormat::Rows => response.rows = answer::rows(named, table)?,
+            AnswerFormat::Rows => response.rows = answer::rows(named, table),
             AnswerFormat::Packed => response.packed_columns = answer::packed(table)?,
             AnswerFormat::Unspecified | AnswerFormat::Columns => {
-                response.columns = answer::columns(table)?;
+                response.columns = answer::columns(table);
             }
         }
         Ok(response)

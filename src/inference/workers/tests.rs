@@ -69,8 +69,13 @@ async fn a_full_queue_sheds_and_a_panic_is_survived() {
     assert_eq!(next.await.unwrap().unwrap().len(), 4);
 }
 
+/// On a thread of its own, which has had none before.
 #[test]
 fn a_thread_comes_back_to_the_runtime_that_it_had() {
+    thread::spawn(comes_back).join().unwrap();
+}
+
+fn comes_back() {
     let (threads, _ran) = mpsc::sync_channel(8);
     let seat = || {
         let threads = threads.clone();

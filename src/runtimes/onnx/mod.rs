@@ -23,7 +23,7 @@ use crate::{
         AnswerShape, Batch, Explanation, ModelFiles, Output, Runtime, RuntimeLoader, Signature,
         Tensor, TensorData, TensorType,
     },
-    memory::{self, GivesBack},
+    memory::GivesBack,
 };
 
 /// Larger calls gain nothing per row for trees, and hold more memory.
@@ -65,6 +65,7 @@ impl RuntimeLoader for OnnxLoader {
             (Some(_) | None, _) => None,
         };
         let mut runtimes: Vec<Box<dyn Runtime>> = Vec::with_capacity(count);
+        let memory = Arc::new(GivesBack);
         for _ in 0..count {
             let session = start_session(&self.environment, files.model)?;
             check_fit(&session, signature)?;
@@ -72,18 +73,16 @@ impl RuntimeLoader for OnnxLoader {
             let options = RunOptions::new().map_err(|fault| failed(&fault))?;
             runtimes.push(Box::new(OnnxRuntime {
                 options: options.with_outputs(needed),
-                one_row: None,
+                one_row: OneRow::Unseen,
                 explained: explained(&session, signature, explainer.clone())?,
                 tensors: signature.tensors.clone(),
                 output: signature.output.clone(),
                 shape: signature.answer_shape(),
                 has_products: inspected.has_products,
                 session,
-                _memory: GivesBack,
+                _memory: Arc::clone(&memory),
             }));
         }
-        // What was needed to load them.
-        memory::give_back();
         Ok(runtimes)
     }
 }
@@ -242,14 +241,23 @@ struct OnnxRuntime {
     output: String,
     /// Asks for the one output that is needed.
     options: RunOptions<HasSelectedOutputs>,
-    /// The same, with a place for the output of one row: from the first such run on, which shows what it has to be.
-    one_row: Option<RunOptions<HasSelectedOutputs>>,
+    one_row: OneRow,
     shape: AnswerShape,
     /// Whether one row by itself would be computed otherwise than among others.
     has_products: bool,
     explained: Option<Explained>,
-    /// The last, for it acts when the others are gone.
-    _memory: GivesBack,
+    /// The last, for it acts when all else is gone, of all sessions of a version.
+    _memory: Arc<GivesBack>,
+}
+
+/// Where the output of one row goes.
+enum OneRow {
+    /// No run has shown yet what it is.
+    Unseen,
+    /// To a place of its own, which ONNX Runtime need not make for each run.
+    Placed(RunOptions<HasSelectedOutputs>),
+    /// To one that ONNX Runtime makes: it takes no other where a graph declares another shape than it answers.
+    Made,
 }
 
 /// What explains a session's scores, and where the matrix that it takes comes from.
@@ -380,21 +388,44 @@ impl OnnxRuntime {
     fn run_part(&mut self, batch: &Batch, rows: Range<usize>) -> Result<Output> {
         let inputs = inputs(&self.tensors, batch, &rows)?;
         let is_one = rows.len() == 1;
-        let options = self.one_row.as_ref().filter(|_| is_one);
+        let options = match &self.one_row {
+            OneRow::Placed(options) if is_one => options,
+            OneRow::Placed(_) | OneRow::Unseen | OneRow::Made => &self.options,
+        };
         let outputs = self
             .session
-            .run_with_options(inputs, options.unwrap_or(&self.options))
+            .run_with_options(inputs, options)
             .map_err(|fault| failed(&fault))?;
         let output = outputs
             .get(&self.output)
             .ok_or_else(|| Error::internal("ONNX Runtime gave no output"))?;
         let (shape, values) = values_of(output).map_err(|fault| failed(&fault))?;
-        if is_one && options.is_none() {
+        if is_one && matches!(self.one_row, OneRow::Unseen) {
             drop(outputs);
-            self.one_row =
-                Some(with_place(&self.output, &shape, &values).map_err(|fault| failed(&fault))?);
+            self.one_row = self.place_for(&shape, &values);
         }
         Ok(values)
+    }
+
+    /// A place for outputs as this one of one row is, where the graph declares just that.
+    fn place_for(&self, shape: &[i64], values: &Output) -> OneRow {
+        let outputs = self.session.outputs();
+        let declared = outputs.iter().find(|outlet| outlet.name() == self.output);
+        let is_declared = match declared.map(Outlet::dtype) {
+            Some(ValueType::Tensor {
+                shape: declared, ..
+            }) => match (&declared[..], shape) {
+                ([-1], [1]) => true,
+                ([-1, columns], [1, answered]) => columns == answered,
+                _ => false,
+            },
+            _ => false,
+        };
+        let placed = is_declared.then(|| with_place(&self.output, shape, values));
+        match placed {
+            Some(Ok(options)) => OneRow::Placed(options),
+            Some(Err(_)) | None => OneRow::Made,
+        }
     }
 }
 
