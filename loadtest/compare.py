@@ -3,7 +3,8 @@
     make loadtest-compare ARGS="--with server.threads=1 --with server.threads=4"
     make loadtest-compare ARGS="--build fat=/somewhere/release/ferrocast --rounds 5"
 
-Empty calls, features and predictions from the cache, those by ONNX Runtime and by `runtime = "trees"`, and p99 at a fixed rate.
+Empty calls, features and predictions from the cache, by ONNX Runtime and by `runtime = "trees"`, and p99 at a
+fixed rate.
 """
 
 from __future__ import annotations
