@@ -1,13 +1,16 @@
 //! Stores, views and rows to test with.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use ferrocast::{
     catalog::{
         ApplyOptions, Catalog, CatalogStore, Definitions, FeatureView, Plan, apply_definitions,
     },
     config::Secret,
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     features::{
         EntityKey, LoadInput, Materialization, OnlineStore, RowTime, Scan, StoredRow, Timestamp,
         Value, WriteCounts, WriteRow,
@@ -223,6 +226,24 @@ pub async fn open_url(url: &str) -> Arc<Store> {
     open_store(url, None).await
 }
 
+/// Longer than anything takes on a busy machine.
+pub const WAIT_MAX: Duration = Duration::from_secs(120);
+
+/// Tries until it works; every failure on the way has to be `Unavailable`.
+pub async fn until_it_works<T>(mut work: impl AsyncFnMut() -> Result<T>) -> T {
+    let give_up_at = Instant::now() + WAIT_MAX;
+    loop {
+        match work().await {
+            Ok(done) => return done,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+                assert!(Instant::now() < give_up_at, "no recovery: {error:?}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+}
+
 pub async fn open_store(url: &str, online: Option<&OnlineOptions>) -> Arc<Store> {
     let mut options = DatabaseOptions::new(Secret::from(url));
     options.pool_size = 4;
@@ -230,7 +251,8 @@ pub async fn open_store(url: &str, online: Option<&OnlineOptions>) -> Arc<Store>
     options.acquire_timeout = BUSY_MACHINE;
     options.statement_timeout = BUSY_MACHINE;
     match online {
-        Some(online) => open_with_redis(&options, online).await.unwrap(),
+        // A test that is to find a server away waits for it less than a busy machine may need.
+        Some(online) => until_it_works(async || open_with_redis(&options, online).await).await,
         None => open(&options).await.unwrap(),
     }
 }

@@ -1,16 +1,16 @@
 //! PostgreSQL away, back again, and refusing.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ferrocast::{
     config::Secret,
-    error::{Error, ErrorKind, Result},
+    error::{Error, ErrorKind},
     features::OnlineStore,
     stores::{DatabaseOptions, open},
 };
 
 use crate::{
-    cancel::{WAIT_MAX, await_lock_waits},
+    cancel::await_lock_waits,
     fixtures::*,
     postgres::{Postgres, free_port},
 };
@@ -29,20 +29,6 @@ async fn open_fault(url: &str) -> Error {
     let credentials = url.split('@').next().unwrap();
     assert_discreet(&error, credentials.rsplit(':').next().unwrap());
     error
-}
-
-/// Tries until it works; every failure on the way has to be `Unavailable`.
-async fn until_it_works<T>(mut work: impl AsyncFnMut() -> Result<T>) -> T {
-    let give_up_at = Instant::now() + WAIT_MAX;
-    loop {
-        match work().await {
-            Ok(done) => return done,
-            Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
-                assert!(Instant::now() < give_up_at, "no recovery: {error:?}");
-            }
-        }
-    }
 }
 
 /// The tests' own server: it must not take another test process's for itself.

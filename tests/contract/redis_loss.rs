@@ -7,7 +7,7 @@ use std::{
 
 use ferrocast::{
     catalog::FeatureView,
-    error::{Error, ErrorKind, Result},
+    error::{Error, ErrorKind},
     features::{OnlineStore, Value},
     stores::{DatabaseOptions, OnlineOptions, Refill, open_with_redis},
 };
@@ -18,24 +18,6 @@ use crate::{
     redis_server::{Redis, RedisCluster},
     tls::Authority,
 };
-
-/// Longer than anything takes on a busy machine.
-const WAIT_MAX: Duration = Duration::from_secs(120);
-
-/// Tries until it works; every failure on the way has to be `Unavailable`.
-async fn until_it_works<T>(mut work: impl AsyncFnMut() -> Result<T>) -> T {
-    let give_up_at = Instant::now() + WAIT_MAX;
-    loop {
-        match work().await {
-            Ok(done) => return done,
-            Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
-                assert!(Instant::now() < give_up_at, "no recovery: {error:?}");
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        }
-    }
-}
 
 /// Does not wait long for a server that is away.
 fn impatient(urls: impl IntoIterator<Item = String>) -> OnlineOptions {
