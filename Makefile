@@ -39,7 +39,7 @@ build: runtime ## Builds the server; with LightGBM: make build FEATURES=lightgbm
 	@$(if $(FEATURES),$(WITH_CMAKE)) $(CARGO) build --release --locked -p ferrocast -p ferrocast-gateway \
 	  $(if $(FEATURES),--features ferrocast/$(FEATURES))
 
-build-guided: runtime ## Builds the server by a profile of itself under load, target/guided/ferrocast; takes half an hour.
+build-guided: runtime ## Builds the server by a profile of itself under load, target/guided/ferrocast; may take an hour.
 	@scripts/tools.sh loadtest
 	@scripts/redis.sh
 	@$(if $(FEATURES),$(WITH_CMAKE)) CARGO=$(CARGO) FEATURES=$(FEATURES) scripts/guided.sh
