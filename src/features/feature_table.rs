@@ -135,7 +135,7 @@ impl FeatureTable {
         made
     }
 
-    /// How old a value may be at the most, whichever feature it is of; none without features.
+    /// How long ago any of the values was read from the store, at the most; none without features.
     pub fn age_bound_max(&self) -> Option<Duration> {
         self.age_bounds.iter().max().copied()
     }
