@@ -2,9 +2,9 @@
 //! together.
 
 mod banner;
+mod connections;
 mod describe;
 mod front;
-mod listener;
 mod options;
 mod server;
 mod watch;

@@ -13,10 +13,10 @@ use axum::Router;
 use ferrocast_gateway::{Alias, AliasParseError, Backend, Gateway, GatewayConfig, ServeLimits};
 use tokio::{net::TcpListener, task::JoinHandle, time};
 use tokio_util::sync::CancellationToken;
-use tonic::{service::Routes, transport};
+use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use super::{App, listener::connections};
+use super::{App, connections};
 use crate::{
     config::{self as settings, Config},
     error::{Error, Result, Violation},
@@ -27,30 +27,8 @@ use crate::{
     stores::Store,
 };
 
-/// How often a silent connection is asked whether its peer is there, and how long the answer may take.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// Calls at once on one connection; more wait at the caller.
-const STREAMS_PER_CONNECTION_MAX: u32 = 1_024;
-
-/// What one stream may send ahead of who reads it, and all streams of a connection together.
-///
-/// h2 ends a connection for its small DATA frames: of each that waits to be read, the bytes short of 256 count, against
-/// half of the connection's window. Streams of small batches are to be held up by their own windows before that: two
-/// of the smallest messages that there are, some twenty of a row each.
-const STREAM_WINDOW_BYTES: u32 = 64 << 10;
-const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
-
 /// Tasks have their own bounds at a stop; whoever exceeds them by so much hangs.
 const DRAIN_SLACK: Duration = Duration::from_millis(500);
-
-/// The smallest message of gRPC is its own head, and a DATA frame of its own where its sender waits for none to join it.
-const MESSAGE_BYTES_MIN: u32 = 5;
-const _: () = assert!(
-    2 * (STREAM_WINDOW_BYTES / MESSAGE_BYTES_MIN) * (256 - MESSAGE_BYTES_MIN)
-        < CONNECTION_WINDOW_BYTES / 2
-);
 
 /// A running server.
 pub struct Server {
@@ -204,31 +182,18 @@ impl Server {
     }
 
     fn serve_grpc(&mut self, listener: TcpListener, routes: Routes) {
-        let stop = self.stop.clone();
-        let broke_off = self.broke_off.clone();
-        let drain_max = self.drain_max;
+        let (stop, broke_off) = (self.stop.clone(), self.broke_off.clone());
+        let (connections_max, drain_max) = (self.connections_max, self.drain_max);
         let all_drained = Arc::clone(&self.all_drained);
-        let incoming = connections(listener, self.connections_max, stop.clone());
         self.tasks.push(tokio::spawn(async move {
-            let serving = transport::Server::builder()
-                .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-                .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-                .max_concurrent_streams(Some(STREAMS_PER_CONNECTION_MAX))
-                .initial_stream_window_size(STREAM_WINDOW_BYTES)
-                .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-                .add_routes(routes)
-                .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
-            // tonic's own drain has no bound.
-            let drained_late = async {
-                stop.cancelled().await;
-                time::sleep(drain_max).await;
-            };
-            tokio::select! {
-                ended = serving => if let Err(fault) = ended {
-                    tracing::error!(%fault, "the gRPC listener broke off");
-                    broke_off.cancel();
-                },
-                () = drained_late => all_drained.store(false, Ordering::Relaxed),
+            let serving =
+                connections::serve(listener, routes, connections_max, stop.clone(), drain_max);
+            if !serving.await {
+                all_drained.store(false, Ordering::Relaxed);
+            }
+            if !stop.is_cancelled() {
+                tracing::error!("the gRPC listener broke off");
+                broke_off.cancel();
             }
         }));
     }

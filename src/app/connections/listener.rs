@@ -37,7 +37,7 @@ pub(super) fn connections(
     listener: TcpListener,
     connections_max: usize,
     stop: CancellationToken,
-) -> impl Stream<Item = io::Result<Connection>> {
+) -> impl Stream<Item = Connection> {
     let places = Arc::new(Semaphore::new(connections_max));
     let state = (listener, places, stop);
     futures_util::stream::unfold(state, |(listener, places, stop)| async move {
@@ -50,7 +50,7 @@ pub(super) fn connections(
                         opening: Opening::new(stream, silence(stop.clone())),
                         _place: place,
                     };
-                    return Some((Ok(connection), (listener, places, stop)));
+                    return Some((connection, (listener, places, stop)));
                 }
                 Err(fault) => {
                     tracing::warn!(%fault, "a connection could not be accepted");
@@ -75,15 +75,12 @@ fn prepare(stream: &TcpStream) {
     }
 }
 
-impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
-
-    fn connect_info(&self) -> TcpConnectInfo {
+impl Connection {
+    /// Who calls.
+    pub(super) fn peer(&self) -> TcpConnectInfo {
         self.opening.stream().connect_info()
     }
-}
 
-impl Connection {
     fn opening(self: Pin<&mut Self>) -> Pin<&mut Opening> {
         Pin::new(&mut self.get_mut().opening)
     }
@@ -146,10 +143,10 @@ mod tests {
             TcpStream::connect(address).await.unwrap(),
             TcpStream::connect(address).await.unwrap(),
         );
-        let first = accepted.next().await.unwrap().unwrap();
+        let first = accepted.next().await.unwrap();
         assert!(accepted.next().now_or_never().is_none());
         drop(first);
-        assert!(accepted.next().await.unwrap().is_ok());
+        assert!(accepted.next().await.is_some());
     }
 
     /// What ends the wait of a connection on which these bytes have come: the time that it took, if anything.
@@ -158,7 +155,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let mut accepted = std::pin::pin!(connections(listener, 1, CancellationToken::new()));
         let mut caller = TcpStream::connect(address).await.unwrap();
-        let mut connection = accepted.next().await.unwrap().unwrap();
+        let mut connection = accepted.next().await.unwrap();
         caller.write_all(sent).await.unwrap();
         let mut bytes = vec![0; sent.len()];
         connection.read_exact(&mut bytes).await.unwrap();
@@ -189,7 +186,7 @@ mod tests {
         let stop = CancellationToken::new();
         let mut accepted = std::pin::pin!(connections(listener, 1, stop.clone()));
         let _caller = TcpStream::connect(address).await.unwrap();
-        let mut connection = accepted.next().await.unwrap().unwrap();
+        let mut connection = accepted.next().await.unwrap();
         let mut bytes = [0; 8];
         assert!(connection.read(&mut bytes).now_or_never().is_none());
         stop.cancel();
