@@ -3,8 +3,8 @@
     make loadtest-compare ARGS="--with server.threads=1 --with server.threads=4"
     make loadtest-compare ARGS="--build fat=/somewhere/release/ferrocast --rounds 5"
 
-Empty calls, features and predictions from the cache, by ONNX Runtime and by `runtime = "trees"`, and p99 at a
-fixed rate.
+Empty calls, features and predictions from the cache, by ONNX Runtime and by `runtime = "trees"`, on eight
+connections and on one, and p99 at fixed rates.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from servers import LoadTestError, Served
 from turns import Rounds
 
 HEADER = ["what", "of", "calls/s", "p50 ms", "p99 ms", "÷ as it is", "of the rounds", "failed"]
-CEILING, BUSY, CALM = in_flight(128), in_flight(64), rate(5_000)
+CEILING, BUSY, FULL_UP, CALM, SWIFT = in_flight(128), in_flight(64), in_flight(256), rate(5_000), rate(16_000)
+ALONE = Load(connections=1, streams=64)
 AS_IT_IS = "as it is"
 
 
@@ -47,7 +48,11 @@ def measure(prepared: Bench, variants: list[Variant]) -> str:
             if runtime == "onnx":
                 loads["empty call"] = (EMPTY, prepared.requests.empty, CEILING)
                 loads["GetOnlineFeatures 1 by 30, packed"] = (READ, prepared.requests.one_packed, BUSY)
-                loads["PredictByEntity, 5,000 a second"] = (PREDICT, prepared.requests.predict, CALM)
+                predict = prepared.requests.predict
+                loads["PredictByEntity, 256 in flight"] = (PREDICT, predict, FULL_UP)
+                loads["PredictByEntity, 64 in flight on one connection"] = (PREDICT, predict, ALONE)
+                loads["PredictByEntity, 5,000 a second"] = (PREDICT, predict, CALM)
+                loads["PredictByEntity, 16,000 a second"] = (PREDICT, predict, SWIFT)
             for what, (method, data, load) in loads.items():
                 named = what if runtime == "onnx" else f"{what}, runtime trees"
                 rows += _rows(prepared, named, servers, method, data, load)
