@@ -20,8 +20,7 @@ use crate::{
 
 const TIMEOUT_HEADER: &str = "grpc-timeout";
 
-/// tonic's listener has a timer of its own for the same header, which answers CANCELLED. This one runs out just
-/// before it.
+/// A caller has a timer of his own. The server's runs out just before it, so that he reads what the server says.
 const AHEAD: Duration = Duration::from_millis(2);
 
 /// When a request is to be over.

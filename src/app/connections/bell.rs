@@ -28,7 +28,8 @@ impl Bell {
 
     /// The task looks at everything from here on.
     pub(super) fn hush(&self) {
-        self.has_rung.store(false, Ordering::SeqCst);
+        // A swap, and no store: what is looked at from here on is to be what it was when it was rung.
+        self.has_rung.swap(false, Ordering::SeqCst);
     }
 
     /// Whether there is more to look at than there was.
@@ -44,6 +45,14 @@ impl Bell {
             self.task.wake();
         }
     }
+
+    /// There is more to look at.
+    pub(super) fn ring(&self) {
+        self.has_rung.store(true, Ordering::SeqCst);
+        if !self.is_open.load(Ordering::SeqCst) {
+            self.task.wake();
+        }
+    }
 }
 
 impl Wake for Bell {
@@ -52,9 +61,6 @@ impl Wake for Bell {
     }
 
     fn wake_by_ref(self: &Arc<Bell>) {
-        self.has_rung.store(true, Ordering::SeqCst);
-        if !self.is_open.load(Ordering::SeqCst) {
-            self.task.wake();
-        }
+        self.ring();
     }
 }

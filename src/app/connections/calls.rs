@@ -1,26 +1,28 @@
-//! The calls of a connection. Those that came together run together, in the task that reads and writes the connection: nobody
-//! is woken on another thread for one, and their answers go out in one piece. Of many, or of long ones, other threads take parts.
+//! The calls of a connection. Those that came together begin together, in the task that reads and writes the connection: nobody is
+//! woken on another thread for one, and their answers go out in one piece. Of many, or of long ones, other threads take parts; one
+//! that has to wait for something is a task of its own from then on.
 
 use std::{
     collections::VecDeque,
+    future::poll_fn,
     panic::AssertUnwindSafe,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
-use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
+use futures_util::FutureExt;
 use hyper::rt::Executor;
 use pin_project_lite::pin_project;
 
 use super::bell::Bell;
 
-/// So many run one after the other; of more that came together, other threads may take parts. Measured in
+/// So many begin one after the other; of more that came together, other threads may take parts. Measured in
 /// loadtest/README.md.
 const TOGETHER_MAX: usize = 16;
 
-/// For so long calls are begun one after the other; what waits then, other threads may take.
+/// For so long calls begin one after the other; those that have not then, other threads may take.
 const TOGETHER_TIME_MAX: Duration = Duration::from_micros(500);
 
 /// So often a connection is looked after before others are.
@@ -29,102 +31,53 @@ const ROUNDS_MAX: usize = 4;
 /// A call, until it is answered. One that panics breaks off, and no other with it.
 type Call = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// The calls that came, and nobody has looked at.
-#[derive(Clone, Default)]
-pub(super) struct Arrived(Arc<Mutex<VecDeque<Call>>>);
+/// Calls that have not begun, in the order in which they came.
+type Queue = Mutex<VecDeque<Call>>;
 
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Arrived {
+fn lock(queue: &Queue) -> MutexGuard<'_, VecDeque<Call>> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where a connection puts its calls. Each of them holds it, so it holds none of them.
+#[derive(Debug, Clone)]
+pub(super) struct Arrivals {
+    queue: Weak<Queue>,
+    bell: Arc<Bell>,
+}
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Arrivals {
     fn execute(&self, call: F) {
-        let call = Box::pin(AssertUnwindSafe(call).catch_unwind().map(drop));
-        self.lock().push_back(call);
-    }
-}
-
-impl Arrived {
-    fn take(&self) -> VecDeque<Call> {
-        std::mem::take(&mut *self.lock())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Call>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Calls that run one after the other where they can. It ends when all have.
-#[derive(Default)]
-struct Calls {
-    waiting: VecDeque<Call>,
-    running: FuturesUnordered<Call>,
-}
-
-impl Calls {
-    fn add(&mut self, mut calls: VecDeque<Call>) {
-        if calls.len() > TOGETHER_MAX {
-            hand_over(calls.split_off(TOGETHER_MAX));
-        }
-        self.waiting.append(&mut calls);
-    }
-
-    fn go_on(&mut self, context: &mut Context<'_>) {
-        let since = Instant::now();
-        while let Some(mut call) = self.waiting.pop_front() {
-            if call.as_mut().poll(context).is_pending() {
-                self.running.push(call);
-            }
-            if since.elapsed() > TOGETHER_TIME_MAX {
-                hand_over(std::mem::take(&mut self.waiting));
-            }
-        }
-        while let Poll::Ready(Some(())) = self.running.poll_next_unpin(context) {}
-    }
-}
-
-impl Future for Calls {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        self.go_on(context);
-        if self.running.is_empty() {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
-    }
-}
-
-/// Lets any thread take these calls, in two parts at least: the last task that a thread starts it keeps for itself.
-fn hand_over(mut calls: VecDeque<Call>) {
-    let size = calls.len().div_ceil(2).min(TOGETHER_MAX);
-    while !calls.is_empty() {
-        let rest = calls.split_off(size.min(calls.len()));
-        let part = Calls {
-            waiting: std::mem::replace(&mut calls, rest),
-            running: FuturesUnordered::new(),
+        let Some(queue) = self.queue.upgrade() else {
+            return;
         };
-        tokio::spawn(part);
+        let call = Box::pin(AssertUnwindSafe(call).catch_unwind().map(drop));
+        lock(&queue).push_back(call);
+        self.bell.ring();
     }
 }
 
 pin_project! {
-    /// A connection with its calls. It ends as the connection does, and ends what runs then.
+    /// A connection that begins its calls. It ends as the connection does.
     pub(super) struct Answering<C> {
         #[pin]
         connection: C,
-        arrived: Arrived,
-        calls: Calls,
+        queue: Arc<Queue>,
         bell: Arc<Bell>,
         waker: Waker,
     }
 }
 
 impl<C> Answering<C> {
-    /// Of a connection that executes its calls by these that arrived.
-    pub(super) fn new(connection: C, arrived: Arrived) -> Answering<C> {
-        let bell = Arc::new(Bell::default());
+    /// Of the connection that this makes, which is to execute its calls by what it is given.
+    pub(super) fn new(connect: impl FnOnce(Arrivals) -> C) -> Answering<C> {
+        let (queue, bell) = (Arc::<Queue>::default(), Arc::<Bell>::default());
+        let arrivals = Arrivals {
+            queue: Arc::downgrade(&queue),
+            bell: Arc::clone(&bell),
+        };
         Answering {
-            connection,
-            arrived,
-            calls: Calls::default(),
+            connection: connect(arrivals),
+            queue,
             waker: Waker::from(Arc::clone(&bell)),
             bell,
         }
@@ -143,8 +96,8 @@ impl<C: Future> Future for Answering<C> {
             if let Poll::Ready(ended) = this.connection.as_mut().poll(&mut inner) {
                 return Poll::Ready(ended);
             }
-            this.calls.add(this.arrived.take());
-            this.calls.go_on(&mut inner);
+            let arrived = std::mem::take(&mut *lock(this.queue));
+            begin(arrived, &mut inner);
             if !this.bell.has_rung() {
                 break;
             }
@@ -154,132 +107,209 @@ impl<C: Future> Future for Answering<C> {
     }
 }
 
+/// Begins calls, one after the other. Those that do not end at once go on as tasks.
+fn begin(mut calls: VecDeque<Call>, context: &mut Context<'_>) {
+    // One alone is not worth it: it would stay with this thread.
+    if calls.len() > TOGETHER_MAX + 1 {
+        hand_over(calls.split_off(TOGETHER_MAX));
+    }
+    let since = Instant::now();
+    while let Some(mut call) = calls.pop_front() {
+        if call.as_mut().poll(context).is_pending() {
+            tokio::spawn(call);
+        }
+        if calls.len() > 1 && since.elapsed() > TOGETHER_TIME_MAX {
+            hand_over(std::mem::take(&mut calls));
+        }
+    }
+}
+
+/// Lets any thread take these calls, in two parts at least: the last task that a thread starts it keeps for itself.
+fn hand_over(mut calls: VecDeque<Call>) {
+    let size = calls.len().div_ceil(2).min(TOGETHER_MAX);
+    while !calls.is_empty() {
+        let rest = calls.split_off(size.min(calls.len()));
+        let mut part = std::mem::replace(&mut calls, rest);
+        tokio::spawn(poll_fn(move |context| {
+            begin(std::mem::take(&mut part), context);
+            Poll::Ready(())
+        }));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use std::{
-        future::poll_fn,
         sync::atomic::{AtomicUsize, Ordering},
-        thread,
+        thread::{self, ThreadId},
     };
 
-    use tokio::{sync::oneshot, task::yield_now, time::timeout};
+    use tokio::{
+        sync::{mpsc, oneshot},
+        task::{self, yield_now},
+        time::timeout,
+    };
 
     use super::*;
 
     const WAIT_MAX: Duration = Duration::from_secs(10);
 
-    /// A connection that brings these calls, and ends once so many have been answered.
-    async fn answered(calls: Vec<Call>, until: (&Arc<AtomicUsize>, usize)) {
-        let arrived = Arrived::default();
-        let executor = arrived.clone();
-        let (answered, all) = until;
+    /// A connection that brings these calls, and ends with what comes next: nothing else wakes it. As a server has them, on a
+    /// worker of the runtime.
+    async fn answer(calls: Vec<Call>, mut end: mpsc::Receiver<()>) {
         let mut calls = Some(calls);
-        let connection = poll_fn(move |context| {
-            for call in calls.take().unwrap_or_default() {
-                executor.execute(call);
-            }
-            if answered.load(Ordering::SeqCst) >= all {
-                return Poll::Ready(());
-            }
-            // As a connection is, by each answer, on whatever thread.
-            let waker = context.waker().clone();
-            tokio::spawn(async move {
-                yield_now().await;
-                waker.wake();
-            });
-            Poll::Pending
+        let answering = Answering::new(|arrivals| {
+            poll_fn(move |context| {
+                for call in calls.take().unwrap_or_default() {
+                    arrivals.execute(call);
+                }
+                end.poll_recv(context).map(drop)
+            })
         });
-        let answering = Answering::new(connection, arrived);
-        timeout(WAIT_MAX, answering).await.unwrap();
+        let answered = timeout(WAIT_MAX, tokio::spawn(answering)).await;
+        answered.unwrap().unwrap();
     }
 
-    fn call(answered: &Arc<AtomicUsize>) -> Call {
-        let answered = Arc::clone(answered);
-        Box::pin(async move {
-            answered.fetch_add(1, Ordering::SeqCst);
-        })
+    /// The task and the thread that each of so many calls ran on.
+    async fn ran_on(count: usize) -> Vec<(task::Id, ThreadId)> {
+        let (ended, end) = mpsc::channel(1);
+        let ran = Arc::new(Mutex::new(Vec::new()));
+        let call = |_| -> Call {
+            let (ran, ended) = (Arc::clone(&ran), ended.clone());
+            Box::pin(async move {
+                let mut ran = ran.lock().unwrap();
+                ran.push((task::id(), thread::current().id()));
+                if ran.len() == count {
+                    ended.try_send(()).unwrap();
+                }
+            })
+        };
+        answer((0..count).map(call).collect(), end).await;
+        std::mem::take(&mut *ran.lock().unwrap())
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn few_run_where_they_came_and_of_many_others_take_parts() {
-        for count in [1, TOGETHER_MAX, TOGETHER_MAX + 1, 10 * TOGETHER_MAX] {
-            let done = Arc::new(AtomicUsize::new(0));
-            let calls = (0..count).map(|_| call(&done)).collect();
-            answered(calls, (&done, count)).await;
-            assert_eq!(done.load(Ordering::SeqCst), count);
-        }
+    async fn few_run_in_the_task_of_their_connection_and_of_many_others_take_parts() {
+        let tasks_of = async |count| {
+            let ran = ran_on(count).await;
+            assert_eq!(ran.len(), count);
+            let mut tasks: Vec<_> = ran.iter().map(|(task, _)| task.to_string()).collect();
+            tasks.sort();
+            tasks.dedup();
+            tasks.len()
+        };
+        assert_eq!(tasks_of(1).await, 1);
+        assert_eq!(tasks_of(TOGETHER_MAX + 1).await, 1);
+        assert_eq!(tasks_of(TOGETHER_MAX + 2).await, 3);
+        assert_eq!(tasks_of(4 * TOGETHER_MAX).await, 4);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn what_waits_for_a_long_one_runs_elsewhere() {
-        let done = Arc::new(AtomicUsize::new(0));
-        let (begun, has_begun) = std::sync::mpsc::channel();
+        let (ended, end) = mpsc::channel(1);
         // Each waits on its thread for the other, as no two on one thread could.
-        let (other, is_there) = std::sync::mpsc::channel();
-        let long: Call = Box::pin({
-            let done = Arc::clone(&done);
-            async move {
-                has_begun.recv_timeout(WAIT_MAX).unwrap();
-                other.send(()).unwrap();
-                done.fetch_add(1, Ordering::SeqCst);
-            }
-        });
+        let (here, is_here) = std::sync::mpsc::channel();
+        let (there, is_there) = std::sync::mpsc::channel();
         let first: Call = Box::pin(async { thread::sleep(2 * TOGETHER_TIME_MAX) });
-        let second: Call = Box::pin({
-            let done = Arc::clone(&done);
-            async move {
-                begun.send(()).unwrap();
-                is_there.recv_timeout(WAIT_MAX).unwrap();
-                done.fetch_add(1, Ordering::SeqCst);
-            }
+        let second: Call = Box::pin(async move {
+            here.send(()).unwrap();
+            is_there.recv_timeout(WAIT_MAX).unwrap();
+            ended.try_send(()).unwrap();
         });
-        answered(vec![first, long, second], (&done, 2)).await;
+        let third: Call = Box::pin(async move {
+            is_here.recv_timeout(WAIT_MAX).unwrap();
+            there.send(()).unwrap();
+        });
+        answer(vec![first, second, third], end).await;
     }
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_call_that_waits_goes_on_when_it_can_and_one_that_panics_breaks_off_alone() {
-        let done = Arc::new(AtomicUsize::new(0));
+        let (ended, end) = mpsc::channel(1);
         let (sender, receiver) = oneshot::channel::<()>();
-        let waits: Call = Box::pin({
-            let done = Arc::clone(&done);
-            async move {
-                receiver.await.unwrap();
-                done.fetch_add(1, Ordering::SeqCst);
+        let waits: Call = Box::pin(async move {
+            receiver.await.unwrap();
+            ended.try_send(()).unwrap();
+        });
+        let breaks: Call = Box::pin(async { panic!("as a defect would") });
+        let tells: Call = Box::pin(async move {
+            yield_now().await;
+            sender.send(()).unwrap();
+        });
+        answer(vec![waits, breaks, tells], end).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_other_threads_ring_at_any_moment_is_heard() {
+        const RINGS: usize = 20_000;
+        let (rung, heard) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (waker, wakers) = std::sync::mpsc::channel::<Waker>();
+        let ringing = thread::spawn({
+            let (rung, heard) = (Arc::clone(&rung), Arc::clone(&heard));
+            move || {
+                let waker = wakers.recv_timeout(WAIT_MAX).unwrap();
+                let until = Instant::now() + WAIT_MAX;
+                for ring in 1..=RINGS {
+                    rung.store(ring, Ordering::SeqCst);
+                    waker.wake_by_ref();
+                    while heard.load(Ordering::SeqCst) < ring && Instant::now() < until {
+                        std::hint::spin_loop();
+                    }
+                }
             }
         });
-        let tells: Call = Box::pin(async move { sender.send(()).unwrap() });
-        let breaks: Call = Box::pin(async { panic!("as a defect would") });
-        answered(vec![waits, breaks, tells, call(&done)], (&done, 2)).await;
+        let answering = Answering::new(|_| {
+            poll_fn(move |context| {
+                // Who rings has gone where this is not the first time.
+                let _ = waker.send(context.waker().clone());
+                let ring = rung.load(Ordering::SeqCst);
+                heard.store(ring, Ordering::SeqCst);
+                if ring == RINGS {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
+            })
+        });
+        let answered = timeout(WAIT_MAX, tokio::spawn(answering)).await;
+        answered.unwrap().unwrap();
+        ringing.join().unwrap();
     }
 
     #[tokio::test]
     async fn what_is_rung_in_the_last_round_is_not_lost() {
         let mut polls = 0;
-        let restless = poll_fn(move |context| {
-            polls += 1;
-            if polls > 10 * ROUNDS_MAX {
-                return Poll::Ready(());
-            }
-            context.waker().wake_by_ref();
-            Poll::Pending
+        let answering = Answering::new(|_| {
+            poll_fn(move |context| {
+                polls += 1;
+                if polls > 10 * ROUNDS_MAX {
+                    return Poll::Ready(());
+                }
+                context.waker().wake_by_ref();
+                Poll::Pending
+            })
         });
-        let answering = Answering::new(restless, Arrived::default());
         timeout(WAIT_MAX, answering).await.unwrap();
     }
 
     #[tokio::test]
-    async fn what_runs_ends_with_its_connection() {
-        let (sender, mut receiver) = oneshot::channel::<()>();
-        let endless: Call = Box::pin(async move {
-            let _held = sender;
-            std::future::pending().await
+    async fn what_came_with_the_end_of_its_connection_ends_with_it() {
+        let (held, mut is_held) = oneshot::channel::<()>();
+        let mut held = Some(held);
+        let answering = Answering::new(|arrivals| {
+            poll_fn(move |_| {
+                // As hyper's calls do.
+                let (arrivals_held, held) = (arrivals.clone(), held.take());
+                arrivals.execute(async move {
+                    let _both = (arrivals_held, held);
+                    std::future::pending().await
+                });
+                Poll::Ready(())
+            })
         });
-        let done = Arc::new(AtomicUsize::new(0));
-        answered(vec![endless, call(&done)], (&done, 1)).await;
-        assert_eq!(
-            receiver.try_recv(),
-            Err(oneshot::error::TryRecvError::Closed)
-        );
+        answering.await;
+        let closed = Err(oneshot::error::TryRecvError::Closed);
+        assert_eq!(is_held.try_recv(), closed);
     }
 }

@@ -18,7 +18,7 @@ use tonic::service::Routes;
 use tower::ServiceExt;
 
 use self::{
-    calls::{Answering, Arrived},
+    calls::Answering,
     listener::{Connection, connections},
 };
 
@@ -28,6 +28,9 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Calls at once on one connection; more wait at the caller.
 const STREAMS_PER_CONNECTION_MAX: u32 = 1_024;
+
+/// Streams of a connection, over all its time, that are reset for what its caller did wrong; then it is closed (RUSTSEC-2024-0003).
+const RESETS_PER_CONNECTION_MAX: usize = 1_024;
 
 /// What one stream may send ahead of who reads it, and all streams of a connection together.
 ///
@@ -71,16 +74,18 @@ fn answer(connection: Connection, routes: Routes, open: &GracefulShutdown) {
         request.extensions_mut().insert(peer.clone());
         routes.clone().oneshot(request)
     });
-    let arrived = Arrived::default();
-    let connection = http2::Builder::new(arrived.clone())
-        .timer(TokioTimer::new())
-        .keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .serve_connection(TokioIo::new(connection), service);
-    let answering = Answering::new(open.watch(connection), arrived);
+    let answering = Answering::new(|arrivals| {
+        let connection = http2::Builder::new(arrivals)
+            .timer(TokioTimer::new())
+            .keep_alive_interval(KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+            .max_local_error_reset_streams(RESETS_PER_CONNECTION_MAX)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .serve_connection(TokioIo::new(connection), service);
+        open.watch(connection)
+    });
     tokio::spawn(async move {
         if let Err(fault) = answering.await {
             tracing::debug!(%fault, "a connection broke off");
