@@ -153,9 +153,7 @@ mod tests {
     use crate::json::{read_message, write_message};
 
     fn pool() -> DescriptorPool {
-        let folders = ["/tests/proto", "/../proto"]
-            .map(|folder| format!("{}{folder}", env!("CARGO_MANIFEST_DIR")));
-        let mut compiler = protox::Compiler::new(folders).unwrap();
+        let mut compiler = protox::Compiler::new(["tests/proto", "../proto"]).unwrap();
         compiler
             .include_imports(true)
             .open_file("shop.proto")

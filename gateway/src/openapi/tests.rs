@@ -13,15 +13,10 @@ use super::document;
 use crate::config::GatewayConfig;
 use crate::rules::RouteTable;
 
-const SNAPSHOT: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/tests/snapshots/shop.openapi.json"
-);
+const SNAPSHOT: &str = "tests/snapshots/shop.openapi.json";
 
 fn shop() -> Json {
-    let proto = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/proto");
-    let google = concat!(env!("CARGO_MANIFEST_DIR"), "/../proto");
-    let mut compiler = protox::Compiler::new([proto, google]).unwrap();
+    let mut compiler = protox::Compiler::new(["tests/proto", "../proto"]).unwrap();
     compiler.include_source_info(true).include_imports(true);
     compiler.open_file("shop.proto").unwrap();
     let pool = DescriptorPool::decode(compiler.encode_file_descriptor_set().as_slice()).unwrap();
