@@ -28,7 +28,7 @@ impl Bell {
 
     /// The task looks at everything from here on.
     pub(super) fn hush(&self) {
-        // A swap, and no store: what is looked at from here on is to be what it was when it was rung.
+        // Both swap, and do not store: what is looked at from here on is to be what it was when it was rung.
         self.has_rung.swap(false, Ordering::SeqCst);
     }
 
@@ -48,7 +48,7 @@ impl Bell {
 
     /// There is more to look at.
     pub(super) fn ring(&self) {
-        self.has_rung.store(true, Ordering::SeqCst);
+        self.has_rung.swap(true, Ordering::SeqCst);
         if !self.is_open.load(Ordering::SeqCst) {
             self.task.wake();
         }
