@@ -98,7 +98,7 @@ impl Server {
         server.tasks.extend(app.watches(config, &server.watch));
         // They give back what they have before the drain begins: another server goes on with it at once.
         server.tasks.extend(app.work_on_jobs(config, &server.watch));
-        memory::give_back();
+        memory::give_back_start();
         Ok(server)
     }
 

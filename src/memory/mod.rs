@@ -2,6 +2,9 @@
 //! the loading of models. ONNX Runtime's stays with the C library, for each thread that loaded a model once: a hundred megabytes
 //! after as many swaps of a model of 200 trees. The program's own stays with mimalloc for as long as nothing else is allocated.
 
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+mod program;
+
 /// Gives back what is free when it is dropped: to be the last of the fields that have much memory.
 pub(crate) struct GivesBack;
 
@@ -25,4 +28,12 @@ pub(crate) fn give_back() {
         libc::malloc_trim(0);
         libmimalloc_sys::mi_collect(true);
     }
+}
+
+/// Gives back, at the end of the start, what is free and what the start alone read of the program and its libraries: most of
+/// their pages, which the system has and maps again where they are asked for.
+pub(crate) fn give_back_start() {
+    give_back();
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    program::unmap();
 }
