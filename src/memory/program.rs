@@ -45,8 +45,13 @@ unsafe extern "C" fn unmap_one(
         )
     };
     let of_type = |kind| segments.iter().filter(move |s| s.p_type == kind);
-    let place =
-        |segment: &libc::Elf64_Phdr| (base + segment.p_vaddr as usize, segment.p_memsz as usize);
+    // What lies below the address that it was linked for has a base that wraps.
+    let place = |segment: &libc::Elf64_Phdr| {
+        (
+            base.wrapping_add(segment.p_vaddr as usize),
+            segment.p_memsz as usize,
+        )
+    };
     for (begin, length) in of_type(libc::PT_DYNAMIC).map(place) {
         let count = length / size_of::<Dynamic>();
         // SAFETY: the list lies there for as long as what it is of is loaded.
@@ -81,7 +86,7 @@ fn writes_to_code(entry: &Dynamic) -> bool {
 fn whole_pages((begin, length): (usize, usize)) -> Option<(usize, usize)> {
     let page = page_bytes()?;
     let first = begin.checked_next_multiple_of(page)?;
-    let end = (begin + length) / page * page;
+    let end = begin.checked_add(length)? / page * page;
     (first < end).then(|| (first, end - first))
 }
 
@@ -105,6 +110,8 @@ mod tests {
         assert_eq!(whole_pages((page + 1, 2 * page)), Some((2 * page, page)));
         assert_eq!(whole_pages((page, 2 * page - 1)), Some((page, page)));
         assert_eq!(whole_pages((page + 1, page)), None);
+        assert_eq!(whole_pages((page, usize::MAX)), None);
+        assert_eq!(whole_pages((usize::MAX, page)), None);
     }
 
     #[test]
