@@ -14,7 +14,7 @@ import generators
 from generators import Load, Seen, call, rate
 from prepared import Requests
 from servers import LoadTestError, Served, kept_build, postgres, redis, run_ferrocast, scratch, serve
-from usecase import USERS, run_by, use_case
+from usecase import USERS, in_views, run_by, use_case
 
 EMPTY = "ferrocast.v1.PredictionService/GetLedgerStatus"
 PREDICT = "ferrocast.v1.PredictionService/PredictByEntity"
@@ -86,6 +86,14 @@ class Bench:
         self.run("apply", settings)
         self.run("materialize", settings)
         return settings
+
+    def in_views(self, views: int) -> Bench:
+        """The same use case with its features in so many views, in a database of its own."""
+        models = in_views(views, self.models, self.new_folder() / "models")
+        url = self.new_database()
+        folder = self.folder / f"views{views}"
+        folder.mkdir()
+        return Bench(self.stack, folder, models, self.requests, url, self.effort)
 
     def run(self, command: str, settings: dict[str, str]) -> None:
         """A command of the server, to its end."""

@@ -2,9 +2,11 @@
 
     make loadtest-compare ARGS="--with server.threads=1 --with server.threads=4"
     make loadtest-compare ARGS="--build fat=/somewhere/release/ferrocast --rounds 5"
+    make loadtest-compare ARGS="--uncached --with database.connections_max=2"
 
 Empty calls, features and predictions from the cache, by ONNX Runtime and by `runtime = "trees"`, on eight
-connections and on one, and p99 at fixed rates.
+connections and on one, and p99 at fixed rates. With `--uncached`, predictions and features that are read from
+PostgreSQL by each call, of one view and of three.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from turns import Rounds
 HEADER = ["what", "of", "calls/s", "p50 ms", "p99 ms", "÷ as it is", "of the rounds", "failed"]
 CEILING, BUSY, FULL_UP, CALM, SWIFT = in_flight(128), in_flight(64), in_flight(256), rate(5_000), rate(16_000)
 ALONE = Load(connections=1, streams=64)
+UNCACHED = (in_flight(1), in_flight(8), in_flight(64), in_flight(256), rate(5_000))
 AS_IT_IS = "as it is"
 
 
@@ -59,10 +62,27 @@ def measure(prepared: Bench, variants: list[Variant]) -> str:
     return turns.table(HEADER, rows)
 
 
-def _start(stack: ExitStack, prepared: Bench, variant: Variant, runtime: str) -> Served:
+def measure_uncached(prepared: Bench, variants: list[Variant]) -> str:
+    """The same where each call reads from PostgreSQL."""
+    rows = []
+    for views, of in ((1, prepared), (3, prepared.in_views(3))):
+        named = "one view" if views == 1 else f"{views} views"
+        with ExitStack() as stack:
+            servers = {each.name: _start(stack, of, each, "onnx", cached=False) for each in variants}
+            requests = of.requests
+            loads = {f"PredictByEntity, {each}": (PREDICT, requests.predict, each) for each in UNCACHED}
+            loads["GetOnlineFeatures 100 by 30, packed"] = (READ, requests.many_packed, in_flight(32))
+            for what, (method, data, load) in loads.items():
+                rows += _rows(of, f"{what}, {named}", servers, method, data, load)
+    return turns.table(HEADER, rows)
+
+
+def _start(
+    stack: ExitStack, prepared: Bench, variant: Variant, runtime: str, *, cached: bool = True
+) -> Served:
     chosen = None if runtime == "onnx" else runtime
     server = prepared.server(
-        "postgres", cached=True, runtime=chosen, more=variant.settings, binary=variant.binary
+        "postgres", cached=cached, runtime=chosen, more=variant.settings, binary=variant.binary
     )
     return stack.enter_context(server)
 
@@ -117,10 +137,11 @@ def main() -> None:
     options.add_argument("--build", dest="builds", action="append", default=[], help="name=path")
     options.add_argument("--seconds", type=float, default=1.5, help="how long each is measured")
     options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--uncached", action="store_true", help="by what is read from PostgreSQL")
     asked = options.parse_args()
     variants = _variants(asked.settings, asked.builds)
     with bench(replace(FULL, seconds=asked.seconds, rounds=asked.rounds)) as prepared:
-        found = measure(prepared, variants)
+        found = (measure_uncached if asked.uncached else measure)(prepared, variants)
     print(f"\nCommit {commit()}\n")
     print(found)
 

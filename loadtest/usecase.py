@@ -68,6 +68,20 @@ def run_by(runtime: str, models: Path, copy: Path) -> Path:
     return copy
 
 
+def in_views(views: int, models: Path, copy: Path) -> Path:
+    """A copy of the repository whose features are in so many views of the same users; with the rows."""
+    shutil.copytree(models, copy)
+    folder = copy / NAME
+    of = {name: f"{NAME}{at * views // FEATURES}" for at, name in enumerate(NAMES)}
+    (folder / "features.toml").write_text(_features(of))
+    definition = folder / "model.toml"
+    text = definition.read_text()
+    for name, view in of.items():
+        text = text.replace(f'"{NAME}:{name}"', f'"{view}:{name}"')
+    definition.write_text(text)
+    return copy
+
+
 def two_versions(models: Path, copy: Path) -> Path:
     """A repository of its own, with the model as version 1 and as version 2."""
     shutil.copytree(models, copy)
@@ -123,24 +137,33 @@ def _trees(content: bytes, folder: Path) -> None:
     (folder / "xgboost.json").write_bytes(content)
 
 
-def _features() -> str:
-    features = "\n".join(f'  {{ name = "{name}", type = "double" }},' for name in NAMES)
-    served = ", ".join(f'"{NAME}:{name}"' for name in NAMES)
+def _features(view_of: dict[str, str] | None = None) -> str:
+    """The definitions; all features in one view, unless it is said which is in which."""
+    of = view_of or dict.fromkeys(NAMES, NAME)
+    views = "\n".join(
+        _view(view, [name for name in NAMES if of[name] == view]) for view in dict.fromkeys(of.values())
+    )
+    served = ", ".join(f'"{of[name]}:{name}"' for name in NAMES)
     return f"""project = "{NAME}"
 
 [[entities]]
 name = "user"
 join_keys = [{{ name = "user_id", type = "string" }}]
 
-[[feature_views]]
+{views}
+[[feature_services]]
 name = "{NAME}"
+features = [{served}]
+"""
+
+
+def _view(view: str, names: list[str]) -> str:
+    features = "\n".join(f'  {{ name = "{name}", type = "double" }},' for name in names)
+    return f"""[[feature_views]]
+name = "{view}"
 entity = "user"
 source = {{ path = "{NAME}.parquet" }}
 features = [
 {features}
 ]
-
-[[feature_services]]
-name = "{NAME}"
-features = [{served}]
 """
