@@ -4,12 +4,17 @@ use crate::{
     config::{Config, DatabaseConfig, JobsConfig, LedgerConfig, ModelsConfig},
     grpc::RequestLimits,
     inference::{JobBounds, JobOptions, LedgerOptions, SAMPLE_WHOLE, ShadowOptions},
-    stores::DatabaseOptions,
+    stores::{DatabaseOptions, PinnedOptions},
 };
 
 pub(super) fn database_options(database: &DatabaseConfig) -> DatabaseOptions {
     let mut options = DatabaseOptions::new(database.url.clone());
     options.pool_size = database.connections_max;
+    options.pinned = PinnedOptions {
+        connections_max: database.pinned_connections_max,
+        queries_max: database.pinned_queries_max,
+        wait_max: database.pinned_wait_max,
+    };
     options.connect_timeout = database.connect_max;
     options.acquire_timeout = database.acquire_max;
     options.statement_timeout = database.statement_max;

@@ -4,6 +4,9 @@ use std::{path::PathBuf, time::Duration};
 
 use super::{CONNECTIONS_MAX, Secret, layers::Layers, millis, whole};
 
+/// More on one connection wait for each other longer than connecting takes.
+const PINNED_QUERIES_MAX: usize = 1_000;
+
 /// Which database, and how it is used.
 #[derive(Debug, Clone)]
 pub struct DatabaseConfig {
@@ -13,6 +16,12 @@ pub struct DatabaseConfig {
     pub migrate_at_start: bool,
     /// Connections.
     pub connections_max: usize,
+    /// Connections beside these that only read by key; with Postgres.
+    pub pinned_connections_max: usize,
+    /// Queries at once on one of them.
+    pub pinned_queries_max: usize,
+    /// How long a query waits behind others there.
+    pub pinned_wait_max: Duration,
     /// How long connecting may take.
     pub connect_max: Duration,
     /// How long a request waits for a free connection.
@@ -47,6 +56,14 @@ pub(super) fn read(layers: &mut Layers) -> DatabaseConfig {
         url: Secret::from(url),
         migrate_at_start: layers.parse("database.migrate_at_start", |_| true, "true or false"),
         connections_max: whole(layers, "database.connections_max", 1, CONNECTIONS_MAX),
+        pinned_connections_max: whole(
+            layers,
+            "database.pinned_connections_max",
+            0,
+            CONNECTIONS_MAX,
+        ),
+        pinned_queries_max: whole(layers, "database.pinned_queries_max", 1, PINNED_QUERIES_MAX),
+        pinned_wait_max: millis(layers, "database.pinned_wait_ms_max", 1),
         connect_max: millis(layers, "database.connect_ms_max", 1),
         acquire_max: millis(layers, "database.acquire_ms_max", 1),
         statement_max: millis(layers, "database.statement_ms_max", 1),

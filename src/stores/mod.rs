@@ -44,6 +44,27 @@ use crate::{
     },
 };
 
+/// Connections to PostgreSQL that only read by key, and are kept for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PinnedOptions {
+    /// How many, beside those of the pool.
+    pub connections_max: usize,
+    /// Queries without an answer on one of them; where each has as many, a read takes a connection of the pool.
+    pub queries_max: usize,
+    /// How long a query waits behind others before it is asked once more, on a connection of the pool.
+    pub wait_max: Duration,
+}
+
+impl Default for PinnedOptions {
+    fn default() -> Self {
+        PinnedOptions {
+            connections_max: 2,
+            queries_max: 4,
+            wait_max: Duration::from_millis(250),
+        }
+    }
+}
+
 /// Which database, and how it is used; the bounds hold for both kinds.
 #[derive(Debug, Clone)]
 pub struct DatabaseOptions {
@@ -51,6 +72,8 @@ pub struct DatabaseOptions {
     pub url: Secret,
     /// Connections at the most; with SQLite, those that read.
     pub pool_size: usize,
+    /// With PostgreSQL, connections beside these.
+    pub pinned: PinnedOptions,
     /// How long making a connection may take, TLS and login included; `connect_timeout` in the URL goes before it. With
     /// SQLite it is the busy timeout: how long to wait for a file that is locked.
     pub connect_timeout: Duration,
@@ -68,6 +91,7 @@ impl DatabaseOptions {
         DatabaseOptions {
             url,
             pool_size: 16,
+            pinned: PinnedOptions::default(),
             connect_timeout: Duration::from_secs(5),
             acquire_timeout: Duration::from_secs(2),
             statement_timeout: Duration::from_secs(30),

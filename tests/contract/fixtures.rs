@@ -358,6 +358,14 @@ pub async fn numbers(fixture: &Fixture) -> Arc<FeatureView> {
     fixture.apply(&one_view("numbers", ID, X)).await.remove(0)
 }
 
+/// The same in an empty database of the test's own.
+pub async fn numbers_in(store: &Store) -> Arc<FeatureView> {
+    store.migrate().await.unwrap();
+    let definitions = Definitions::parse(&one_view("numbers", ID, X)).unwrap();
+    apply_definitions(store, &definitions, LOSSY).await.unwrap();
+    Arc::clone(&definitions.views[0])
+}
+
 pub fn at(micros: i64) -> Timestamp {
     Timestamp::from_micros(micros).unwrap()
 }

@@ -35,6 +35,7 @@ mod news;
 mod outage;
 mod parquet;
 mod partial;
+mod pinned;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod postgres_limits;

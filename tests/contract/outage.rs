@@ -57,13 +57,7 @@ async fn an_outage_is_unavailable_and_passes_by_itself() {
     let store = open(&DatabaseOptions::new(Secret::from(&url)))
         .await
         .unwrap();
-    store.migrate().await.unwrap();
-    let text = one_view("numbers", ID, X);
-    let definitions = ferrocast::catalog::Definitions::parse(&text).unwrap();
-    ferrocast::catalog::apply_definitions(store.as_ref(), &definitions, LOSSY)
-        .await
-        .unwrap();
-    let view = &definitions.views[0];
+    let view = &numbers_in(&store).await;
     store.write(view, vec![number(1, 1, 1, 1.0)]).await.unwrap();
 
     server.stop();

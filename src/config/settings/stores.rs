@@ -19,6 +19,21 @@ pub(super) const STORES: &[Setting] = &[
         "Connections to Postgres, or readers of SQLite",
     ),
     setting(
+        "database.pinned_connections_max",
+        "2",
+        "Connections to Postgres beside these that only read features by entity, several queries at once on each; 0: reads take one of the others",
+    ),
+    setting(
+        "database.pinned_queries_max",
+        "4",
+        "Queries at once on one such connection; reads beyond take one of the others",
+    ),
+    setting(
+        "database.pinned_wait_ms_max",
+        "250",
+        "How long a query waits there behind others before it is asked again elsewhere, ms",
+    ),
+    setting(
         "database.connect_ms_max",
         "5000",
         "How long connecting may take, ms",

@@ -38,6 +38,16 @@ impl Lease {
         client.ok_or_else(|| Error::internal("a connection that was given back is in use"))
     }
 
+    /// Ends the lease after its work: the connection goes back to the pool.
+    pub(super) fn give_back(mut self) {
+        self.client = None;
+    }
+
+    /// Ends the lease after its work, and takes the connection out of the pool.
+    pub(super) fn keep(mut self) -> Option<ClientWrapper> {
+        self.client.take().map(Object::take)
+    }
+
     /// Ends the lease: the connection goes back to the pool, or away where the fault was its own.
     pub(super) fn settle<T>(mut self, done: Result<T, Fault>) -> Result<T, Fault> {
         match &done {
@@ -52,7 +62,7 @@ impl Lease {
                     }
                 }
             }
-            Ok(_) => self.client = None,
+            Ok(_) => self.give_back(),
         }
         done
     }

@@ -17,6 +17,7 @@ mod ledger;
 mod listen;
 mod load;
 mod partitions;
+mod pinned;
 mod pool;
 mod query_load;
 mod releases;

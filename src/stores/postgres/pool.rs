@@ -16,6 +16,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::{
     fault::{Bound, Fault},
     lease::{Canceller, Lease},
+    pinned::Pinned,
     tls,
     url::{SslMode, Target},
 };
@@ -25,7 +26,7 @@ use crate::{
 };
 
 /// A connection that has rested longer is asked whether it still answers: firewalls forget idle ones.
-const IDLE_UNCHECKED_MAX: Duration = Duration::from_secs(10);
+pub(super) const IDLE_UNCHECKED_MAX: Duration = Duration::from_secs(10);
 /// The answer to that, from a server that is there.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 /// The server stops a statement itself; this much later we stop waiting for it to say so.
@@ -45,6 +46,7 @@ pub(super) struct Database {
     target: Target,
     options: DatabaseOptions,
     connect_timeout: Duration,
+    pinned: Pinned,
 }
 
 impl Database {
@@ -89,11 +91,7 @@ impl Database {
                     if metrics.last_used() <= IDLE_UNCHECKED_MAX {
                         return Ok(());
                     }
-                    // The pool's bound on recycling does not hold for its hooks.
-                    match timeout(CHECK_TIMEOUT, client.simple_query("")).await {
-                        Ok(checked) => checked.map(|_| ()).map_err(HookError::Backend),
-                        Err(_) => Err(HookError::message("no answer")),
-                    }
+                    check(client).await
                 })
             }))
             .runtime(Runtime::Tokio1)
@@ -101,6 +99,7 @@ impl Database {
             .map_err(|error| Error::internal("no connection pool").with_source(error))?;
         Ok(Database {
             pool,
+            pinned: Pinned::new(options.pinned, connector.tls.clone()),
             connector,
             target,
             options: options.clone(),
@@ -130,6 +129,11 @@ impl Database {
         let taken = taken.map_err(|_| self.no_connection(bound))?;
         let client = taken.map_err(|error| self.pool_fault(error))?;
         Ok(Lease::new(client, self.connector.tls.clone()))
+    }
+
+    /// The connections that only read by key.
+    pub(super) fn pinned(&self) -> &Pinned {
+        &self.pinned
     }
 
     /// A connection of its own, for work that holds a lock of the session.
@@ -214,6 +218,14 @@ impl Database {
                 Error::internal("the connection pool does not work").with_source(other)
             }
         }
+    }
+}
+
+/// Asks a connection that has rested whether it still answers; the pool's bound on recycling does not hold for its hooks.
+pub(super) async fn check(client: &tokio_postgres::Client) -> Result<(), HookError> {
+    match timeout(CHECK_TIMEOUT, client.simple_query("")).await {
+        Ok(checked) => checked.map(|_| ()).map_err(HookError::Backend),
+        Err(_) => Err(HookError::message("no answer")),
     }
 }
 

@@ -55,10 +55,7 @@ async fn read_storable(
 ) -> Result<Vec<Option<StoredRow>>, Fault> {
     let columns = transposed(keys.iter().map(|key| key.values().iter()));
     for attempt in 1_u32.. {
-        let mut lease = database.lease().await?;
-        let asked = query(lease.client()?, sql, &columns);
-        let answer = database.bounded(asked).await;
-        match lease.settle(answer) {
+        match ask(database, sql, &columns).await {
             Ok(rows) => {
                 return rows
                     .iter()
@@ -81,6 +78,24 @@ async fn read_storable(
         }
     }
     Ok(Vec::new())
+}
+
+/// Asks on a pinned connection or, where none has room, on one of the pool.
+async fn ask(database: &Database, sql: &str, columns: &Columns<'_>) -> Result<Vec<Row>, Fault> {
+    if let Some(place) = database.pinned().place().await {
+        let asked = database.bounded(query(place.client(), sql, columns));
+        if let Some(answer) = place.wait(asked).await {
+            return place.settle(answer);
+        }
+    }
+    let mut lease = database.lease().await?;
+    let asked = query(lease.client()?, sql, columns);
+    let answer = database.bounded(asked).await;
+    if answer.is_ok() {
+        database.pinned().adopt(lease);
+        return answer;
+    }
+    lease.settle(answer)
 }
 
 async fn query(

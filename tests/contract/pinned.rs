@@ -1,0 +1,208 @@
+//! Connections to PostgreSQL that only read by key: shared, passed over where they are slow, and given up.
+
+use std::{sync::Arc, time::Duration};
+
+use ferrocast::{
+    catalog::FeatureView,
+    config::Secret,
+    error::{ErrorKind, Result},
+    features::{OnlineStore, StoredRow},
+    stores::{DatabaseOptions, PinnedOptions, Store, open},
+};
+use tokio::{task::JoinHandle, time::timeout};
+
+use crate::{
+    cancel::{abandon, await_lock_waits},
+    fixtures::*,
+    gate::eventually,
+    postgres::Postgres,
+};
+
+/// So long that nothing comes of waiting for it.
+const NEVER: Duration = Duration::from_secs(3_600);
+const ONE: PinnedOptions = PinnedOptions {
+    connections_max: 1,
+    queries_max: 4,
+    wait_max: NEVER,
+};
+
+/// A store with one pinned connection that has read of two views, and somebody who can lock the first.
+struct Scene {
+    views: [Arc<FeatureView>; 2],
+    store: Arc<Store>,
+    blocker: tokio_postgres::Client,
+    /// The server's process behind the pinned connection, where there is one.
+    pinned: Vec<i32>,
+    _fixture: Fixture,
+}
+
+impl Scene {
+    async fn new(pinned: PinnedOptions) -> Scene {
+        let fixture = postgres().await;
+        let second =
+            format!("[[feature_views]]\nname = \"second\"\nentity = \"thing\"\nfeatures = [{X}]\n");
+        let applied = fixture.apply(&(one_view("first", ID, X) + &second)).await;
+        let mut options = DatabaseOptions::new(Secret::from(format!(
+            "{}?application_name=pinned",
+            fixture.url
+        )));
+        options.pinned = pinned;
+        options.statement_timeout = WAIT_MAX;
+        let store = open(&options).await.unwrap();
+        let name = fixture.url.rsplit('/').next().unwrap();
+        let mut scene = Scene {
+            views: [Arc::clone(&applied[0]), Arc::clone(&applied[1])],
+            store,
+            blocker: Postgres::shared().connect(name).await,
+            pinned: Vec::new(),
+            _fixture: fixture,
+        };
+        for view in &scene.views {
+            scene
+                .store
+                .write(view, vec![number(1, 1, 1, 1.0)])
+                .await
+                .unwrap();
+        }
+        for index in [0, 1] {
+            scene.assert_reads(index).await;
+        }
+        scene.pinned = scene.connections().await;
+        assert_eq!(scene.pinned.len(), 1);
+        scene
+    }
+
+    /// The store's connections, by the server's processes.
+    async fn connections(&self) -> Vec<i32> {
+        let forget = "SELECT pg_stat_clear_snapshot()";
+        self.blocker.batch_execute(forget).await.unwrap();
+        let sql = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'pinned'";
+        let found = self.blocker.query(sql, &[]).await.unwrap();
+        found.iter().map(|row| row.get(0)).collect()
+    }
+
+    async fn lock_the_first(&self) {
+        let sql = "BEGIN; LOCK TABLE fv_first IN ACCESS EXCLUSIVE MODE";
+        self.blocker.batch_execute(sql).await.unwrap();
+    }
+
+    async fn unlock(&self) {
+        self.blocker.batch_execute("COMMIT").await.unwrap();
+    }
+
+    fn start_reading(&self, index: usize) -> JoinHandle<Result<Vec<Option<StoredRow>>>> {
+        let (store, view) = (Arc::clone(&self.store), Arc::clone(&self.views[index]));
+        tokio::spawn(async move { store.read(&view, &[id(1)]).await })
+    }
+
+    async fn assert_reads(&self, index: usize) {
+        let answer = timeout(WAIT_MAX, self.start_reading(index)).await;
+        let rows = answer.expect("an answer").unwrap().unwrap();
+        assert!(rows[0].is_some());
+    }
+}
+
+#[tokio::test]
+async fn reads_at_once_share_a_connection() {
+    let scene = Scene::new(ONE).await;
+    scene.lock_the_first().await;
+    let keys = [id(1)];
+    let (first, second, ()) = tokio::join!(
+        scene.store.read(&scene.views[0], &keys),
+        scene.store.read(&scene.views[1], &keys),
+        async {
+            await_lock_waits(&scene.blocker, 1).await;
+            scene.unlock().await;
+        }
+    );
+    assert!(first.unwrap()[0].is_some());
+    assert!(second.unwrap()[0].is_some());
+    assert_eq!(scene.connections().await, scene.pinned);
+}
+
+#[tokio::test]
+async fn a_read_that_waits_behind_another_too_long_is_asked_elsewhere() {
+    let scene = Scene::new(PinnedOptions {
+        wait_max: Duration::from_millis(50),
+        ..ONE
+    })
+    .await;
+    scene.lock_the_first().await;
+    let slow = scene.start_reading(0);
+    await_lock_waits(&scene.blocker, 1).await;
+    scene.assert_reads(1).await;
+    assert!(scene.connections().await.contains(&scene.pinned[0]));
+    scene.unlock().await;
+    assert!(slow.await.unwrap().unwrap()[0].is_some());
+    // It is not asked again, and has ended with the last that waited for it.
+    eventually(async || !scene.connections().await.contains(&scene.pinned[0])).await;
+    scene.assert_reads(0).await;
+}
+
+#[tokio::test]
+async fn a_connection_with_as_many_queries_as_it_may_have_is_passed_over() {
+    let scene = Scene::new(PinnedOptions {
+        queries_max: 1,
+        ..ONE
+    })
+    .await;
+    scene.lock_the_first().await;
+    let slow = scene.start_reading(0);
+    await_lock_waits(&scene.blocker, 1).await;
+    scene.assert_reads(1).await;
+    scene.unlock().await;
+    assert!(slow.await.unwrap().unwrap()[0].is_some());
+    assert!(scene.connections().await.contains(&scene.pinned[0]));
+}
+
+#[tokio::test]
+async fn an_abandoned_read_ends_its_connection_and_what_the_server_does_for_it() {
+    let scene = Scene::new(ONE).await;
+    scene.lock_the_first().await;
+    abandon(&scene.blocker, scene.start_reading(0)).await;
+    // The lock is still held.
+    await_lock_waits(&scene.blocker, 0).await;
+    scene.assert_reads(1).await;
+    eventually(async || !scene.connections().await.contains(&scene.pinned[0])).await;
+    scene.unlock().await;
+    scene.assert_reads(0).await;
+}
+
+#[tokio::test]
+async fn without_pinned_connections_reads_go_by_the_pool() {
+    let scene = Scene::new(PinnedOptions {
+        connections_max: 0,
+        ..ONE
+    })
+    .await;
+    scene.lock_the_first().await;
+    let slow = scene.start_reading(0);
+    await_lock_waits(&scene.blocker, 1).await;
+    scene.assert_reads(1).await;
+    scene.unlock().await;
+    assert!(slow.await.unwrap().unwrap()[0].is_some());
+    assert_eq!(scene.connections().await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_connection_that_rested_and_hangs_is_found_out_within_a_bound() {
+    let server = Postgres::start(None);
+    let url = server.fresh_database().await;
+    let mut options = DatabaseOptions::new(Secret::from(&url));
+    options.connect_timeout = Duration::from_secs(1);
+    let store = open(&options).await.unwrap();
+    let view = &numbers_in(&store).await;
+    store.read(view, &[id(1)]).await.unwrap();
+    let watcher = server.connect(url.rsplit('/').next().unwrap()).await;
+    let sql = "SELECT pid FROM pg_stat_activity WHERE application_name = 'ferrocast'";
+    let found = watcher.query(sql, &[]).await.unwrap();
+    let connections: Vec<i32> = found.iter().map(|row| row.get(0)).collect();
+    // Longer than a connection rests without being asked whether it still answers.
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    server.pause(&connections);
+    let answer = timeout(Duration::from_secs(25), store.read(view, &[id(1)])).await;
+    server.resume(&connections);
+    let error = answer.expect("an answer").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    until_it_works(async || store.read(view, &[id(1)]).await).await;
+}
