@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use super::{CONNECTIONS_MAX, Secret, layers::Layers, millis, whole};
 
-/// More on one connection wait for each other longer than connecting takes.
+/// More would wait for each other longer than another connection takes to make.
 const PINNED_QUERIES_MAX: usize = 1_000;
 
 /// Which database, and how it is used.
@@ -20,7 +20,7 @@ pub struct DatabaseConfig {
     pub pinned_connections_max: usize,
     /// Queries at once on one of them.
     pub pinned_queries_max: usize,
-    /// How long a query waits behind others there.
+    /// How long nothing comes there before those who share it go elsewhere.
     pub pinned_wait_max: Duration,
     /// How long connecting may take.
     pub connect_max: Duration,

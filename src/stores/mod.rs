@@ -51,7 +51,7 @@ pub struct PinnedOptions {
     pub connections_max: usize,
     /// Queries without an answer on one of them; where each has as many, a read takes a connection of the pool.
     pub queries_max: usize,
-    /// How long a query waits behind others before it is asked once more, on a connection of the pool.
+    /// How long nothing comes on one of them before the queries that share it are asked again, on connections of the pool.
     pub wait_max: Duration,
 }
 

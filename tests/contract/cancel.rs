@@ -21,7 +21,7 @@ pub const WAIT_MAX: Duration = Duration::from_secs(120);
 /// Longer than that, so that nothing comes of waiting for it.
 const NEVER: Duration = Duration::from_secs(3_600);
 
-/// A store with a single connection, which no bound on statements frees.
+/// A store whose pool has a single connection, which no bound on statements frees.
 pub async fn lone_connection(url: &str) -> Arc<Store> {
     let mut options = DatabaseOptions::new(Secret::from(url));
     options.pool_size = 1;
@@ -83,7 +83,7 @@ async fn an_abandoned_request_frees_its_connection_and_the_server() {
     let name = fixture.url.rsplit('/').next().unwrap();
     let blocker = Postgres::shared().connect(name).await;
     let store = lone_connection(&fixture.url).await;
-    // The first read takes a connection of the pool, the last the pinned one that this has become.
+    // The first read has a connection of the pool, the last a pinned one: that of a read that went well.
     for work in [
         Work::Read,
         Work::Write,

@@ -31,7 +31,7 @@ pub(super) const STORES: &[Setting] = &[
     setting(
         "database.pinned_wait_ms_max",
         "250",
-        "How long a query waits there behind others before it is asked again elsewhere, ms",
+        "How long nothing comes on such a connection before the queries that share it are asked again on others, ms",
     ),
     setting(
         "database.connect_ms_max",

@@ -2,15 +2,14 @@
 //!
 //! What is asked while another query runs follows on the same connection: the server answers in the order of asking, and
 //! nobody waits in between. A connection of the pool becomes a pinned one after a read; what finds no room goes by the
-//! pool.
+//! pool. So does whoever shares a connection on which nothing comes any more: all of them leave it.
 
 use std::{
     future::Future,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
-    },
-    time::Instant,
+    mem,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use deadpool_postgres::ClientWrapper;
@@ -23,6 +22,9 @@ use super::{
     pool::{IDLE_UNCHECKED_MAX, check},
 };
 use crate::stores::PinnedOptions;
+
+/// Where nothing has come for this part of what a query waits at the most, no other query follows.
+const SILENT_PART: u32 = 10;
 
 /// The pinned connections.
 pub(super) struct Pinned {
@@ -38,11 +40,16 @@ type Seat = Option<Arc<Reader>>;
 struct Reader {
     client: ClientWrapper,
     tls: MakeRustlsConnect,
+    state: Mutex<State>,
+}
+
+struct State {
     /// Queries without an answer.
-    queries: AtomicUsize,
-    answered_at: Mutex<Instant>,
-    /// Whether the server may be at work on what nobody waits for.
-    is_abandoned: AtomicBool,
+    queries: usize,
+    /// When the last answer came or, later than that, the first of these queries.
+    heard_at: Instant,
+    /// Whether somebody has gone before his answer came: the server may be at work on that.
+    is_abandoned: bool,
 }
 
 impl Pinned {
@@ -59,11 +66,11 @@ impl Pinned {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place on the connection with the fewest queries. None where each has as many as it may, or where all have some and
-    /// a seat is empty.
-    pub(super) async fn place(&self) -> Option<Place<'_>> {
-        let mut place = self.freest()?;
-        if place.is_behind || place.reader.answered_at().elapsed() <= IDLE_UNCHECKED_MAX {
+    /// A place on the connection with the fewest queries; none where each has as many as it may, or is silent. One that has
+    /// some is only shared where no seat is empty, or the pool has no connection for it.
+    pub(super) async fn place(&self, has_pool_room: impl FnOnce() -> bool) -> Option<Place<'_>> {
+        let (mut place, rested) = self.freest(has_pool_room)?;
+        if rested <= IDLE_UNCHECKED_MAX {
             return Some(place);
         }
         match check(&place.reader.client).await {
@@ -75,27 +82,26 @@ impl Pinned {
         }
     }
 
-    fn freest(&self) -> Option<Place<'_>> {
+    /// The place, and for how long the connection had rested.
+    fn freest(&self, has_pool_room: impl FnOnce() -> bool) -> Option<(Place<'_>, Duration)> {
         let mut seats = self.seats();
         for seat in seats.iter_mut() {
             seat.take_if(|reader| reader.client.is_closed());
         }
-        let readers = seats.iter().flatten();
-        let (queries, reader) = readers
-            .map(|reader| (reader.queries.load(Relaxed), reader))
-            .min_by_key(|(queries, _)| *queries)?;
-        let is_one_empty = seats.iter().any(Option::is_none);
-        let is_enough = queries > 0 && is_one_empty || queries >= self.options.queries_max;
-        if is_enough {
+        let with_room = seats.iter().flatten().filter_map(|reader| {
+            let queries = reader.state().queries_if_room(&self.options)?;
+            Some((queries, reader))
+        });
+        let (queries, reader) = with_room.min_by_key(|(queries, _)| *queries)?;
+        if queries > 0 && seats.iter().any(Option::is_none) && has_pool_room() {
             return None;
         }
-        reader.queries.fetch_add(1, Relaxed);
-        Some(Place {
+        let place = Place {
             pinned: self,
             reader: Arc::clone(reader),
-            is_behind: queries > 0,
             is_settled: false,
-        })
+        };
+        Some((place, reader.state().enter()))
     }
 
     /// Gives a connection of the pool a seat after its work, or back to the pool where all are taken.
@@ -108,24 +114,51 @@ impl Pinned {
             Arc::new(Reader {
                 client,
                 tls: self.tls.clone(),
-                queries: AtomicUsize::new(0),
-                answered_at: Mutex::new(Instant::now()),
-                is_abandoned: AtomicBool::new(false),
+                state: Mutex::new(State {
+                    queries: 0,
+                    heard_at: Instant::now(),
+                    is_abandoned: false,
+                }),
             })
         });
     }
 }
 
 impl Reader {
-    fn answered_at(&self) -> MutexGuard<'_, Instant> {
-        let answered_at = self.answered_at.lock();
-        answered_at.unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// How many queries there are, where another may follow them.
+    fn queries_if_room(&self, options: &PinnedOptions) -> Option<usize> {
+        let is_silent = || self.heard_at.elapsed() > options.wait_max / SILENT_PART;
+        let is_full = self.queries >= options.queries_max || self.queries > 0 && is_silent();
+        (!is_full).then_some(self.queries)
+    }
+
+    /// One query more; returns for how long the connection had rested.
+    fn enter(&mut self) -> Duration {
+        self.queries += 1;
+        if self.queries > 1 {
+            return Duration::ZERO;
+        }
+        let now = Instant::now();
+        now.duration_since(mem::replace(&mut self.heard_at, now))
+    }
+
+    /// Whether those who share the connection are better off elsewhere.
+    fn is_stuck(&self, options: &PinnedOptions) -> bool {
+        let is_shared = self.queries > 1;
+        self.is_abandoned || is_shared && self.heard_at.elapsed() >= options.wait_max
     }
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        if *self.is_abandoned.get_mut() {
+        let state = self.state.get_mut();
+        if state.unwrap_or_else(PoisonError::into_inner).is_abandoned {
             Canceller::new(self.client.cancel_token(), self.tls.clone()).spawn();
         }
     }
@@ -133,13 +166,11 @@ impl Drop for Reader {
 
 /// One query's place on a pinned connection.
 ///
-/// Dropped before its answer has come, nobody waits for that: the connection leaves its seat and, with the last query on
-/// it, the server is asked to stop.
+/// Dropped before its answer has come, nobody waits for that: the connection leaves its seat, whoever shares it leaves it
+/// within `wait_max`, and the server is asked to stop. What it had been asked behind that it may still do.
 pub(super) struct Place<'a> {
     pinned: &'a Pinned,
     reader: Arc<Reader>,
-    /// Whether another query went before.
-    is_behind: bool,
     is_settled: bool,
 }
 
@@ -149,16 +180,21 @@ impl Place<'_> {
         &self.reader.client
     }
 
-    /// Waits for the answer. None where those before it take too long, so that it is better asked elsewhere.
+    /// Waits for the answer. None where nothing comes on a connection that others share: it is better asked elsewhere.
     pub(super) async fn wait<T>(
         &self,
         answer: impl Future<Output = Result<T, Fault>>,
     ) -> Option<Result<T, Fault>> {
-        if self.is_behind {
-            let wait_max = self.pinned.options.wait_max;
-            return timeout(wait_max, answer).await.ok();
+        let options = &self.pinned.options;
+        let mut answer = pin!(answer);
+        loop {
+            if let Ok(done) = timeout(options.wait_max, &mut answer).await {
+                return Some(done);
+            }
+            if self.reader.state().is_stuck(options) {
+                return None;
+            }
         }
-        Some(answer.await)
     }
 
     /// The answer has come: the connection stays, unless the fault was its own.
@@ -168,7 +204,7 @@ impl Place<'_> {
             Err(Fault::Timeout(_)) => return done,
             Err(fault) if fault.is_of_connection() => self.leave(),
             Err(fault) if fault.is_of_plan() => self.reader.client.statement_cache.clear(),
-            Err(_) | Ok(_) => *self.reader.answered_at() = Instant::now(),
+            Err(_) | Ok(_) => self.reader.state().heard_at = Instant::now(),
         }
         self.is_settled = true;
         done
@@ -185,10 +221,12 @@ impl Place<'_> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.reader.queries.fetch_sub(1, Relaxed);
-        if !self.is_settled {
-            self.reader.is_abandoned.store(true, Relaxed);
+        let is_abandoned = !self.is_settled;
+        if is_abandoned {
             self.leave();
         }
+        let mut state = self.reader.state();
+        state.queries -= 1;
+        state.is_abandoned |= is_abandoned;
     }
 }

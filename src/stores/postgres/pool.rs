@@ -16,7 +16,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::{
     fault::{Bound, Fault},
     lease::{Canceller, Lease},
-    pinned::Pinned,
+    pinned::{Pinned, Place},
     tls,
     url::{SslMode, Target},
 };
@@ -131,9 +131,18 @@ impl Database {
         Ok(Lease::new(client, self.connector.tls.clone()))
     }
 
-    /// The connections that only read by key.
-    pub(super) fn pinned(&self) -> &Pinned {
-        &self.pinned
+    /// A place for a query on a connection that only reads by key, where one has room.
+    pub(super) async fn place(&self) -> Option<Place<'_>> {
+        let has_pool_room = || {
+            let status = self.pool.status();
+            status.available > 0 || status.size < status.max_size
+        };
+        self.pinned.place(has_pool_room).await
+    }
+
+    /// Ends a lease after a read: the connection becomes one that only reads by key where there are too few.
+    pub(super) fn adopt(&self, lease: Lease) {
+        self.pinned.adopt(lease);
     }
 
     /// A connection of its own, for work that holds a lock of the session.

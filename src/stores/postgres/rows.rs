@@ -55,7 +55,12 @@ async fn read_storable(
 ) -> Result<Vec<Option<StoredRow>>, Fault> {
     let columns = transposed(keys.iter().map(|key| key.values().iter()));
     for attempt in 1_u32.. {
-        match ask(database, sql, &columns).await {
+        // What else may be at fault with connections is not told apart by trying one pinned connection after the other.
+        let asked = match attempt {
+            1 => ask(database, sql, &columns).await,
+            _ => ask_pool(database, sql, &columns).await,
+        };
+        match asked {
             Ok(rows) => {
                 return rows
                     .iter()
@@ -82,17 +87,25 @@ async fn read_storable(
 
 /// Asks on a pinned connection or, where none has room, on one of the pool.
 async fn ask(database: &Database, sql: &str, columns: &Columns<'_>) -> Result<Vec<Row>, Fault> {
-    if let Some(place) = database.pinned().place().await {
+    if let Some(place) = database.place().await {
         let asked = database.bounded(query(place.client(), sql, columns));
         if let Some(answer) = place.wait(asked).await {
             return place.settle(answer);
         }
     }
+    ask_pool(database, sql, columns).await
+}
+
+async fn ask_pool(
+    database: &Database,
+    sql: &str,
+    columns: &Columns<'_>,
+) -> Result<Vec<Row>, Fault> {
     let mut lease = database.lease().await?;
     let asked = query(lease.client()?, sql, columns);
     let answer = database.bounded(asked).await;
     if answer.is_ok() {
-        database.pinned().adopt(lease);
+        database.adopt(lease);
         return answer;
     }
     lease.settle(answer)
