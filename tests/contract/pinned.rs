@@ -38,6 +38,10 @@ struct Scene {
 
 impl Scene {
     async fn new(pinned: PinnedOptions) -> Scene {
+        Scene::with_pool(pinned, 16).await
+    }
+
+    async fn with_pool(pinned: PinnedOptions, pool_size: usize) -> Scene {
         let fixture = postgres().await;
         let second =
             format!("[[feature_views]]\nname = \"second\"\nentity = \"thing\"\nfeatures = [{X}]\n");
@@ -47,6 +51,9 @@ impl Scene {
             fixture.url
         )));
         options.pinned = pinned;
+        options.pool_size = pool_size;
+        // Whatever waits for the pool fails.
+        options.acquire_timeout = Duration::from_millis(1);
         options.statement_timeout = NEVER;
         let store = open(&options).await.unwrap();
         let name = fixture.url.rsplit('/').next().unwrap();
@@ -74,16 +81,28 @@ impl Scene {
 
     /// The store's connections, by the server's processes.
     async fn connections(&self) -> Vec<i32> {
+        self.processes("true").await
+    }
+
+    /// Those that wait for a lock.
+    async fn waiting(&self) -> Vec<i32> {
+        self.processes("wait_event_type = 'Lock'").await
+    }
+
+    async fn processes(&self, condition: &str) -> Vec<i32> {
         let forget = "SELECT pg_stat_clear_snapshot()";
         self.blocker.batch_execute(forget).await.unwrap();
-        let sql = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'pinned'";
-        let found = self.blocker.query(sql, &[]).await.unwrap();
+        let sql = format!(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'pinned' \
+             AND {condition}"
+        );
+        let found = self.blocker.query(&sql, &[]).await.unwrap();
         found.iter().map(|row| row.get(0)).collect()
     }
 
-    async fn lock_the_first(&self) {
-        let sql = "BEGIN; LOCK TABLE fv_first IN ACCESS EXCLUSIVE MODE";
-        self.blocker.batch_execute(sql).await.unwrap();
+    async fn lock(&self, tables: &str) {
+        let sql = format!("BEGIN; LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE");
+        self.blocker.batch_execute(&sql).await.unwrap();
     }
 
     async fn unlock(&self) {
@@ -105,7 +124,7 @@ impl Scene {
 #[tokio::test]
 async fn reads_at_once_share_a_connection() {
     let scene = Scene::new(ONE).await;
-    scene.lock_the_first().await;
+    scene.lock("fv_first").await;
     let keys = [id(1)];
     let (first, second, ()) = tokio::join!(
         scene.store.read(&scene.views[0], &keys),
@@ -121,13 +140,38 @@ async fn reads_at_once_share_a_connection() {
 }
 
 #[tokio::test]
+async fn reads_share_a_connection_where_the_pool_has_none_for_them() {
+    let two = PinnedOptions {
+        connections_max: 2,
+        ..ONE
+    };
+    let scene = Scene::with_pool(two, 1).await;
+    scene.lock("fv_first").await;
+    let keys = [id(1)];
+    let (written, first, second, ()) = tokio::join!(
+        scene
+            .store
+            .write(&scene.views[0], vec![number(1, 2, 2, 2.0)]),
+        scene.store.read(&scene.views[0], &keys),
+        scene.store.read(&scene.views[1], &keys),
+        async {
+            await_lock_waits(&scene.blocker, 2).await;
+            scene.unlock().await;
+        }
+    );
+    written.unwrap();
+    assert!(first.unwrap()[0].is_some());
+    assert!(second.unwrap()[0].is_some());
+}
+
+#[tokio::test]
 async fn reads_that_share_a_connection_on_which_nothing_comes_leave_it() {
     let scene = Scene::new(PinnedOptions {
-        wait_max: Duration::from_millis(300),
+        wait_max: Duration::from_secs(3),
         ..ONE
     })
     .await;
-    scene.lock_the_first().await;
+    scene.lock("fv_first").await;
     let keys = [id(1)];
     let (slow, ()) = tokio::join!(scene.store.read(&scene.views[0], &keys), async {
         let second = scene.store.read(&scene.views[1], &keys);
@@ -143,18 +187,18 @@ async fn reads_that_share_a_connection_on_which_nothing_comes_leave_it() {
 }
 
 #[tokio::test]
-async fn a_silent_connection_is_passed_over() {
-    let wait_max = Duration::from_secs(1);
+async fn a_silent_connection_is_passed_over_and_left_by_nobody() {
+    let wait_max = Duration::from_millis(500);
     let scene = Scene::new(PinnedOptions { wait_max, ..ONE }).await;
-    scene.lock_the_first().await;
+    scene.lock("fv_first").await;
     let slow = scene.start_reading(0);
     await_lock_waits(&scene.blocker, 1).await;
-    tokio::time::sleep(wait_max / 5).await;
+    tokio::time::sleep(wait_max * 3).await;
+    assert_eq!(scene.waiting().await, scene.pinned);
     scene.assert_reads(1).await;
+    assert_eq!(scene.waiting().await, scene.pinned);
     scene.unlock().await;
     assert!(slow.await.unwrap().unwrap()[0].is_some());
-    // Nobody has shared it, and nobody left.
-    assert!(scene.connections().await.contains(&scene.pinned[0]));
 }
 
 #[tokio::test]
@@ -164,19 +208,19 @@ async fn a_connection_with_as_many_queries_as_it_may_have_is_passed_over() {
         ..ONE
     })
     .await;
-    scene.lock_the_first().await;
+    scene.lock("fv_first").await;
     let slow = scene.start_reading(0);
     await_lock_waits(&scene.blocker, 1).await;
     scene.assert_reads(1).await;
+    assert_eq!(scene.waiting().await, scene.pinned);
     scene.unlock().await;
     assert!(slow.await.unwrap().unwrap()[0].is_some());
-    assert!(scene.connections().await.contains(&scene.pinned[0]));
 }
 
 #[tokio::test]
 async fn an_abandoned_read_ends_its_connection_and_what_the_server_does_for_it() {
     let scene = Scene::new(ONE).await;
-    scene.lock_the_first().await;
+    scene.lock("fv_first").await;
     abandon(&scene.blocker, scene.start_reading(0)).await;
     // The lock is still held.
     await_lock_waits(&scene.blocker, 0).await;
@@ -187,13 +231,34 @@ async fn an_abandoned_read_ends_its_connection_and_what_the_server_does_for_it()
 }
 
 #[tokio::test]
+async fn what_was_asked_behind_an_abandoned_read_ends_with_it() {
+    let scene = Scene::new(ONE).await;
+    scene.lock("fv_first, fv_second").await;
+    let keys = [id(1)];
+    let both = async {
+        tokio::join!(
+            scene.store.read(&scene.views[0], &keys),
+            scene.store.read(&scene.views[1], &keys)
+        )
+    };
+    tokio::select! {
+        _ = both => panic!("the tables are locked"),
+        () = await_lock_waits(&scene.blocker, 1) => {}
+    }
+    assert_eq!(scene.waiting().await, scene.pinned);
+    eventually(async || scene.connections().await.is_empty()).await;
+    scene.unlock().await;
+    scene.assert_reads(1).await;
+}
+
+#[tokio::test]
 async fn without_pinned_connections_reads_go_by_the_pool() {
     let scene = Scene::new(PinnedOptions {
         connections_max: 0,
         ..ONE
     })
     .await;
-    scene.lock_the_first().await;
+    scene.lock("fv_first").await;
     let slow = scene.start_reading(0);
     await_lock_waits(&scene.blocker, 1).await;
     scene.assert_reads(1).await;

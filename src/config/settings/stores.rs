@@ -21,17 +21,17 @@ pub(super) const STORES: &[Setting] = &[
     setting(
         "database.pinned_connections_max",
         "2",
-        "Connections to Postgres beside these that only read features by entity, several queries at once on each; 0: reads take one of the others",
+        "Connections to Postgres beside these that only read features by entity, several queries at once on each; 0: reads take one of those",
     ),
     setting(
         "database.pinned_queries_max",
         "4",
-        "Queries at once on one such connection; reads beyond take one of the others",
+        "Queries at once on one such connection; reads beyond take one of the others, as do those that find it silent for a tenth of the wait",
     ),
     setting(
         "database.pinned_wait_ms_max",
         "250",
-        "How long nothing comes on such a connection before the queries that share it are asked again on others, ms",
+        "How long nothing comes on such a connection before the queries that share it are cancelled, and asked again on others, ms",
     ),
     setting(
         "database.connect_ms_max",

@@ -12,6 +12,8 @@ use crate::error::{Error, Result};
 
 /// A server that cannot be asked within this to stop a statement will stop it at the statement's own bound.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
+/// In this a server has gone on from the statement that was stopped to the one that was asked behind it.
+const NEXT_STATEMENT_WAIT: Duration = Duration::from_millis(100);
 
 /// A connection of the pool.
 ///
@@ -73,7 +75,7 @@ impl Drop for Lease {
         if let Some(client) = self.client.take() {
             let canceller = Canceller::new(client.cancel_token(), self.tls.clone());
             drop(Object::take(client));
-            canceller.spawn();
+            canceller.spawn(1);
         }
     }
 }
@@ -90,18 +92,28 @@ impl Canceller {
         Canceller { token, tls }
     }
 
-    /// Asks, on a connection of its own. Without a runtime the whole process is about to end.
-    pub(super) fn spawn(self) {
+    /// Asks, on connections of its own, once for each of so many statements that may follow each other. Without a runtime
+    /// the whole process is about to end.
+    pub(super) fn spawn(self, statements: u32) {
         let Ok(runtime) = Handle::try_current() else {
             return;
         };
         runtime.spawn(async move {
-            let asked = self.token.cancel_query(self.tls);
-            match tokio::time::timeout(CANCEL_TIMEOUT, asked).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::debug!(%error, "a statement could not be cancelled"),
-                Err(_) => tracing::debug!("a statement could not be cancelled in time"),
+            for asked in 0..statements {
+                if asked > 0 {
+                    tokio::time::sleep(NEXT_STATEMENT_WAIT).await;
+                }
+                self.ask().await;
             }
         });
+    }
+
+    async fn ask(&self) {
+        let asked = self.token.cancel_query(self.tls.clone());
+        match tokio::time::timeout(CANCEL_TIMEOUT, asked).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "a statement could not be cancelled"),
+            Err(_) => tracing::debug!("a statement could not be cancelled in time"),
+        }
     }
 }

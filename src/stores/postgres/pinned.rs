@@ -1,8 +1,12 @@
 //! Connections that only read by key: kept for it, with what is prepared on them, and asked by several at once.
 //!
 //! What is asked while another query runs follows on the same connection: the server answers in the order of asking, and
-//! nobody waits in between. A connection of the pool becomes a pinned one after a read; what finds no room goes by the
-//! pool. So does whoever shares a connection on which nothing comes any more: all of them leave it.
+//! nobody waits in between.
+//!
+//! A connection of the pool gets a seat here after a read that went well, and keeps it until it fails. So that what blocks
+//! holds up nobody else, no query follows on a connection that has been silent for a moment; where nothing comes for
+//! `wait_max` those who share it leave, and it ends with the last of them. Whatever has left, or found no room, goes by the
+//! pool.
 
 use std::{
     future::Future,
@@ -21,7 +25,7 @@ use super::{
     lease::{Canceller, Lease},
     pool::{IDLE_UNCHECKED_MAX, check},
 };
-use crate::stores::PinnedOptions;
+use crate::stores::{DatabaseOptions, PinnedOptions};
 
 /// Where nothing has come for this part of what a query waits at the most, no other query follows.
 const SILENT_PART: u32 = 10;
@@ -48,16 +52,21 @@ struct State {
     queries: usize,
     /// When the last answer came or, later than that, the first of these queries.
     heard_at: Instant,
-    /// Whether somebody has gone before his answer came: the server may be at work on that.
-    is_abandoned: bool,
+    /// How many have gone before their answer came: the server may be at work on what they asked.
+    abandoned: u32,
 }
 
 impl Pinned {
     /// Seats that are empty yet; `tls` is how the server is reached a second time.
-    pub(super) fn new(options: PinnedOptions, tls: MakeRustlsConnect) -> Self {
+    pub(super) fn new(options: &DatabaseOptions, tls: MakeRustlsConnect) -> Self {
+        let mut pinned = options.pinned;
+        // A query that waits for all others has to have its turn within its own bound.
+        let turns = u32::try_from(pinned.queries_max).unwrap_or(u32::MAX);
+        let turn_max = options.statement_timeout / turns.saturating_add(1);
+        pinned.wait_max = pinned.wait_max.min(turn_max);
         Pinned {
-            seats: Mutex::new((0..options.connections_max).map(|_| None).collect()),
-            options,
+            seats: Mutex::new((0..pinned.connections_max).map(|_| None).collect()),
+            options: pinned,
             tls,
         }
     }
@@ -69,17 +78,11 @@ impl Pinned {
     /// A place on the connection with the fewest queries; none where each has as many as it may, or is silent. One that has
     /// some is only shared where no seat is empty, or the pool has no connection for it.
     pub(super) async fn place(&self, has_pool_room: impl FnOnce() -> bool) -> Option<Place<'_>> {
-        let (mut place, rested) = self.freest(has_pool_room)?;
-        if rested <= IDLE_UNCHECKED_MAX {
-            return Some(place);
+        let (place, rested) = self.freest(has_pool_room)?;
+        if rested > IDLE_UNCHECKED_MAX {
+            check(&place.reader.client).await.ok()?;
         }
-        match check(&place.reader.client).await {
-            Ok(()) => Some(place),
-            Err(_) => {
-                place.leave();
-                None
-            }
-        }
+        Some(place)
     }
 
     /// The place, and for how long the connection had rested.
@@ -117,7 +120,7 @@ impl Pinned {
                 state: Mutex::new(State {
                     queries: 0,
                     heard_at: Instant::now(),
-                    is_abandoned: false,
+                    abandoned: 0,
                 }),
             })
         });
@@ -151,15 +154,16 @@ impl State {
     /// Whether those who share the connection are better off elsewhere.
     fn is_stuck(&self, options: &PinnedOptions) -> bool {
         let is_shared = self.queries > 1;
-        self.is_abandoned || is_shared && self.heard_at.elapsed() >= options.wait_max
+        self.abandoned > 0 || is_shared && self.heard_at.elapsed() >= options.wait_max
     }
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
         let state = self.state.get_mut();
-        if state.unwrap_or_else(PoisonError::into_inner).is_abandoned {
-            Canceller::new(self.client.cancel_token(), self.tls.clone()).spawn();
+        let abandoned = state.unwrap_or_else(PoisonError::into_inner).abandoned;
+        if abandoned > 0 {
+            Canceller::new(self.client.cancel_token(), self.tls.clone()).spawn(abandoned);
         }
     }
 }
@@ -167,7 +171,7 @@ impl Drop for Reader {
 /// One query's place on a pinned connection.
 ///
 /// Dropped before its answer has come, nobody waits for that: the connection leaves its seat, whoever shares it leaves it
-/// within `wait_max`, and the server is asked to stop. What it had been asked behind that it may still do.
+/// within `wait_max`, and then the server is asked to stop.
 pub(super) struct Place<'a> {
     pinned: &'a Pinned,
     reader: Arc<Reader>,
@@ -180,7 +184,8 @@ impl Place<'_> {
         &self.reader.client
     }
 
-    /// Waits for the answer. None where nothing comes on a connection that others share: it is better asked elsewhere.
+    /// Waits for the answer. None where nothing comes on a connection that others share, which is found out within twice
+    /// `wait_max`: it is better asked elsewhere.
     pub(super) async fn wait<T>(
         &self,
         answer: impl Future<Output = Result<T, Fault>>,
@@ -204,15 +209,15 @@ impl Place<'_> {
             Err(Fault::Timeout(_)) => return done,
             Err(fault) if fault.is_of_connection() => self.leave(),
             Err(fault) if fault.is_of_plan() => self.reader.client.statement_cache.clear(),
-            Err(_) | Ok(_) => self.reader.state().heard_at = Instant::now(),
+            Err(_) | Ok(_) => {}
         }
+        self.reader.state().heard_at = Instant::now();
         self.is_settled = true;
         done
     }
 
     /// Nothing more is asked of the connection.
-    fn leave(&mut self) {
-        self.is_settled = true;
+    fn leave(&self) {
         for seat in self.pinned.seats().iter_mut() {
             seat.take_if(|reader| Arc::ptr_eq(reader, &self.reader));
         }
@@ -227,6 +232,6 @@ impl Drop for Place<'_> {
         }
         let mut state = self.reader.state();
         state.queries -= 1;
-        state.is_abandoned |= is_abandoned;
+        state.abandoned += u32::from(is_abandoned);
     }
 }

@@ -99,7 +99,7 @@ impl Database {
             .map_err(|error| Error::internal("no connection pool").with_source(error))?;
         Ok(Database {
             pool,
-            pinned: Pinned::new(options.pinned, connector.tls.clone()),
+            pinned: Pinned::new(options, connector.tls.clone()),
             connector,
             target,
             options: options.clone(),
@@ -135,7 +135,9 @@ impl Database {
     pub(super) async fn place(&self) -> Option<Place<'_>> {
         let has_pool_room = || {
             let status = self.pool.status();
-            status.available > 0 || status.size < status.max_size
+            // Those that are being made have a user, and count for nothing else yet.
+            let users = (status.size + status.waiting).saturating_sub(status.available);
+            users < status.max_size
         };
         self.pinned.place(has_pool_room).await
     }
@@ -267,7 +269,7 @@ impl Drop for LoneClient {
     fn drop(&mut self) {
         self.task.abort();
         if let Some(canceller) = self.canceller.take() {
-            canceller.spawn();
+            canceller.spawn(1);
         }
     }
 }

@@ -55,7 +55,7 @@ async fn read_storable(
 ) -> Result<Vec<Option<StoredRow>>, Fault> {
     let columns = transposed(keys.iter().map(|key| key.values().iter()));
     for attempt in 1_u32.. {
-        // What else may be at fault with connections is not told apart by trying one pinned connection after the other.
+        // A second attempt goes by the pool, so that pinned connections at fault are not met one after the other.
         let asked = match attempt {
             1 => ask(database, sql, &columns).await,
             _ => ask_pool(database, sql, &columns).await,
