@@ -114,6 +114,14 @@ impl Scene {
         tokio::spawn(async move { store.read(&view, &[id(1)]).await })
     }
 
+    /// A read of the first view, which waits until the scene is unlocked.
+    async fn start_blocked_read(&self) -> JoinHandle<Result<Vec<Option<StoredRow>>>> {
+        self.lock("fv_first").await;
+        let read = self.start_reading(0);
+        await_lock_waits(&self.blocker, 1).await;
+        read
+    }
+
     async fn assert_reads(&self, index: usize) {
         let answer = timeout(WAIT_MAX, self.start_reading(index)).await;
         let rows = answer.expect("an answer").unwrap().unwrap();
@@ -190,9 +198,7 @@ async fn reads_that_share_a_connection_on_which_nothing_comes_leave_it() {
 async fn a_silent_connection_is_passed_over_and_left_by_nobody() {
     let wait_max = Duration::from_millis(500);
     let scene = Scene::new(PinnedOptions { wait_max, ..ONE }).await;
-    scene.lock("fv_first").await;
-    let slow = scene.start_reading(0);
-    await_lock_waits(&scene.blocker, 1).await;
+    let slow = scene.start_blocked_read().await;
     tokio::time::sleep(wait_max * 3).await;
     assert_eq!(scene.waiting().await, scene.pinned);
     scene.assert_reads(1).await;
@@ -208,9 +214,7 @@ async fn a_connection_with_as_many_queries_as_it_may_have_is_passed_over() {
         ..ONE
     })
     .await;
-    scene.lock("fv_first").await;
-    let slow = scene.start_reading(0);
-    await_lock_waits(&scene.blocker, 1).await;
+    let slow = scene.start_blocked_read().await;
     scene.assert_reads(1).await;
     assert_eq!(scene.waiting().await, scene.pinned);
     scene.unlock().await;
@@ -258,9 +262,7 @@ async fn without_pinned_connections_reads_go_by_the_pool() {
         ..ONE
     })
     .await;
-    scene.lock("fv_first").await;
-    let slow = scene.start_reading(0);
-    await_lock_waits(&scene.blocker, 1).await;
+    let slow = scene.start_blocked_read().await;
     scene.assert_reads(1).await;
     scene.unlock().await;
     assert!(slow.await.unwrap().unwrap()[0].is_some());
