@@ -42,7 +42,7 @@ fn filled(entities: usize) -> Filled {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", folder.path().join("store.db").display());
     let keys: Vec<EntityKey> = (0..entities)
-        .map(|at| EntityKey::new(vec![Value::String(format!("user-{at:07}"))]).unwrap())
+        .map(|at| EntityKey::new(vec![Value::String(format!("user-{at:07}").into())]).unwrap())
         .collect();
     let (store, catalog) = runtime.block_on(async {
         let options = DatabaseOptions::new(Secret::from(url.as_str()));

@@ -141,10 +141,10 @@ mod tests {
     #[test]
     fn texts_are_cut_and_harmless() {
         assert_eq!(
-            value(&Value::String("a\u{1b}[2J".to_owned())),
+            value(&Value::String("a\u{1b}[2J".into())),
             "\"a\\u{1b}[2J\""
         );
-        let long = Value::String("x".repeat(100));
+        let long = Value::String("x".repeat(100).into());
         assert!(value(&long).chars().count() < 30);
     }
 

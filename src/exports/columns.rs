@@ -302,7 +302,7 @@ fn inputs(tensor_type: TensorType, cells: Vec<Option<Recorded<'_>>>) -> ArrayRef
 
 fn text(value: &Value) -> Option<String> {
     if let Value::String(text) = value {
-        return Some(text.clone());
+        return Some(text.to_string());
     }
     // Of another version, in which the input is no text.
     (!value.is_null()).then(|| value.to_string())
@@ -355,7 +355,7 @@ fn json_of(value: &Value) -> Json {
     match value {
         Value::Int64(number) => (*number).into(),
         Value::Bool(value) => (*value).into(),
-        Value::String(text) => text.clone().into(),
+        Value::String(text) => text.as_str().into(),
         Value::Float(_) | Value::Double(_) => {
             RawValue::Number(number(value).unwrap_or(f64::NAN)).to_json()
         }

@@ -156,7 +156,7 @@ impl Frequent {
                 whole_value(*whole, value_type)
             }),
             Frequent::Text(seen) => first(seen.frequent_items(certain), |text: &String| {
-                Value::String(text.clone())
+                Value::String(text.into())
             }),
         }
     }
@@ -343,9 +343,9 @@ mod tests {
     fn frequent_values_are_found_among_very_many() {
         let texts = random(200_000).map(|bits| {
             Value::String(match bits % 10 {
-                0..=2 => "often".to_owned(),
-                3 => "at times".to_owned(),
-                _ => bits.to_string(),
+                0..=2 => "often".into(),
+                3 => "at times".into(),
+                _ => bits.to_string().into(),
             })
         });
         let found = counted(ValueType::String, texts);
@@ -353,8 +353,8 @@ mod tests {
         let [(first, often), (second, at_times)] = named.as_slice() else {
             panic!("{named:?}");
         };
-        assert_eq!(**first, Value::String("often".to_owned()));
-        assert_eq!(**second, Value::String("at times".to_owned()));
+        assert_eq!(**first, Value::String("often".into()));
+        assert_eq!(**second, Value::String("at times".into()));
         let error = 200_000.0 * 3.5 / FREQUENT_MAP_SIZE as f64;
         assert!(
             (*often as f64 - 60_000.0).abs() < error + 1_000.0,
@@ -392,7 +392,7 @@ mod tests {
         let bools = [true, false, true].map(Value::Bool);
         let bools = counted(ValueType::Bool, bools);
         assert_eq!(bools.frequent.first(), Some(&(Value::Bool(true), 2)));
-        let text = counted(ValueType::String, [Value::String("ä€".to_owned())]);
+        let text = counted(ValueType::String, [Value::String("ä€".into())]);
         assert_eq!(text.distribution.unwrap().max, 2.0);
         let list = Value::List(ListValue::Int64(vec![1, 2, 3]));
         let lists = counted(

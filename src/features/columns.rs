@@ -5,7 +5,8 @@
 use std::vec;
 
 use super::{
-    EntityKey, FeatureSelection, RowTime, StoredRow, Timestamp, Value, WriteRow, request_faults,
+    EntityKey, FeatureSelection, KeyValues, RowTime, StoredRow, Timestamp, Value, WriteRow,
+    request_faults,
     write::{CREATED_AT_NAMES, EVENT_TIMESTAMP_NAMES},
 };
 use crate::{
@@ -125,7 +126,9 @@ fn needed_keys(selection: &FeatureSelection) -> impl Iterator<Item = (&FeatureVi
 }
 
 fn next_key(sources: &mut [vec::IntoIter<Value>]) -> Result<EntityKey> {
-    EntityKey::new(sources.iter_mut().filter_map(Iterator::next).collect())
+    let mut values = KeyValues::with_capacity(sources.len());
+    values.extend(sources.iter_mut().filter_map(Iterator::next));
+    EntityKey::new(values)
 }
 
 fn is_twice(name: &str) -> String {
@@ -199,7 +202,8 @@ pub fn column_rows(
     let mut faults = faults.into_result(()).map(|()| request_faults())?;
     let mut rows = Vec::with_capacity(row_count);
     for row in 0..row_count {
-        let key = sources.keys.iter_mut().filter_map(next_cell).collect();
+        let mut key = KeyValues::with_capacity(sources.keys.len());
+        key.extend(sources.keys.iter_mut().filter_map(next_cell));
         let time = RowTime {
             event_timestamp: next_time(&mut sources.event_timestamp, now),
             created_at: next_time(&mut sources.created_at, now),
@@ -306,7 +310,7 @@ mod tests {
     }
 
     fn text(text: &str) -> Value {
-        Value::String(text.to_owned())
+        Value::String(text.into())
     }
 
     fn key_column(name: &str, values: Vec<Value>) -> KeyColumn {

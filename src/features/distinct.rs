@@ -1,14 +1,13 @@
-//! Rows of entities of which some may be named more than once: each is read once, and its values are taken out of it where
-//! they are wanted for the last time.
+//! Rows of entities of which some may be named more than once: each is read once.
 
 use std::{collections::HashMap, time::Duration};
 
-use super::{EntityKey, Freshness, OnlineStore, StoredRow};
+use super::{EntityKey, Freshness, OnlineStore, ReadRow};
 use crate::{catalog::FeatureView, error::Result};
 
 /// The rows of a view, as entities were asked for.
 pub(super) struct ViewRows {
-    rows: Vec<Option<StoredRow>>,
+    rows: Vec<Option<ReadRow>>,
     repeats: Option<Repeats>,
     /// How long ago they were read from the store, at the most.
     pub(super) age_bound: Duration,
@@ -29,7 +28,8 @@ impl ViewRows {
         let distinct = repeats.as_ref().map_or(keys, |repeats| &repeats.distinct);
         let (rows, age_bound) = if freshness.is_past {
             let rows = store.read_as_of(view, distinct, freshness.now).await?;
-            (rows, Duration::ZERO)
+            let rows = rows.into_iter().map(|row| row.map(ReadRow::Own));
+            (rows.collect(), Duration::ZERO)
         } else {
             store.read_aged(view, distinct).await?
         };
@@ -48,7 +48,7 @@ impl ViewRows {
     }
 
     /// The row of an entity, and whether it is no later one's.
-    pub(super) fn get(&mut self, entity: usize) -> (Option<&mut StoredRow>, bool) {
+    pub(super) fn get(&mut self, entity: usize) -> (Option<&mut ReadRow>, bool) {
         let place = match &self.repeats {
             None => Some((entity, true)),
             Some(repeats) => repeats.places.get(entity).copied(),
@@ -98,10 +98,11 @@ impl Repeats {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::features::{RowTime, Timestamp, Value};
+    use crate::features::{RowTime, StoredRow, Timestamp, Value};
 
     fn keys(names: &str) -> Vec<EntityKey> {
-        let key = |name: char| EntityKey::new(vec![Value::String(name.to_string())]).unwrap();
+        let key =
+            |name: char| EntityKey::new(vec![Value::String(name.to_string().into())]).unwrap();
         names.chars().map(key).collect()
     }
 
@@ -121,7 +122,10 @@ mod tests {
             event_timestamp: Timestamp::EPOCH,
             created_at: Timestamp::EPOCH,
         };
-        let row = |number| Some(StoredRow::whole(time, vec![Value::Int64(number)]));
+        let row = |number| {
+            let row = StoredRow::whole(time, vec![Value::Int64(number)]);
+            Some(ReadRow::Own(row))
+        };
         let mut rows = ViewRows {
             rows: vec![row(1), None],
             repeats: Repeats::among(&keys("aba")),

@@ -1,15 +1,16 @@
 //! What stands between requests and a store: rows in memory, where the configuration asks for them, and reads that are
 //! joined. All else goes to the store as it is.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use super::{
     CacheBounds, EntityKey, JoinBounds, LoadInput, Materialization, MaterializationRecord,
-    OnlineStore, RowCache, RowSink, Scan, StoredRow, Timestamp, WriteCounts, WriteRow,
+    OnlineStore, ReadRow, ReadRows, RowCache, RowSink, Scan, StoredRow, Timestamp, WriteCounts,
+    WriteRow,
     cache::at,
-    joined::{ReadQueue, RowReader, Rows},
+    joined::{ReadQueue, RowReader},
 };
 use crate::{
     catalog::FeatureView,
@@ -61,7 +62,7 @@ struct Reader {
 
 #[async_trait]
 impl RowReader for Reader {
-    async fn read(&self, view: &FeatureView, keys: &[EntityKey]) -> Result<Rows> {
+    async fn read(&self, view: &FeatureView, keys: &[EntityKey]) -> Result<ReadRows> {
         match &self.cache {
             Some(cache) if RowCache::takes(view) => {
                 cache.read_through(self.inner.as_ref(), view, keys).await
@@ -74,14 +75,12 @@ impl RowReader for Reader {
 #[async_trait]
 impl OnlineStore for FrontStore {
     async fn read(&self, view: &FeatureView, keys: &[EntityKey]) -> Result<Vec<Option<StoredRow>>> {
-        Ok(self.read_aged(view, keys).await?.0)
+        let (rows, _) = self.read_aged(view, keys).await?;
+        let rows = rows.into_iter().map(|row| row.map(ReadRow::into_own));
+        Ok(rows.collect())
     }
 
-    async fn read_aged(
-        &self,
-        view: &FeatureView,
-        keys: &[EntityKey],
-    ) -> Result<(Vec<Option<StoredRow>>, Duration)> {
+    async fn read_aged(&self, view: &FeatureView, keys: &[EntityKey]) -> Result<ReadRows> {
         let Some(cache) = self.cache_of(view) else {
             return self.queue.read(view, keys).await;
         };

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use tokio::{runtime::Handle, sync::oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{EntityKey, StoredRow};
+use super::{EntityKey, ReadRow, ReadRows};
 use crate::{
     catalog::{FeatureView, PerView},
     error::{Error, ErrorKind, Result},
@@ -41,14 +41,11 @@ impl Default for JoinBounds {
     }
 }
 
-/// Rows in the order of the keys, and how long ago they were read from the store, at the most.
-pub(super) type Rows = (Vec<Option<StoredRow>>, Duration);
-
 /// What answers a joined read.
 #[async_trait]
 pub(super) trait RowReader: Send + Sync {
     /// Reads the rows of distinct keys, in their order.
-    async fn read(&self, view: &FeatureView, keys: &[EntityKey]) -> Result<Rows>;
+    async fn read(&self, view: &FeatureView, keys: &[EntityKey]) -> Result<ReadRows>;
 }
 
 /// Reads of all views.
@@ -91,12 +88,12 @@ struct Batch {
 /// Who waits, and for which rows of the query.
 struct Caller {
     positions: Vec<usize>,
-    answer: oneshot::Sender<Result<Rows>>,
+    answer: oneshot::Sender<Result<ReadRows>>,
 }
 
 /// The receiving end of a read.
 struct Waiting {
-    answer: oneshot::Receiver<Result<Rows>>,
+    answer: oneshot::Receiver<Result<ReadRows>>,
     /// With the last of these the query ends.
     _interest: Arc<DropGuard>,
 }
@@ -114,7 +111,7 @@ impl ReadQueue {
     ///
     /// # Errors
     /// As the reader; `Overloaded` where too many keys are waiting.
-    pub(super) async fn read(&self, view: &FeatureView, keys: &[EntityKey]) -> Result<Rows> {
+    pub(super) async fn read(&self, view: &FeatureView, keys: &[EntityKey]) -> Result<ReadRows> {
         if keys.is_empty() {
             return Ok((Vec::new(), Duration::ZERO));
         }
@@ -281,8 +278,8 @@ fn is_of_some(fault: &Error) -> bool {
     )
 }
 
-/// Gives each caller its rows; a row is copied only where another caller wants it, too.
-fn share(callers: Vec<Caller>, mut rows: Vec<Option<StoredRow>>, age_bound: Duration) {
+/// Gives each caller its rows; those that several want are shared.
+fn share(callers: Vec<Caller>, mut rows: Vec<Option<ReadRow>>, age_bound: Duration) {
     let mut wanted = vec![0_usize; rows.len()];
     for position in callers.iter().flat_map(|caller| &caller.positions) {
         if let Some(count) = wanted.get_mut(*position) {
@@ -293,7 +290,10 @@ fn share(callers: Vec<Caller>, mut rows: Vec<Option<StoredRow>>, age_bound: Dura
         let mut take = |position: &usize| {
             let (row, count) = (rows.get_mut(*position)?, wanted.get_mut(*position)?);
             *count -= 1;
-            Some(if *count == 0 { row.take() } else { row.clone() })
+            if *count == 0 {
+                return Some(row.take());
+            }
+            Some(row.as_mut().map(|row| ReadRow::Shared(row.share())))
         };
         let of_caller: Option<Vec<_>> = caller.positions.iter().map(&mut take).collect();
         let answer = of_caller.map(|rows| (rows, age_bound));

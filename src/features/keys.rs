@@ -1,6 +1,6 @@
 //! Entities as a caller names them, and the keys of each view that they become.
 
-use super::{EntityKey, FeatureSelection, RawRow, Value, request_faults};
+use super::{EntityKey, FeatureSelection, KeyValues, RawRow, request_faults};
 use crate::{
     catalog::{Entity, FeatureView, Field},
     error::{Result, Violations},
@@ -99,8 +99,8 @@ fn key_values(
     place: impl Fn() -> String,
     missing: impl Fn() -> String,
     faults: &mut Violations,
-) -> Vec<Value> {
-    let mut values = Vec::with_capacity(join_keys.len());
+) -> KeyValues {
+    let mut values = KeyValues::with_capacity(join_keys.len());
     for join_key in join_keys {
         let field = || format!("{}.{}", place(), join_key.name);
         let raw = raw.get(&join_key.name);

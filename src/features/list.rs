@@ -88,7 +88,7 @@ impl ListValue {
             (ListValue::Int64(values), Value::Int64(value)) => values.push(value),
             (ListValue::Float(values), Value::Float(value)) => values.push(value),
             (ListValue::Double(values), Value::Double(value)) => values.push(value),
-            (ListValue::String(values), Value::String(value)) => values.push(value),
+            (ListValue::String(values), Value::String(value)) => values.push(value.into()),
             (ListValue::Bytes(values), Value::Bytes(value)) => values.push(value),
             (ListValue::Timestamp(values), Value::Timestamp(value)) => values.push(value),
             (_, Value::Null) => return Err("an element of a list cannot be null".to_owned()),
@@ -110,7 +110,10 @@ impl ListValue {
             ListValue::Int64(values) => values.iter().copied().map(Value::Int64).collect(),
             ListValue::Float(values) => values.iter().copied().map(Value::Float).collect(),
             ListValue::Double(values) => values.iter().copied().map(Value::Double).collect(),
-            ListValue::String(values) => values.iter().cloned().map(Value::String).collect(),
+            ListValue::String(values) => values
+                .iter()
+                .map(|text| Value::String(text.into()))
+                .collect(),
             ListValue::Bytes(values) => values.iter().cloned().map(Value::Bytes).collect(),
             ListValue::Timestamp(values) => values.iter().copied().map(Value::Timestamp).collect(),
         }

@@ -18,6 +18,7 @@ mod list;
 mod materialize;
 mod raw;
 mod read;
+mod read_row;
 mod row;
 mod statistics;
 mod storable;
@@ -44,10 +45,11 @@ pub use materialize::{
     views_to_load,
 };
 pub(crate) use raw::is_exact_whole;
-pub use raw::{RawRow, RawValue, request_faults};
+pub use raw::{RawFields, RawRow, RawValue, request_faults};
 pub use read::{
     FeatureSelection, FeatureStatus, Freshness, ViewSelection, check_values, read_features,
 };
+pub use read_row::{ReadRow, ReadRows};
 pub use row::{RowTime, StoredRow, WriteRow};
 pub use statistics::{Distribution, FeatureStatistics, QUANTILES, ViewStatistics, view_statistics};
 pub use storable::{KEY_BYTES_MAX, key_fault, value_fault};
@@ -56,5 +58,5 @@ pub use store::{
     WriteCounts, watermark,
 };
 pub use training_set::{SPINE_TIMESTAMP_FIELD, TrainingSetRequest, TrainingSets};
-pub use value::{EXACT_WHOLE_MAX, EntityKey, Timestamp, Value, widen};
+pub use value::{EXACT_WHOLE_MAX, EntityKey, KeyValues, Timestamp, Value, widen};
 pub use write::typed_rows;

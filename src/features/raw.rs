@@ -3,6 +3,7 @@
 //! The forms are those of JSON; `grpc` makes them from `google.protobuf.Value`.
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use smallvec::SmallVec;
 
 use super::{EXACT_WHOLE_MAX, ListValue, Timestamp, Value, list::float_name};
 use crate::{catalog::ValueType, error::Violations};
@@ -27,11 +28,14 @@ pub enum RawValue {
     Object,
 }
 
+/// Names and values; an entity mostly has one.
+pub type RawFields = SmallVec<[(String, RawValue); 1]>;
+
 /// An object as a caller wrote it: an entity, a row to write, a row to score.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct RawRow {
     /// Names and values; a name is there once.
-    pub fields: Vec<(String, RawValue)>,
+    pub fields: RawFields,
 }
 
 impl RawRow {
@@ -119,7 +123,7 @@ impl RawValue {
                 };
                 Ok(value)
             }
-            (RawValue::Text(text), ValueType::String) => Ok(Value::String(text.clone())),
+            (RawValue::Text(text), ValueType::String) => Ok(Value::String(text.into())),
             (RawValue::Text(text), ValueType::Timestamp) => {
                 Timestamp::parse(text).map(Value::Timestamp)
             }
@@ -263,7 +267,7 @@ mod tests {
             ),
             (RawValue::Number(0.5), ValueType::Float, Value::Float(0.5)),
             (RawValue::Number(0.1), ValueType::Double, Value::Double(0.1)),
-            (text(""), ValueType::String, Value::String(String::new())),
+            (text(""), ValueType::String, Value::String("".into())),
             (text("AP8="), ValueType::Bytes, Value::Bytes(vec![0, 255])),
             (
                 text("1970-01-01T00:00:00Z"),

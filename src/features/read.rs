@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use futures_util::future;
 
 use super::{
-    EntityKey, FeatureTable, FeatureValue, OnlineStore, StoredRow, Timestamp, Value,
+    EntityKey, FeatureTable, FeatureValue, OnlineStore, ReadRow, StoredRow, Timestamp, Value,
     distinct::ViewRows,
 };
 use crate::{
@@ -262,13 +262,13 @@ impl<'a> Ages<'a> {
 
 /// A row whose values are taken into an answer.
 struct Taking<'a> {
-    row: &'a mut StoredRow,
+    row: &'a mut ReadRow,
     ages: Ages<'a>,
     room: &'a mut Room,
 }
 
 impl Taking<'_> {
-    /// One feature, its status decided; it is taken out of the row where it is wanted for the last time.
+    /// One feature, its status decided; `is_last` where it is wanted for the last time.
     fn value(&mut self, feature: usize, is_last: bool) -> Result<FeatureValue> {
         let Some(time) = self.row.feature_time(feature) else {
             return Ok(FeatureValue::NOT_FOUND);
@@ -276,14 +276,11 @@ impl Taking<'_> {
         let (value, status) = if self.ages.is_outside(time.event_timestamp) {
             (Value::Null, FeatureStatus::OutsideTtl)
         } else {
-            match self.row.values.get_mut(feature) {
+            match self.row.values.get(feature) {
                 None | Some(Value::Null) => (Value::Null, FeatureStatus::Null),
                 Some(value) => {
                     self.room.take(value)?;
-                    let value = match is_last {
-                        true => std::mem::replace(value, Value::Null),
-                        false => value.clone(),
-                    };
+                    let value = self.row.value(feature, is_last);
                     (value, FeatureStatus::Present)
                 }
             }
@@ -330,11 +327,7 @@ mod tests {
         StoredRow::whole(time, vec![value])
     }
 
-    fn value_of(
-        view: &FeatureView,
-        row: Option<&mut StoredRow>,
-        freshness: Freshness,
-    ) -> FeatureValue {
+    fn value_of(view: &FeatureView, row: Option<&StoredRow>, freshness: Freshness) -> FeatureValue {
         let mut room = Room {
             left: 8,
             bytes_max: 8,
@@ -344,7 +337,7 @@ mod tests {
         };
         let mut taking = Taking {
             ages: Ages::of(view, row, freshness),
-            row,
+            row: &mut ReadRow::Own(row.clone()),
             room: &mut room,
         };
         taking.value(0, true).unwrap()
@@ -356,7 +349,7 @@ mod tests {
         let now = freshness.now;
         let view = view("1h");
         let hour = Duration::from_secs(3_600);
-        let status = |mut row: Option<StoredRow>| value_of(&view, row.as_mut(), freshness).status;
+        let status = |row: Option<StoredRow>| value_of(&view, row.as_ref(), freshness).status;
         assert_eq!(status(None), FeatureStatus::NotFound);
         assert_eq!(
             status(Some(row(hour, Value::Double(1.0), now))),
@@ -366,8 +359,8 @@ mod tests {
             status(Some(row(hour, Value::Null, now))),
             FeatureStatus::Null
         );
-        let mut too_old = row(hour + Duration::from_micros(1), Value::Double(1.0), now);
-        let outside = value_of(&view, Some(&mut too_old), freshness);
+        let too_old = row(hour + Duration::from_micros(1), Value::Double(1.0), now);
+        let outside = value_of(&view, Some(&too_old), freshness);
         assert_eq!(outside.status, FeatureStatus::OutsideTtl);
         assert_eq!(outside.value, Value::Null);
         assert_eq!(outside.event_timestamp, Some(too_old.event_timestamp));
@@ -377,8 +370,8 @@ mod tests {
     fn without_a_ttl_nothing_is_too_old() {
         let freshness = Freshness::now();
         let age = Duration::from_secs(10_u64.pow(9));
-        let mut old = row(age, Value::Double(1.0), freshness.now);
-        let value = value_of(&view("0s"), Some(&mut old), freshness);
+        let old = row(age, Value::Double(1.0), freshness.now);
+        let value = value_of(&view("0s"), Some(&old), freshness);
         assert_eq!(value.status, FeatureStatus::Present);
     }
 
@@ -391,8 +384,8 @@ mod tests {
                 max_age: Some(max_age),
                 ..Freshness::at(now)
             };
-            let mut row = row(age, Value::Double(1.0), now);
-            value_of(&view(ttl), Some(&mut row), freshness).status
+            let row = row(age, Value::Double(1.0), now);
+            value_of(&view(ttl), Some(&row), freshness).status
         };
         assert_eq!(status("0s", hour, hour), FeatureStatus::Present);
         assert_eq!(status("0s", hour * 2, hour), FeatureStatus::OutsideTtl);
@@ -413,12 +406,12 @@ mod tests {
         };
         let mut mixed = StoredRow::partial(time, vec![None]);
         assert_eq!(
-            value_of(&view("1h"), Some(&mut mixed), freshness).status,
+            value_of(&view("1h"), Some(&mixed), freshness).status,
             FeatureStatus::NotFound
         );
         mixed.merge(&old);
         assert_eq!(mixed.event_timestamp, freshness.now);
-        let value = value_of(&view("1h"), Some(&mut mixed), freshness);
+        let value = value_of(&view("1h"), Some(&mixed), freshness);
         assert_eq!(value.status, FeatureStatus::OutsideTtl);
         assert_eq!(value.event_timestamp, Some(old.event_timestamp));
     }

@@ -10,9 +10,9 @@ pub const KEY_BYTES_MAX: usize = 2_000;
 ///
 /// PostgreSQL has no text with a NUL character, and SQLite's own functions cut it off there.
 pub fn value_fault(value: &Value) -> Option<&'static str> {
-    let texts: &[String] = match value {
-        Value::String(text) => std::slice::from_ref(text),
-        Value::List(ListValue::String(texts)) => texts,
+    let has_nul = match value {
+        Value::String(text) => text.contains('\0'),
+        Value::List(ListValue::String(texts)) => texts.iter().any(|text| text.contains('\0')),
         Value::Null
         | Value::Bool(_)
         | Value::Int32(_)
@@ -21,15 +21,14 @@ pub fn value_fault(value: &Value) -> Option<&'static str> {
         | Value::Double(_)
         | Value::Bytes(_)
         | Value::Timestamp(_)
-        | Value::List(_) => &[],
+        | Value::List(_) => false,
     };
-    let has_nul = texts.iter().any(|text| text.contains('\0'));
     has_nul.then_some("text with a NUL character cannot be stored")
 }
 
 /// Why a key cannot be stored, with the position of its longest value; none where it can.
 pub fn key_fault(key: &EntityKey) -> Option<(usize, String)> {
-    let lengths = || key.values().iter().map(Value::heap_bytes);
+    let lengths = || key.values().iter().map(text_bytes);
     let total: usize = lengths().sum();
     if total <= KEY_BYTES_MAX {
         return None;
@@ -40,4 +39,20 @@ pub fn key_fault(key: &EntityKey) -> Option<(usize, String)> {
         "the join keys hold {total} bytes of text and bytes together, and {KEY_BYTES_MAX} can be stored"
     );
     Some((position, sentence))
+}
+
+/// What text and bytes hold, bytes; other values count as nothing.
+fn text_bytes(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        Value::Bytes(bytes) => bytes.len(),
+        Value::Null
+        | Value::Bool(_)
+        | Value::Int32(_)
+        | Value::Int64(_)
+        | Value::Float(_)
+        | Value::Double(_)
+        | Value::Timestamp(_)
+        | Value::List(_) => 0,
+    }
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
-use super::{EntityKey, StoredRow, Timestamp, WriteRow};
+use super::{EntityKey, ReadRow, ReadRows, StoredRow, Timestamp, WriteRow};
 use crate::{catalog::FeatureView, error::Result};
 
 /// What became of written rows.
@@ -95,12 +95,10 @@ pub trait OnlineStore: Send + Sync {
     ///
     /// # Errors
     /// As `read`.
-    async fn read_aged(
-        &self,
-        view: &FeatureView,
-        keys: &[EntityKey],
-    ) -> Result<(Vec<Option<StoredRow>>, Duration)> {
-        Ok((self.read(view, keys).await?, Duration::ZERO))
+    async fn read_aged(&self, view: &FeatureView, keys: &[EntityKey]) -> Result<ReadRows> {
+        let rows = self.read(view, keys).await?;
+        let rows = rows.into_iter().map(|row| row.map(ReadRow::Own));
+        Ok((rows.collect(), Duration::ZERO))
     }
 
     /// Reads what the view held of entities at a moment, in the order of the keys, out of its history: what became true up

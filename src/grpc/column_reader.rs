@@ -273,7 +273,7 @@ fn scalar_cells(
         ValueType::Int64 => scalars(column.int64s, marks, |v| Ok(Value::Int64(v))),
         ValueType::Float => scalars(column.floats, marks, |v| Ok(Value::Float(v))),
         ValueType::Double => scalars(column.doubles, marks, |v| Ok(Value::Double(v))),
-        ValueType::String => scalars(column.strings, marks, |v| Ok(Value::String(v))),
+        ValueType::String => scalars(column.strings, marks, |v| Ok(Value::String(v.into()))),
         ValueType::Bytes => scalars(column.bytes, marks, |v| Ok(Value::Bytes(v))),
         ValueType::Timestamp | ValueType::List(_) => scalars(column.timestamps, marks, |v| {
             timestamp(v).map(Value::Timestamp)

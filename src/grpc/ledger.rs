@@ -63,7 +63,7 @@ pub(super) fn wire_replay(replay: &Replay) -> pb::ReplayPredictionResponse {
         digest: signature.sha256.to_ascii_lowercase(),
         same_version: replay.is_same_version,
         identical: replay.is_identical,
-        score: replay.interpreted.score,
+        score: replay.score,
         score_difference: replay.score_difference(),
         label: replay.label().to_owned(),
         label_changed: replay.label() != replay.entry.label(),
@@ -143,7 +143,7 @@ fn wire_raw(value: &RawValue) -> WireValue {
         RawValue::Null | RawValue::Object => wire_value(Value::Null),
         RawValue::Bool(value) => wire_value(Value::Bool(*value)),
         RawValue::Number(number) => wire_value(Value::Double(*number)),
-        RawValue::Text(text) => wire_value(Value::String(text.clone())),
+        RawValue::Text(text) => wire_value(Value::String(text.into())),
         RawValue::List(values) => WireValue {
             kind: Some(Kind::ListValue(prost_types::ListValue {
                 values: values.iter().map(wire_raw).collect(),

@@ -307,9 +307,10 @@ fn wire_predictions(
     scored: &Predictions,
     with_features: bool,
 ) -> Result<pb::PredictResponse> {
+    let mut outputs = Vec::new();
     let predictions = scored
         .rows()
-        .map(|(answerer, reason)| wire_answer(answerer, reason, with_features));
+        .map(|(answerer, reason)| wire_answer(answerer, reason, with_features, &mut outputs));
     // The default version's part is the last one of the model itself.
     let mut signatures = scored.parts.iter().map(|part| &part.version.signature);
     let version = signatures
@@ -326,9 +327,10 @@ fn wire_answer(
     answerer: Answerer<'_>,
     reason: Option<&str>,
     with_features: bool,
+    outputs: &mut Vec<f64>,
 ) -> Result<pb::Prediction> {
     let mut wire = match answerer {
-        Answerer::Version(part, row) => wire_prediction(part, row, with_features)?,
+        Answerer::Version(part, row) => wire_prediction(part, row, with_features, outputs)?,
         Answerer::Constant(constant) => pb::Prediction {
             score: constant.score,
             label: constant.label.clone(),
@@ -345,9 +347,14 @@ fn wire_answer(
     Ok(wire)
 }
 
-fn wire_prediction(part: &ScoredBatch, row: usize, with_features: bool) -> Result<pb::Prediction> {
+fn wire_prediction(
+    part: &ScoredBatch,
+    row: usize,
+    with_features: bool,
+    outputs: &mut Vec<f64>,
+) -> Result<pb::Prediction> {
     let signature = &part.version.signature;
-    let prediction = part.prediction(row)?;
+    let prediction = part.prediction(row, outputs)?;
     let interpreted = prediction.interpreted;
     let label = interpreted.label.and_then(|at| signature.classes.get(at));
     let mut wire = pb::Prediction {
@@ -358,7 +365,7 @@ fn wire_prediction(part: &ScoredBatch, row: usize, with_features: bool) -> Resul
             .classes
             .iter()
             .cloned()
-            .zip(interpreted.probabilities)
+            .zip(interpreted.probabilities.iter().copied())
             .collect(),
         version: signature.version.clone(),
         violations: wire_violations(part, row),
@@ -385,7 +392,7 @@ fn wire_explanation(
     explained: &[Explanation],
 ) -> Result<pb::ExplainResponse> {
     let signature = &scored.version.signature;
-    let prediction = wire_prediction(scored, 0, true)?;
+    let prediction = wire_prediction(scored, 0, true, &mut Vec::new())?;
     let class = match (signature.task, class) {
         (Task::BinaryClassification, "") => signature.positive_class.clone(),
         (_, "") => prediction.label.clone(),

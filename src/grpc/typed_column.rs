@@ -59,7 +59,7 @@ impl ColumnWriter {
             (ValueType::Int64, Value::Int64(value)) => column.int64s.push(value),
             (ValueType::Float, Value::Float(value)) => column.floats.push(value),
             (ValueType::Double, Value::Double(value)) => column.doubles.push(value),
-            (ValueType::String, Value::String(value)) => column.strings.push(value),
+            (ValueType::String, Value::String(value)) => column.strings.push(value.into()),
             (ValueType::Bytes, Value::Bytes(value)) => column.bytes.push(value),
             (ValueType::Timestamp, Value::Timestamp(value)) => {
                 column.timestamps.push(value.micros());

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use compact_str::CompactString;
+
 /// The elements of one tensor, row after row.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TensorData {
@@ -12,7 +14,7 @@ pub enum TensorData {
     /// 64-bit integers.
     Int64(Vec<i64>),
     /// Text.
-    String(Vec<String>),
+    String(Vec<CompactString>),
     /// true or false.
     Bool(Vec<bool>),
 }

@@ -143,7 +143,8 @@ impl GoldenRows {
             for row in 0..rows.len() {
                 let columns = signature.columns();
                 let outputs = (row * columns..(row + 1) * columns).filter_map(|at| output.get(at));
-                self.compare(part * ROWS_PER_RUN + row, outputs.collect(), signature)?;
+                let outputs: Vec<f64> = outputs.collect();
+                self.compare(part * ROWS_PER_RUN + row, &outputs, signature)?;
             }
         }
         Ok(())
@@ -209,7 +210,7 @@ impl GoldenRows {
         Ok(())
     }
 
-    fn compare(&self, row: usize, served: Vec<f64>, signature: &Signature) -> Result<()> {
+    fn compare(&self, row: usize, served: &[f64], signature: &Signature) -> Result<()> {
         if let Some(expected) = self.outputs.get(row) {
             for (column, expected) in expected.iter().enumerate() {
                 let what = signature.classes.get(column).map_or_else(

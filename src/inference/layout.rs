@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use compact_str::CompactString;
+
 use super::{
     Batch, TensorData,
     signature::{Input, Signature, TensorType},
@@ -71,7 +73,7 @@ impl Layout {
                     TensorType::Float => TensorData::Float(vec![f32::NAN; count]),
                     TensorType::Double => TensorData::Double(vec![f64::NAN; count]),
                     TensorType::Int64 => TensorData::Int64(vec![0; count]),
-                    TensorType::String => TensorData::String(vec![String::new(); count]),
+                    TensorType::String => TensorData::String(vec![CompactString::default(); count]),
                     TensorType::Bool => TensorData::Bool(vec![false; count]),
                 }
             })
@@ -148,7 +150,7 @@ impl Layout {
     /// A value as its tensor's number: a text as that of its category.
     fn number(&self, input: usize, value: &Value) -> Result<Option<f64>, String> {
         match (value, self.codes.get(input)) {
-            (Value::String(text), Some(Some(codes))) => Ok(codes.get(text).copied()),
+            (Value::String(text), Some(Some(codes))) => Ok(codes.get(text.as_str()).copied()),
             _ => number(value),
         }
     }
@@ -256,9 +258,9 @@ fn boolean(value: &Value) -> Result<bool, String> {
     }
 }
 
-fn text(value: &Value) -> Result<String, String> {
+fn text(value: &Value) -> Result<CompactString, String> {
     match value {
-        Value::Null => Ok(String::new()),
+        Value::Null => Ok(CompactString::default()),
         // Runtimes take C strings.
         Value::String(value) if value.contains('\0') => {
             Err("the text holds a NUL character".to_owned())
@@ -312,7 +314,7 @@ pub(super) fn dense_value(input: &Input, number: f32) -> Result<Value, String> {
             usize::try_from(index)
                 .ok()
                 .and_then(|index| input.categories.get(index))
-                .map(|category| Value::String(category.clone()))
+                .map(|category| Value::String(category.into()))
                 .ok_or_else(|| {
                     format!(
                         "{index} is no index of the input's {} categories",
@@ -387,7 +389,7 @@ mod tests {
         assert_eq!(floats.get(3), Some(&0.1_f32));
         assert_eq!(
             batch.tensors.get(1),
-            Some(&TensorData::String(vec![String::new(), "x".into()]))
+            Some(&TensorData::String(vec!["".into(), "x".into()]))
         );
     }
 

@@ -51,12 +51,12 @@ pub struct ScoredBatch {
 }
 
 /// The score of one row.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Prediction {
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Prediction<'a> {
     /// Names it.
     pub id: Uuid,
     /// The score, the label and the probabilities.
-    pub interpreted: Interpreted,
+    pub interpreted: Interpreted<'a>,
 }
 
 impl ScoredBatch {
@@ -65,18 +65,17 @@ impl ScoredBatch {
         self.batch.rows
     }
 
-    /// The prediction of a row.
+    /// The prediction of a row. `outputs` gets the row's numbers: who asks for many rows brings the same one.
     ///
     /// # Errors
     /// `Internal` for a row that is not there.
-    pub fn prediction(&self, row: usize) -> Result<Prediction> {
+    pub fn prediction<'a>(&self, row: usize, outputs: &'a mut Vec<f64>) -> Result<Prediction<'a>> {
         let signature = &self.version.signature;
         let columns = signature.columns();
         let first = row * columns;
-        let outputs: Option<Vec<f64>> = (first..first + columns)
-            .map(|at| self.output.get(at))
-            .collect();
-        let (Some(outputs), Some(id)) = (outputs, self.ids.get(row)) else {
+        outputs.clear();
+        outputs.extend((first..first + columns).filter_map(|at| self.output.get(at)));
+        let (true, Some(id)) = (outputs.len() == columns, self.ids.get(row)) else {
             return Err(Error::internal(
                 "the runtime answered fewer scores than rows",
             ));

@@ -160,14 +160,14 @@ fn half() -> f64 {
 }
 
 /// What a row's outputs mean.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Interpreted {
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Interpreted<'a> {
     /// The probability of the positive class, of the label where there are more classes than two; else the value.
     pub score: f64,
     /// The position of the class that the row is put into; none where the model is no classifier.
     pub label: Option<usize>,
     /// The probability of each class, in the signature's order; empty where the model is no classifier.
-    pub probabilities: Vec<f64>,
+    pub probabilities: &'a [f64],
 }
 
 impl Signature {
@@ -220,7 +220,7 @@ impl Signature {
     }
 
     /// What one row's outputs mean.
-    pub fn interpret(&self, outputs: Vec<f64>) -> Interpreted {
+    pub fn interpret<'a>(&self, outputs: &'a [f64]) -> Interpreted<'a> {
         let (score, class) = match self.task {
             Task::BinaryClassification => {
                 let positive = self.positive_index();
@@ -248,7 +248,7 @@ impl Signature {
                 return Interpreted {
                     score,
                     label: None,
-                    probabilities: Vec::new(),
+                    probabilities: &[],
                 };
             }
         };
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn a_whole_layout_is_accepted() {
         let signature = Signature::parse(&text(&format!("{A},{B}"), r#"["good","bad"]"#)).unwrap();
-        assert_eq!(signature.interpret(vec![0.2, 0.8]).label, Some(1));
+        assert_eq!(signature.interpret(&[0.2, 0.8]).label, Some(1));
         assert_eq!(signature.input_index("b"), Some(1));
     }
 

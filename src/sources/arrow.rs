@@ -195,9 +195,9 @@ fn exact_double(integer: i128) -> Option<f64> {
     is_exact.then_some(integer as f64)
 }
 
-pub(super) fn strings(array: &dyn Array) -> Cells<String> {
-    fn of<'a>(cells: impl Iterator<Item = Option<&'a str>>) -> Cells<String> {
-        Ok(cells.map(|cell| cell.map(str::to_owned)).collect())
+pub(super) fn strings<T: for<'a> From<&'a str>>(array: &dyn Array) -> Cells<T> {
+    fn of<'a, T: From<&'a str>>(cells: impl Iterator<Item = Option<&'a str>>) -> Cells<T> {
+        Ok(cells.map(|cell| cell.map(T::from)).collect())
     }
     if let Some(array) = array.as_string_opt::<i32>() {
         return of(array.iter());

@@ -3,7 +3,10 @@
 use crate::{
     catalog::{FeatureView, ScalarType, ValueType},
     error::{Error, Result, Violation},
-    features::{EntityKey, RowTime, StoredRow, Timestamp, Value, WriteRow, key_fault, value_fault},
+    features::{
+        EntityKey, KeyValues, RowTime, StoredRow, Timestamp, Value, WriteRow, key_fault,
+        value_fault,
+    },
 };
 
 /// The column that holds the event timestamp where the view's source does not say.
@@ -100,7 +103,7 @@ impl Layout {
         let mut features: Vec<_> = columns.collect();
         let mut rows = Vec::with_capacity(row_count);
         for index in 0..row_count {
-            let key = EntityKey::new(next_of_each(&mut keys))?;
+            let key = EntityKey::new(next_of_each::<KeyValues>(&mut keys))?;
             if let Some((position, fault)) = key_fault(&key) {
                 let name = self.columns.get(position).map_or("", |key| &key.name);
                 return Err(self.cell_fault(row_number(first_row, index), name, fault));
@@ -160,7 +163,7 @@ fn row_number(first_row: u64, index: usize) -> u64 {
     first_row + u64::try_from(index).unwrap_or_default()
 }
 
-fn next_of_each(columns: &mut [std::vec::IntoIter<Value>]) -> Vec<Value> {
+fn next_of_each<T: FromIterator<Value>>(columns: &mut [std::vec::IntoIter<Value>]) -> T {
     let cells = columns.iter_mut().map(Iterator::next);
     cells.map(|cell| cell.unwrap_or(Value::Null)).collect()
 }

@@ -254,7 +254,7 @@ mod tests {
     use crate::{catalog::Definitions, features::Value};
 
     fn key(name: &str) -> EntityKey {
-        EntityKey::new(vec![Value::String(name.to_owned())]).unwrap()
+        EntityKey::new(vec![Value::String(name.into())]).unwrap()
     }
 
     fn of(name: &str) -> FeatureView {

@@ -11,6 +11,7 @@ use arrow_array::{
     },
 };
 use arrow_schema::{DataType, Field as ArrowField, Schema, SchemaRef, TimeUnit};
+use compact_str::CompactString;
 use parquet::{arrow::ArrowWriter, errors::ParquetError, file::properties::WriterProperties};
 
 use super::plan::{CREATED_AT, EVENT_TIMESTAMP, MISSING};
@@ -180,7 +181,9 @@ fn column<'r>(
         ValueType::Int64 => Arc::new(scalars!(Int64, Int64Array, |value: &i64| *value)),
         ValueType::Float => Arc::new(scalars!(Float, Float32Array, |value: &f32| *value)),
         ValueType::Double => Arc::new(scalars!(Double, Float64Array, |value: &f64| *value)),
-        ValueType::String => Arc::new(scalars!(String, StringArray, String::as_str)),
+        ValueType::String => Arc::new(scalars!(String, StringArray, |value: &'r CompactString| {
+            value.as_str()
+        })),
         ValueType::Bytes => Arc::new(scalars!(Bytes, BinaryArray, Vec::as_slice)),
         ValueType::Timestamp => Arc::new(
             scalars!(

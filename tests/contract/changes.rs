@@ -134,7 +134,7 @@ async fn a_new_feature_of_partial_rows(fixture: Fixture) {
         None,
     ];
     assert_eq!(cells(&fixture.row(&new, id(1)).await.unwrap()), expected);
-    let text = Value::String("z".to_owned());
+    let text = Value::String("z".into());
     let whole = write_row(id(1), 2, 0, vec![double(8.0), double(9.0), text.clone()]);
     assert_eq!(fixture.load(&new, vec![whole]).await, counts(1, 0));
     let expected = [
@@ -201,7 +201,7 @@ async fn other_join_keys_empty_a_view(fixture: Fixture) {
     let keys = r#"{ name = "id", type = "string" }"#;
     let text = one_view_with_history("numbers", keys, X);
     let view = fixture.apply(&text).await.remove(0);
-    let name = key([Value::String("1".to_owned())]);
+    let name = key([Value::String("1".into())]);
     assert_eq!(fixture.row(&view, name.clone()).await, None);
     assert_eq!(fixture.history(&view).await, []);
     let known = fixture.store.materializations("numbers").await;

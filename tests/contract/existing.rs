@@ -50,7 +50,7 @@ fn on_table(table: &str) -> String {
 const ACCOUNTS: &str = r#"name = "accounts", timestamp_field = "seen", created_timestamp_field = "made", columns = { id = "account", x = "Balance" }"#;
 
 fn row(event: i64, created: i64, x: f64, text: &str) -> StoredRow {
-    let values = vec![Value::Double(x), Value::String(text.to_owned())];
+    let values = vec![Value::Double(x), Value::String(text.into())];
     StoredRow::whole(time(event, created), values)
 }
 
@@ -75,7 +75,7 @@ async fn the_newest_row_of_somebody_elses_table(fixture: Fixture) {
         .await;
     let found = fixture.row(&view, id(1)).await.unwrap();
     assert_eq!(found.time(), time(7, 8));
-    let text = Value::String("new".to_owned());
+    let text = Value::String("new".into());
     assert_eq!(found.values, [Value::Null, text]);
     assert!(found.is_whole());
 }

@@ -371,7 +371,7 @@ pub fn at(micros: i64) -> Timestamp {
 }
 
 pub fn key(values: impl IntoIterator<Item = Value>) -> EntityKey {
-    EntityKey::new(values.into_iter().collect()).unwrap()
+    EntityKey::new(values.into_iter().collect::<Vec<_>>()).unwrap()
 }
 
 pub fn id(id: i64) -> EntityKey {

@@ -169,7 +169,7 @@ impl Random {
                 number => Value::Double(number),
             },
             TensorType::Int64 => Value::Int64(self.any(&[0, 1, -1, 300, i64::MIN, i64::MAX])),
-            TensorType::String => Value::String(self.text()),
+            TensorType::String => Value::String(self.text().into()),
             TensorType::Bool => Value::Bool(self.chance()),
         }
     }

@@ -186,7 +186,7 @@ async fn a_prediction_of_22_inputs_takes_what_is_documented() {
             let mut entry = entry(&version, NOON + number * 1_000);
             let mut value = entry.values.remove(0);
             entry.values = vec![value.clone(); 17];
-            value.value = ferrocast::features::Value::String("term_36".to_owned());
+            value.value = ferrocast::features::Value::String("term_36".into());
             entry.values.extend(vec![value; 5]);
             entry
         })

@@ -101,7 +101,7 @@ fn columns() -> Vec<(&'static str, ArrayRef)> {
 }
 
 fn text(text: &str) -> Value {
-    Value::String(text.to_owned())
+    Value::String(text.into())
 }
 
 /// What the first row of `columns` becomes.

@@ -189,7 +189,7 @@ async fn a_load_meets_parts(fixture: Fixture) {
 async fn a_bad_part_undoes_the_batch(fixture: Fixture) {
     let view = pairs(&fixture).await;
     fixture.write(&view, vec![x(1, 1.0)]).await;
-    let text = Some(Value::String("no number".to_owned()));
+    let text = Some(Value::String("no number".into()));
     let bad = part(id(3), 1, 1, &[None, text]);
     let rows = vec![x(2, 2.0), y(2, 2.0), bad];
     let error = fixture.store.write(&view, rows).await.unwrap_err();

@@ -11,7 +11,7 @@ use ferrocast::{
 use crate::{fixtures::*, postgres_only::client};
 
 fn text(text: &str) -> Value {
-    Value::String(text.to_owned())
+    Value::String(text.into())
 }
 
 /// A definitions file with a view `account` on an existing table.

@@ -67,7 +67,7 @@ impl Random {
         match feature {
             0 => Value::Double(number.to_string().parse().unwrap()),
             1 => Value::Int64(number),
-            2 => Value::String(number.to_string()),
+            2 => Value::String(number.to_string().into()),
             3 => Value::List(ListValue::Int64((0..number % 4).collect())),
             _ => Value::Bool(number % 2 == 0),
         }
@@ -111,7 +111,7 @@ impl Row {
 }
 
 fn entity_key((number, text): &Name) -> EntityKey {
-    key([Value::Int64(*number), Value::String(text.clone())])
+    key([Value::Int64(*number), Value::String(text.into())])
 }
 
 /// What an entity has of a feature, and the number of the row that brought it.

@@ -266,7 +266,7 @@ async fn old_rows_are_read_after_a_change_of_the_features() {
             [Value::Null, Value::Double(1.0), Value::Double(2.0)]
         );
         assert_eq!(row.feature_times, Some(vec![None, first, first]));
-        let said = Some(Value::String("new".to_owned()));
+        let said = Some(Value::String("new".into()));
         fixture
             .write(
                 &view[0],
@@ -318,12 +318,7 @@ async fn the_views_of_an_entity_are_in_one_slot_whatever_its_key() {
         ("ü\u{7f}\n", "\u{1}"),
         ("i1", "b"),
     ];
-    let odd = odd.map(|(a, b)| {
-        key([
-            Value::String(a.to_owned()),
-            Value::Bytes(b.as_bytes().to_vec()),
-        ])
-    });
+    let odd = odd.map(|(a, b)| key([Value::String(a.into()), Value::Bytes(b.as_bytes().to_vec())]));
     for view in &views {
         for (number, key) in (0..).zip(&odd) {
             let value = vec![Value::Double(f64::from(number))];

@@ -39,7 +39,7 @@ async fn a_key_may_be_so_long_and_no_longer(fixture: Fixture) {
     let view = fixture.apply(&one_view("keyed", keys, X)).await.remove(0);
     let row = |length| {
         let key = key([
-            Value::String("ab".to_owned()),
+            Value::String("ab".into()),
             Value::Int64(7),
             Value::Bytes(noise(length)),
         ]);
@@ -96,7 +96,7 @@ async fn a_row_that_no_view_has(fixture: Fixture) {
 
 async fn keys_that_no_view_has(fixture: Fixture) {
     let view = numbers(&fixture).await;
-    let text = |text: &str| Value::String(text.to_owned());
+    let text = |text: &str| Value::String(text.into());
     let keys: [EntityKey; 2] = [key([text("1")]), key([Value::Int64(1), Value::Int64(1)])];
     for key in keys {
         let read = fixture.store.read(&view, std::slice::from_ref(&key)).await;
@@ -247,7 +247,7 @@ async fn a_row_that_is_too_big_for_a_page_names_the_view() {
         .apply(&one_view("wide", ID, &features.join(", ")))
         .await
         .remove(0);
-    let row = |text: &str| write_row(id(1), 1, 1, vec![Value::String(text.to_owned()); 1_000]);
+    let row = |text: &str| write_row(id(1), 1, 1, vec![Value::String(text.into()); 1_000]);
     let rows = vec![row("sixteen letters.")];
     for error in [
         fixture.store.write(&view, rows.clone()).await.unwrap_err(),

@@ -61,7 +61,7 @@ async fn composite_keys_of_every_type(fixture: Fixture) {
         .remove(0);
     let of = |text: &str, int32, int64, bytes: &[u8]| {
         key([
-            Value::String(text.to_owned()),
+            Value::String(text.into()),
             Value::Int32(int32),
             Value::Int64(int64),
             Value::Bytes(bytes.to_vec()),
@@ -125,7 +125,7 @@ async fn late_rows_are_ignored_and_counted(fixture: Fixture) {
 async fn a_newer_row_replaces_the_whole_row(fixture: Fixture) {
     let two = format!(r#"{X}, {{ name = "y", type = "string" }}"#);
     let view = fixture.apply(&one_view("pairs", ID, &two)).await.remove(0);
-    let y = Value::String("y".to_owned());
+    let y = Value::String("y".into());
     let full = write_row(id(1), 1, 1, vec![Value::Double(1.0), y]);
     let half = write_row(id(1), 2, 2, vec![Value::Double(2.0), Value::Null]);
     fixture.store.write(&view, vec![full]).await.unwrap();
@@ -155,7 +155,7 @@ async fn duplicates_in_a_batch(fixture: Fixture) {
 async fn all_or_nothing(fixture: Fixture) {
     let view = numbers(&fixture).await;
     let mut rows: Vec<_> = (0..50).map(|entity| number(entity, 1, 1, 1.0)).collect();
-    rows[30].row.values[0] = Value::String("no number".to_owned());
+    rows[30].row.values[0] = Value::String("no number".into());
     let error = fixture.store.write(&view, rows).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
     assert_eq!(error.fields()[0].field, "rows[30].x");
@@ -239,7 +239,7 @@ async fn odd_identifiers(fixture: Fixture) {
             .await
             .remove(0);
         let row = write_row(
-            key([Value::String("from".to_owned())]),
+            key([Value::String("from".into())]),
             1,
             1,
             (0..9).map(Value::Int32).collect(),
@@ -322,7 +322,7 @@ async fn text_with_nul(fixture: Fixture) {
         .apply(&one_view("labels", name, label))
         .await
         .remove(0);
-    let text = |text: &str| Value::String(text.to_owned());
+    let text = |text: &str| Value::String(text.into());
     let rows = vec![
         write_row(key([text("good")]), 1, 1, vec![text("good")]),
         write_row(key([text("good")]), 1, 1, vec![text("b\0d")]),

@@ -115,7 +115,7 @@ fn csv_cells_become_values() {
     assert_eq!(
         values[3..],
         [
-            Value::String("a \"b\",\nc".to_owned()),
+            Value::String("a \"b\",\nc".into()),
             Value::Bytes(vec![0, 255]),
             Value::Timestamp(at(1_000_000))
         ]

@@ -81,7 +81,7 @@ fn scalar_edges() -> Vec<Vec<Value>> {
             "\\N",
             &"long ü ".repeat(20_000),
         ]
-        .map(|text| Value::String(text.to_owned()))
+        .map(|text| Value::String(text.into()))
         .to_vec(),
         vec![
             Value::Bytes(Vec::new()),

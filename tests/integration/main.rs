@@ -10,6 +10,7 @@
     clippy::string_slice
 )]
 
+mod allocations;
 mod as_of;
 mod bad_input;
 mod batch_sizes;

@@ -20,7 +20,7 @@ use quick_cache::sync::Cache;
 
 use self::key::{ByBytes, Cached, KeyRef, ROW_BYTES, RowKey};
 pub(crate) use self::key::{put_key, put_part, take_part};
-use super::{EntityKey, OnlineStore, StoredRow, WriteRow};
+use super::{EntityKey, OnlineStore, ReadRow, ReadRows, StoredRow, WriteRow};
 use crate::{
     catalog::{FeatureView, PerView},
     error::{Error, Result},
@@ -56,7 +56,7 @@ pub struct RowCache {
 /// What the cache has of some keys.
 pub(super) struct Found {
     /// One a key, in their order; none, too, for those that have to be asked for.
-    pub(super) rows: Vec<Option<StoredRow>>,
+    pub(super) rows: Vec<Option<ReadRow>>,
     /// The positions of the keys that have to be asked for.
     pub(super) missed: Vec<usize>,
     /// How long ago the rows were read from the store, at the most.
@@ -159,7 +159,7 @@ impl RowCache {
             match aged.filter(|(age, _)| *age <= self.bounds.age_max) {
                 Some((age, cached)) => {
                     found.age_bound = found.age_bound.max(age);
-                    found.rows.push(cached.row.as_deref().cloned());
+                    found.rows.push(cached.row.map(ReadRow::Shared));
                 }
                 None => {
                     found.missed.push(index);
@@ -176,14 +176,17 @@ impl RowCache {
         inner: &dyn OnlineStore,
         view: &FeatureView,
         keys: &[EntityKey],
-    ) -> Result<(Vec<Option<StoredRow>>, Duration)> {
+    ) -> Result<ReadRows> {
         let number = self.view_number(view);
         let mut found = self.find_of(number, keys);
         if found.missed.is_empty() {
             return Ok((found.rows, found.age_bound));
         }
         let asked: Vec<EntityKey> = at(keys, &found.missed).cloned().collect();
-        let tickets: Vec<Ticket> = asked.iter().map(|key| self.ticket(number, key)).collect();
+        let mut bytes = Vec::with_capacity(32);
+        let tickets = asked.iter();
+        let tickets = tickets.map(|key| self.ticket(number, key, &mut bytes));
+        let tickets: Vec<Ticket> = tickets.collect();
         // As old as the moment before the store is asked.
         let read_at = Instant::now();
         let is_told = self.is_told(read_at);
@@ -192,8 +195,9 @@ impl RowCache {
             return Err(Error::internal("a store that answers other keys"));
         }
         for ((index, ticket), row) in found.missed.iter().zip(tickets).zip(read) {
+            let mut row = row.map(ReadRow::Own);
             if is_told {
-                self.keep(ticket, row.clone(), read_at);
+                self.keep(ticket, row.as_mut().map(ReadRow::share), read_at);
             }
             if let Some(slot) = found.rows.get_mut(*index) {
                 *slot = row;
@@ -209,7 +213,8 @@ impl RowCache {
         keys: impl Iterator<Item = &'a EntityKey>,
     ) -> Writing<'a> {
         let number = self.view_number(view);
-        let tickets = keys.map(|key| self.ticket(number, key));
+        let mut bytes = Vec::with_capacity(32);
+        let tickets = keys.map(|key| self.ticket(number, key, &mut bytes));
         Writing {
             cache: self,
             view,
@@ -251,10 +256,11 @@ impl RowCache {
         Some(stripe.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn ticket(&self, view: u64, key: &EntityKey) -> Ticket {
-        let mut bytes = Vec::with_capacity(32);
-        put_key(key, &mut bytes);
-        let key = KeyRef { view, key: &bytes };
+    /// `bytes` is room for the key's.
+    fn ticket(&self, view: u64, key: &EntityKey, bytes: &mut Vec<u8>) -> Ticket {
+        bytes.clear();
+        put_key(key, bytes);
+        let key = KeyRef { view, key: bytes };
         Ticket {
             changes: self.stripe(key).map_or(0, |changes| *changes),
             key: key.to_owned(),
@@ -262,12 +268,11 @@ impl RowCache {
     }
 
     /// Keeps a row that was read, unless its key has changed since.
-    fn keep(&self, ticket: Ticket, row: Option<StoredRow>, read_at: Instant) {
+    fn keep(&self, ticket: Ticket, row: Option<Arc<StoredRow>>, read_at: Instant) {
         let Some(changes) = self.stripe(ticket.key.borrowed()) else {
             return;
         };
         if *changes == ticket.changes {
-            let row = row.map(Arc::new);
             self.rows.insert(ticket.key, Cached { row, read_at });
         }
     }

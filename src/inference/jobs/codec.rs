@@ -164,8 +164,9 @@ pub(super) fn encode_result(batch: &ScoredBatch) -> Result<Vec<u8>> {
         inputs: Vec::new(),
         violations: Vec::new(),
     };
+    let mut outputs = Vec::new();
     for row in 0..rows {
-        let prediction = batch.prediction(row)?;
+        let prediction = batch.prediction(row, &mut outputs)?;
         stored.ids.push(prediction.id);
         stored.scores.push(prediction.interpreted.score);
         stored.labels.push(prediction.interpreted.label);

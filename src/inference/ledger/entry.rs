@@ -46,7 +46,7 @@ impl RecordedInput {
         let numbered = (0_u32..).map(f64::from).zip(&self.categories);
         let found = code.and_then(|code| numbered.into_iter().find(|(number, _)| *number == code));
         match found {
-            Some((_, text)) => Cow::Owned(Value::String(text.clone())),
+            Some((_, text)) => Cow::Owned(Value::String(text.into())),
             None => Cow::Borrowed(value),
         }
     }
@@ -225,7 +225,8 @@ impl LedgerEntry {
         row: usize,
         version: &Arc<RecordedVersion>,
     ) -> Result<LedgerEntry> {
-        let prediction = scored.prediction(row)?;
+        let mut outputs = Vec::new();
+        let prediction = scored.prediction(row, &mut outputs)?;
         let values = (0..version.inputs.len()).map(|input| recorded_value(scored, row, input));
         let violations = scored.violations_of(row).map(|found| RecordedViolation {
             input: found.input,
@@ -283,7 +284,7 @@ fn outputs_of(scored: &ScoredBatch, row: usize) -> Option<Output> {
 
 /// By name: the wire's maps have no order.
 fn named_in_order(row: &RawRow) -> Vec<(String, RawValue)> {
-    let mut fields = row.fields.clone();
+    let mut fields = row.fields.to_vec();
     fields.sort_by(|(one, _), (other, _)| one.cmp(other));
     fields
 }

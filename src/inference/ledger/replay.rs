@@ -10,9 +10,7 @@ use crate::{
     error::{Error, Result},
     features::{Value, is_exact_whole, widen},
     inference::{
-        Batch, ModelRegistry, Output, ReadyVersion, TensorType,
-        layout::number,
-        signature::{Input, Interpreted},
+        Batch, ModelRegistry, Output, ReadyVersion, TensorType, layout::number, signature::Input,
     },
 };
 
@@ -29,8 +27,10 @@ pub struct Replay {
     pub is_identical: bool,
     /// The numbers that the model answered.
     pub outputs: Output,
-    /// What they mean.
-    pub interpreted: Interpreted,
+    /// The score that they mean.
+    pub score: f64,
+    /// The position of the class that they mean; none where the model is no classifier.
+    pub label: Option<usize>,
     /// Inputs of the version that the record does not have: the model got missing values.
     pub missing_inputs: Vec<String>,
     /// Inputs that are recorded, and that the version does not have.
@@ -62,14 +62,16 @@ impl Replay {
         let (batch, missing_inputs) = lay_out(&entry, &version)?;
         let outputs = version.workers.run(Arc::new(batch)).await?;
         let numbers = (0..outputs.len()).filter_map(|at| outputs.get(at));
-        let interpreted = version.signature.interpret(numbers.collect());
+        let numbers: Vec<f64> = numbers.collect();
+        let interpreted = version.signature.interpret(&numbers);
         let unused = entry.version.inputs.iter().map(|input| &input.name);
         let unused = unused.filter(|name| version.signature.input_index(name).is_none());
         Ok(Replay {
             is_same_version: RecordedVersion::of(&version)?.scores_as(&entry.version),
             is_identical: is_same(&outputs, &entry.outputs),
             unused_inputs: unused.cloned().collect(),
-            interpreted,
+            score: interpreted.score,
+            label: interpreted.label,
             missing_inputs,
             outputs,
             version,
@@ -79,7 +81,7 @@ impl Replay {
 
     /// By how much the score is another one: now minus then. Nothing where it is the same to the bit, a NaN too.
     pub fn score_difference(&self) -> f64 {
-        let (now, then) = (self.interpreted.score, self.entry.score);
+        let (now, then) = (self.score, self.entry.score);
         if now.to_bits() == then.to_bits() {
             return 0.0;
         }
@@ -89,7 +91,7 @@ impl Replay {
     /// The class that the row is put into now; empty where the model is no classifier.
     pub fn label(&self) -> &str {
         let classes = &self.version.signature.classes;
-        let class = self.interpreted.label.and_then(|at| classes.get(at));
+        let class = self.label.and_then(|at| classes.get(at));
         class.map_or("", String::as_str)
     }
 }

@@ -31,7 +31,8 @@ fn batch_bytes(batch: &Batch) -> usize {
         TensorData::Int64(data) => size_of_val(data.as_slice()),
         TensorData::Bool(data) => size_of_val(data.as_slice()),
         TensorData::String(data) => {
-            size_of_val(data.as_slice()) + data.iter().map(String::capacity).sum::<usize>()
+            let texts = data.iter().filter(|text| text.is_heap_allocated());
+            size_of_val(data.as_slice()) + texts.map(|text| text.len()).sum::<usize>()
         }
     });
     tensors.sum()
@@ -61,13 +62,13 @@ fn subject_bytes(subject: &Subject) -> usize {
 }
 
 fn row_bytes(row: &RawRow) -> usize {
+    let places = match row.fields.spilled() {
+        true => row.fields.capacity() * size_of::<(String, RawValue)>(),
+        false => 0,
+    };
     let fields = row.fields.iter();
-    size_of::<RawRow>()
-        + fields
-            .map(|(name, value)| {
-                size_of::<(String, RawValue)>() + name.capacity() + value_bytes(value)
-            })
-            .sum::<usize>()
+    let held = fields.map(|(name, value)| name.capacity() + value_bytes(value));
+    size_of::<RawRow>() + places + held.sum::<usize>()
 }
 
 fn value_bytes(value: &RawValue) -> usize {

@@ -149,11 +149,12 @@ pub(super) fn lay_out_rows(
         .map(|(position, input)| (input.name.as_str(), position))
         .collect();
     let mut filler = Filler::new(version, positions.len());
+    let mut is_given = vec![false; inputs.len()];
     for (row, index) in positions.iter().enumerate() {
         let Some(raw) = rows.get(*index) else {
             continue;
         };
-        let mut is_given = vec![false; inputs.len()];
+        is_given.fill(false);
         for (name, raw) in &raw.fields {
             if filler.faults.is_full() {
                 break;

@@ -1,7 +1,10 @@
 //! Who is scored by which version.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use smallvec::SmallVec;
 
 use crate::{
     catalog::Field,
@@ -91,12 +94,12 @@ fn check_names(field: &str, names: &[&String]) -> Result<()> {
 /// answers, whatever the order of its fields, and whether a whole number is sent as a number or as text. Values of `join_keys`
 /// are taken as their types read them: 42 and "042" are one integer.
 pub fn bucket_of(model: &str, row: &RawRow, join_keys: &[Field]) -> u32 {
-    let mut fields: Vec<&(String, RawValue)> = row.fields.iter().collect();
+    let mut fields: SmallVec<[&(String, RawValue); 1]> = row.fields.iter().collect();
     fields.sort_by(|(one, _), (other, _)| one.cmp(other));
     let mut hasher = Sha256::new();
     hasher.update(model);
     for (name, value) in fields {
-        for part in [name.as_str(), &typed(name, value, join_keys)] {
+        for part in [name.as_str(), typed(name, value, join_keys).as_ref()] {
             // A length before each, so that no two rows run together into the same bytes.
             hasher.update(part.len().to_le_bytes());
             hasher.update(part);
@@ -121,27 +124,27 @@ fn bucket(digest: &[u8]) -> u32 {
 }
 
 /// A value as text, the same for all ways of writing it.
-fn typed(name: &str, value: &RawValue, join_keys: &[Field]) -> String {
+fn typed<'a>(name: &str, value: &'a RawValue, join_keys: &[Field]) -> Cow<'a, str> {
     let key = join_keys.iter().find(|key| key.name == name);
     match key.map(|key| value.to_value(key.value_type)) {
-        Some(Ok(Value::Int32(number))) => number.to_string(),
-        Some(Ok(Value::Int64(number))) => number.to_string(),
+        Some(Ok(Value::Int32(number))) => Cow::Owned(number.to_string()),
+        Some(Ok(Value::Int64(number))) => Cow::Owned(number.to_string()),
         // What its type does not read is refused later; texts and truth have one way of being written.
         Some(_) | None => plain(value),
     }
 }
 
-fn plain(value: &RawValue) -> String {
+fn plain(value: &RawValue) -> Cow<'_, str> {
     match value {
-        RawValue::Null => String::new(),
-        RawValue::Bool(value) => value.to_string(),
-        RawValue::Number(number) => number.to_string(),
-        RawValue::Text(text) => text.clone(),
+        RawValue::Null => Cow::Borrowed(""),
+        RawValue::Bool(value) => Cow::Owned(value.to_string()),
+        RawValue::Number(number) => Cow::Owned(number.to_string()),
+        RawValue::Text(text) => Cow::Borrowed(text),
         RawValue::List(values) => {
-            let values: Vec<String> = values.iter().map(plain).collect();
-            values.join("\u{1f}")
+            let values: Vec<Cow<'_, str>> = values.iter().map(plain).collect();
+            Cow::Owned(values.join("\u{1f}"))
         }
-        RawValue::Object => "{}".to_owned(),
+        RawValue::Object => Cow::Borrowed("{}"),
     }
 }
 

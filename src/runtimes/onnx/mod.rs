@@ -1,5 +1,6 @@
 //! ONNX models through ONNX Runtime (`ort`): one session a worker, tuned for trees on a server.
 
+mod inputs;
 mod inspect;
 mod library;
 
@@ -10,12 +11,13 @@ use ort::{
     ep::CPU,
     memory::Allocator,
     session::{
-        HasSelectedOutputs, OutputSelector, RunOptions, Session, SessionInputValue,
+        HasSelectedOutputs, OutputSelector, RunOptions, Session,
         builder::{BuilderResult, GraphOptimizationLevel, SessionBuilder},
     },
-    value::{DynValue, Outlet, Tensor as OrtTensor, TensorElementType, TensorRef, ValueType},
+    value::{DynValue, Outlet, Tensor as OrtTensor, TensorElementType, ValueType},
 };
 
+use self::inputs::{Texts, graph_inputs, part};
 use super::trees::Explainer;
 use crate::{
     error::{Error, Result},
@@ -76,6 +78,7 @@ impl RuntimeLoader for OnnxLoader {
                 one_row: OneRow::Unseen,
                 explained: explained(&session, signature, explainer.clone())?,
                 tensors: signature.tensors.clone(),
+                texts: Texts::default(),
                 output: signature.output.clone(),
                 shape: signature.answer_shape(),
                 has_products: inspected.has_products,
@@ -238,6 +241,7 @@ fn element_type(tensor_type: TensorType) -> TensorElementType {
 struct OnnxRuntime {
     session: Session,
     tensors: Vec<Tensor>,
+    texts: Texts,
     output: String,
     /// Asks for the one output that is needed.
     options: RunOptions<HasSelectedOutputs>,
@@ -334,21 +338,6 @@ impl Runtime for OnnxRuntime {
     }
 }
 
-/// Some rows of a batch, as the graph's inputs.
-fn inputs<'a>(
-    tensors: &'a [Tensor],
-    batch: &'a Batch,
-    rows: &Range<usize>,
-) -> Result<Vec<(&'a str, SessionInputValue<'a>)>> {
-    let pairs = tensors.iter().zip(&batch.tensors);
-    pairs
-        .map(|(tensor, data)| {
-            let value = input_value(data, rows, tensor.columns).map_err(|fault| failed(&fault))?;
-            Ok((tensor.name.as_str(), value))
-        })
-        .collect()
-}
-
 impl OnnxRuntime {
     /// The matrix that the trees take, of the first row.
     fn matrix(&mut self, batch: &Batch) -> Result<Vec<f32>> {
@@ -361,7 +350,7 @@ impl OnnxRuntime {
                 (Some(_) | None, _) => Err(Error::internal("the batch has no such matrix")),
             },
             Some(Matrix::Computed(name, options)) => {
-                let inputs = inputs(&self.tensors, batch, &row)?;
+                let inputs = graph_inputs(&self.tensors, batch, &row, &mut self.texts)?;
                 let outputs = self
                     .session
                     .run_with_options(inputs, options)
@@ -386,7 +375,7 @@ impl OnnxRuntime {
     }
 
     fn run_part(&mut self, batch: &Batch, rows: Range<usize>) -> Result<Output> {
-        let inputs = inputs(&self.tensors, batch, &rows)?;
+        let inputs = graph_inputs(&self.tensors, batch, &rows, &mut self.texts)?;
         let is_one = rows.len() == 1;
         let options = match &self.one_row {
             OneRow::Placed(options) if is_one => options,
@@ -451,36 +440,6 @@ fn with_place(
     };
     let needed = OutputSelector::no_default().with(name);
     Ok(RunOptions::new()?.with_outputs(needed.preallocate(name, place)))
-}
-
-/// Some rows of a tensor, without a copy except for text.
-fn input_value<'a>(
-    data: &'a TensorData,
-    rows: &Range<usize>,
-    columns: usize,
-) -> ort::Result<SessionInputValue<'a>> {
-    let shape = [rows.len(), columns];
-    let elements = rows.start * columns..rows.end * columns;
-    Ok(match data {
-        TensorData::Float(data) => {
-            TensorRef::from_array_view((shape, part(data, elements)))?.into()
-        }
-        TensorData::Double(data) => {
-            TensorRef::from_array_view((shape, part(data, elements)))?.into()
-        }
-        TensorData::Int64(data) => {
-            TensorRef::from_array_view((shape, part(data, elements)))?.into()
-        }
-        TensorData::Bool(data) => TensorRef::from_array_view((shape, part(data, elements)))?.into(),
-        TensorData::String(data) => {
-            OrtTensor::from_string_array((shape, part(data, elements)))?.into()
-        }
-    })
-}
-
-/// A part of a slice; an empty one, which ONNX Runtime refuses, where it is beyond the end.
-fn part<T>(data: &[T], elements: Range<usize>) -> &[T] {
-    data.get(elements).unwrap_or_default()
 }
 
 fn failed(fault: &ort::Error) -> Error {

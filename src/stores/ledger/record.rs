@@ -327,7 +327,7 @@ impl<'a> Rest<'a> {
             TensorType::String => {
                 let length = self.varint()?;
                 let text = std::str::from_utf8(self.bytes(length)?).ok()?;
-                Value::String(text.to_owned())
+                Value::String(text.into())
             }
         })
     }

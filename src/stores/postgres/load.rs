@@ -20,7 +20,7 @@ use crate::{
     catalog::FeatureView,
     error::Result,
     features::{
-        EntityKey, LoadInput, Materialization, MaterializationRecord, Timestamp, Value,
+        EntityKey, KeyValues, LoadInput, Materialization, MaterializationRecord, Timestamp, Value,
         WriteCounts, WriteRow,
     },
     stores::{
@@ -202,7 +202,7 @@ async fn merge_late(
 /// A row with what a late one brings; none where it brings nothing.
 fn merged_row(view: &FeatureView, row: &Row) -> Result<Option<WriteRow>, Fault> {
     let key_count = view.join_keys.len();
-    let mut key = Vec::with_capacity(key_count);
+    let mut key = KeyValues::with_capacity(key_count);
     for (index, field) in view.join_keys.iter().enumerate() {
         key.push(cell(row, index, view, &field.name, field.value_type)?);
     }

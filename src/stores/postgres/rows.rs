@@ -186,7 +186,7 @@ impl Times {
                 Value::Timestamp(write.row.event_timestamp),
                 Value::Timestamp(write.row.created_at),
             ],
-            features: features.map_or(Value::Null, Value::String),
+            features: features.map_or(Value::Null, |text| Value::String(text.into())),
         })
     }
 }

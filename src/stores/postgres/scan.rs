@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     catalog::FeatureView,
-    features::{EntityKey, RowSink, Timestamp, Value, WriteRow},
+    features::{EntityKey, KeyValues, RowSink, Timestamp, Value, WriteRow},
 };
 
 /// Rows that are asked for, and handed on, at once.
@@ -72,7 +72,7 @@ async fn send_rows(
 }
 
 fn write_row(row: &Row, view: &FeatureView) -> Result<Option<WriteRow>, Fault> {
-    let mut values = Vec::with_capacity(view.join_keys.len());
+    let mut values = KeyValues::with_capacity(view.join_keys.len());
     for (index, key) in view.join_keys.iter().enumerate() {
         values.push(cell(row, index, view, &key.name, key.value_type)?);
     }

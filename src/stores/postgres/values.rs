@@ -199,7 +199,7 @@ impl<'a> FromSql<'a> for Cell {
             ValueType::Int64 => Value::Int64(i64::from_sql(sql, raw)?),
             ValueType::Float => Value::Float(f32::from_sql(sql, raw)?),
             ValueType::Double => Value::Double(f64::from_sql(sql, raw)?),
-            ValueType::String => Value::String(String::from_sql(sql, raw)?),
+            ValueType::String => Value::String(<&str>::from_sql(sql, raw)?.into()),
             ValueType::Bytes => Value::Bytes(Vec::from_sql(sql, raw)?),
             ValueType::Timestamp => Value::Timestamp(read_timestamp(raw)?),
             ValueType::List(element) => Value::List(arrays::read(element, raw)?),

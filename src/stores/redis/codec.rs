@@ -232,7 +232,7 @@ impl<'a> Reader<'a> {
             ValueType::Int64 => Value::Int64(i64::from_le_bytes(self.array()?)),
             ValueType::Float => Value::Float(f32::from_le_bytes(self.array()?)),
             ValueType::Double => Value::Double(f64::from_le_bytes(self.array()?)),
-            ValueType::String => Value::String(self.text()?),
+            ValueType::String => Value::String(std::str::from_utf8(self.bytes()?).ok()?.into()),
             ValueType::Bytes => Value::Bytes(self.bytes()?.to_vec()),
             ValueType::Timestamp => Value::Timestamp(self.timestamp()?),
             ValueType::List(element) => Value::List(self.list(element)?),

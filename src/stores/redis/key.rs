@@ -172,7 +172,7 @@ mod tests {
     }
 
     fn text(text: &str) -> Value {
-        Value::String(text.to_owned())
+        Value::String(text.into())
     }
 
     #[test]

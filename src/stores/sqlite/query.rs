@@ -6,7 +6,9 @@ use super::{fault::Fault, pool::notice_schema, values::to_value};
 use crate::{
     catalog::{FeatureView, Field, Origin, Source, ValueType},
     error::{Error, Result},
-    features::{EntityKey, ROW_BATCH_ROWS, RowTime, StoredRow, Timestamp, Value, WriteRow},
+    features::{
+        EntityKey, KeyValues, ROW_BATCH_ROWS, RowTime, StoredRow, Timestamp, Value, WriteRow,
+    },
     stores::table::quoted,
 };
 
@@ -132,7 +134,7 @@ impl<'a> Columns<'a> {
         let keys = self.keys.iter().map(|key| key.needed(row, number));
         let features = self.features.iter().map(|column| column.cell(row, number));
         Ok(WriteRow {
-            key: EntityKey::new(keys.collect::<Result<_, Fault>>()?)?,
+            key: EntityKey::new(keys.collect::<Result<KeyValues, Fault>>()?)?,
             row: StoredRow::whole(time, features.collect::<Result<_, Fault>>()?),
         })
     }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     catalog::{FeatureView, ValueType},
-    features::{AsOf, EntityKey, StoredRow, Timestamp, Value, WriteCounts, WriteRow},
+    features::{AsOf, EntityKey, KeyValues, StoredRow, Timestamp, Value, WriteCounts, WriteRow},
     stores::{
         feature_times::{self, FEATURE_TIMES, GENERATION},
         notices::Notices,
@@ -106,7 +106,7 @@ pub(super) fn read_write_row(
     first: usize,
     view: &FeatureView,
 ) -> Result<WriteRow, Fault> {
-    let mut key = Vec::with_capacity(view.join_keys.len());
+    let mut key = KeyValues::with_capacity(view.join_keys.len());
     for (index, field) in view.join_keys.iter().enumerate() {
         key.push(read_cell(row, first + index, view, field)?);
     }

@@ -122,10 +122,7 @@ pub(super) fn to_value(stored: ValueRef<'_>, value_type: ValueType) -> Option<Va
         ValueType::Int64 => integer(stored).map(Value::Int64),
         ValueType::Float => number(stored).and_then(narrow).map(Value::Float),
         ValueType::Double => number(stored).map(Value::Double),
-        ValueType::String => stored
-            .as_str()
-            .ok()
-            .map(|text| Value::String(text.to_owned())),
+        ValueType::String => stored.as_str().ok().map(|text| Value::String(text.into())),
         ValueType::Bytes => stored
             .as_blob()
             .ok()
