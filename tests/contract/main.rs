@@ -29,6 +29,7 @@ mod jobs_support;
 mod joined;
 mod ledger;
 mod ledger_partitions;
+mod linger;
 mod loads;
 mod materialize;
 mod news;

@@ -15,6 +15,7 @@ use crate::{
     cancel::{abandon, await_lock_waits},
     fixtures::*,
     gate::eventually,
+    linger::Linger,
     postgres::Postgres,
 };
 
@@ -42,14 +43,19 @@ impl Scene {
     }
 
     async fn with_pool(pinned: PinnedOptions, pool_size: usize) -> Scene {
+        Scene::by(Postgres::shared().port(), pinned, pool_size).await
+    }
+
+    /// A scene whose store reaches the server by a port.
+    async fn by(port: u16, pinned: PinnedOptions, pool_size: usize) -> Scene {
         let fixture = postgres().await;
+        let theirs = format!(":{}/", Postgres::shared().port());
         let second =
             format!("[[feature_views]]\nname = \"second\"\nentity = \"thing\"\nfeatures = [{X}]\n");
         let applied = fixture.apply(&(one_view("first", ID, X) + &second)).await;
-        let mut options = DatabaseOptions::new(Secret::from(format!(
-            "{}?application_name=pinned",
-            fixture.url
-        )));
+        let url = fixture.url.replace(&theirs, &format!(":{port}/"));
+        let mut options =
+            DatabaseOptions::new(Secret::from(format!("{url}?application_name=pinned")));
         options.pinned = pinned;
         options.pool_size = pool_size;
         // Whatever waits for the pool fails.
@@ -120,6 +126,26 @@ impl Scene {
         let read = self.start_reading(0);
         await_lock_waits(&self.blocker, 1).await;
         read
+    }
+
+    /// Locks both tables, and leaves two reads that wait for them on one connection.
+    async fn abandon_both(&self) {
+        self.lock("fv_first, fv_second").await;
+        let keys = [id(1)];
+        let both = async {
+            tokio::join!(
+                self.store.read(&self.views[0], &keys),
+                self.store.read(&self.views[1], &keys)
+            )
+        };
+        tokio::select! {
+            _ = both => panic!("the tables are locked"),
+            // Asked while they still wait: with them goes what they asked.
+            waiting = async {
+                await_lock_waits(&self.blocker, 1).await;
+                self.waiting().await
+            } => assert_eq!(waiting, self.pinned),
+        }
     }
 
     async fn assert_reads(&self, index: usize) {
@@ -237,22 +263,21 @@ async fn an_abandoned_read_ends_its_connection_and_what_the_server_does_for_it()
 #[tokio::test]
 async fn what_was_asked_behind_an_abandoned_read_ends_with_it() {
     let scene = Scene::new(ONE).await;
-    scene.lock("fv_first, fv_second").await;
-    let keys = [id(1)];
-    let both = async {
-        tokio::join!(
-            scene.store.read(&scene.views[0], &keys),
-            scene.store.read(&scene.views[1], &keys)
-        )
-    };
-    tokio::select! {
-        _ = both => panic!("the tables are locked"),
-        () = await_lock_waits(&scene.blocker, 1) => {}
-    }
-    assert_eq!(scene.waiting().await, scene.pinned);
+    scene.abandon_both().await;
     eventually(async || scene.connections().await.is_empty()).await;
     scene.unlock().await;
     scene.assert_reads(1).await;
+}
+
+#[tokio::test]
+async fn what_was_asked_behind_an_abandoned_read_is_cancelled_where_nobody_tells_that_we_have_gone()
+{
+    let linger = Linger::before(Postgres::shared().port()).await;
+    let scene = Scene::by(linger.port, ONE, 16).await;
+    scene.abandon_both().await;
+    // The server's word for each statement that was cancelled.
+    eventually(async || linger.times_said(b"C57014\0") == 2).await;
+    assert_eq!(scene.waiting().await, [0; 0]);
 }
 
 #[tokio::test]
