@@ -33,7 +33,7 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// A request whose route has been found.
 struct Call<'a> {
     shared: &'a Shared,
-    route: &'a Route,
+    route: &'a Arc<Route>,
     captured: Vec<Vec<&'a str>>,
     query: &'a str,
     alias_body: Option<Vec<u8>>,
@@ -150,7 +150,7 @@ impl Call<'_> {
             .map_err(|_| Fault::deadline())??;
         let body = self.alias_body.clone().map_or(body, Bytes::from);
         let (bytes, depth_max) = (body.len(), config.json_depth_max);
-        let route = self.route.clone();
+        let route = Arc::clone(self.route);
         let read = move || body_message(&route, &body, depth_max);
         let mut message = on_message(&self.shared.heavy_places, bytes, deadline, read).await?;
         bind(self.route, self.query, &self.captured, &mut message)?;
@@ -178,7 +178,7 @@ impl Call<'_> {
             .await
             .map_err(|_| Fault::deadline())?
             .map_err(|status| self.fault(&status, deadline))?;
-        let (bytes, route) = (answer.len(), self.route.clone());
+        let (bytes, route) = (answer.len(), Arc::clone(self.route));
         let write = move || answer_json(&route, answer);
         let json = on_message(&self.shared.heavy_places, bytes, deadline, write).await?;
         let mut response = Response::new(Body::from(json));
@@ -206,7 +206,7 @@ impl Call<'_> {
             .map_err(|status| self.fault(&status, deadline))?;
         Ok(stream_response(StreamState {
             messages,
-            route: self.route.clone(),
+            route: Arc::clone(self.route),
             deadline,
             keep_alive: config.stream_keep_alive,
             bytes_max: config.response_bytes_max,

@@ -1,5 +1,6 @@
 //! Server streams as text: one JSON object a line, or server-sent events.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -68,7 +69,7 @@ pub(crate) struct StreamState {
     /// The server's messages.
     pub(crate) messages: Streaming<Bytes>,
     /// The route that was called.
-    pub(crate) route: Route,
+    pub(crate) route: Arc<Route>,
     /// When the whole stream must be over.
     pub(crate) deadline: Instant,
     /// How often an idle event stream gets a comment.

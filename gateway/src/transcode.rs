@@ -7,7 +7,7 @@ use prost_reflect::{DynamicMessage, FieldDescriptor, MessageDescriptor};
 
 use crate::fault::Fault;
 use crate::json::{is_textual, parse_text, read_field, read_message, write_field, write_wire};
-use crate::rules::{BodyRule, Route, decode};
+use crate::rules::{AnswerRule, BodyRule, Route, decode};
 
 /// Reads the body into the rpc's message.
 ///
@@ -59,13 +59,13 @@ pub(crate) fn encoded(message: &DynamicMessage) -> Bytes {
 /// # Errors
 /// 500 where the bytes are not what the descriptors say.
 pub(crate) fn answer_json(route: &Route, bytes: Bytes) -> Result<Vec<u8>, Fault> {
-    let output = route.rpc.output();
-    let json = match &route.response_body {
-        Some(field) => {
+    let json = match &route.answer {
+        AnswerRule::All(plan) => write_wire(plan, &bytes),
+        AnswerRule::Field(field) => {
+            let output = route.rpc.output();
             let message = DynamicMessage::decode(output, bytes).map_err(Fault::bad_answer)?;
             write_field(&message, field)
         }
-        None => write_wire(&output, &bytes),
     };
     json.map_err(Fault::bad_answer)
 }

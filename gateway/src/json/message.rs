@@ -28,5 +28,6 @@ pub fn message_to_json(
         .ok_or_else(|| fault("the descriptors do not have it".to_owned()))?;
     let message =
         DynamicMessage::decode(descriptor, message).map_err(|error| fault(error.to_string()))?;
-    serde_json::to_string_pretty(&MessageJson(&message)).map_err(|error| fault(error.to_string()))
+    serde_json::to_string_pretty(&MessageJson::new(&message))
+        .map_err(|error| fault(error.to_string()))
 }

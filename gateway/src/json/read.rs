@@ -26,12 +26,27 @@ pub(crate) fn read_message(
     }
     let options = DeserializeOptions::new().deny_unknown_fields(true);
     let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let mut track = serde_path_to_error::Track::new();
-    let tracked = serde_path_to_error::Deserializer::new(&mut deserializer, &mut track);
-    let message = DynamicMessage::deserialize_with_options(descriptor, tracked, &options)
-        .map_err(|error| fault(&error, &track.path().to_string()))?;
+    let read =
+        DynamicMessage::deserialize_with_options(descriptor.clone(), &mut deserializer, &options);
+    let message = read.map_err(|error| located(&error, descriptor, json, &options))?;
     deserializer.end().map_err(|error| fault(&error, "."))?;
     Ok(message)
+}
+
+/// A fault with the place where it is, for which the text is read once more: whoever keeps track of the place keeps every name.
+fn located(
+    error: &serde_json::Error,
+    descriptor: MessageDescriptor,
+    json: &[u8],
+    options: &DeserializeOptions,
+) -> Fault {
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    let mut track = serde_path_to_error::Track::new();
+    let tracked = serde_path_to_error::Deserializer::new(&mut deserializer, &mut track);
+    match DynamicMessage::deserialize_with_options(descriptor, tracked, options) {
+        Ok(_) => fault(error, "."),
+        Err(error) => fault(&error, &track.path().to_string()),
+    }
 }
 
 /// Reads one field of a message from a body that holds nothing but its value.

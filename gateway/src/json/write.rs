@@ -15,7 +15,7 @@ use serde::{Serialize, Serializer};
 /// A value that JSON cannot say, as a timestamp out of range.
 #[cfg(test)]
 pub(crate) fn write_message(message: &DynamicMessage) -> Result<Vec<u8>, serde_json::Error> {
-    serde_json::to_vec(&MessageJson(message))
+    serde_json::to_vec(&MessageJson::new(message))
 }
 
 /// Writes one field's value.
@@ -31,6 +31,7 @@ pub(crate) fn write_field(
     serde_json::to_vec(&ValueJson {
         value: value.as_ref(),
         kind: &kind,
+        anys: 0,
     })
 }
 
@@ -41,23 +42,36 @@ pub(crate) fn write_field(
 pub(crate) fn to_json_value(
     message: &DynamicMessage,
 ) -> Result<serde_json::Value, serde_json::Error> {
-    serde_json::to_value(MessageJson(message))
+    serde_json::to_value(MessageJson::new(message))
 }
 
-pub(super) struct MessageJson<'a>(pub(super) &'a DynamicMessage);
+/// Messages of Any in one another that are decoded; those within are as ones of an unknown type.
+const ANYS_MAX: usize = 32;
+
+pub(super) struct MessageJson<'a> {
+    message: &'a DynamicMessage,
+    /// How many Anys it is in.
+    anys: usize,
+}
+
+impl<'a> MessageJson<'a> {
+    pub(super) fn new(message: &'a DynamicMessage) -> Self {
+        MessageJson { message, anys: 0 }
+    }
+}
 
 impl Serialize for MessageJson<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let descriptor = self.0.descriptor();
+        let descriptor = self.message.descriptor();
         match descriptor.full_name() {
-            "google.protobuf.Value" => serialize_value(self.0, serializer),
+            "google.protobuf.Value" => serialize_value(self, serializer),
             "google.protobuf.Struct" | "google.protobuf.ListValue" => {
-                serialize_only_field(self.0, serializer)
+                serialize_only_field(self, serializer)
             }
             "google.protobuf.DoubleValue" | "google.protobuf.FloatValue" => {
-                serialize_only_field(self.0, serializer)
+                serialize_only_field(self, serializer)
             }
-            "google.protobuf.Any" => serialize_any(self.0, serializer),
+            "google.protobuf.Any" => serialize_any(self, serializer),
             "google.protobuf.Timestamp"
             | "google.protobuf.Duration"
             | "google.protobuf.FieldMask"
@@ -68,10 +82,10 @@ impl Serialize for MessageJson<'_> {
             | "google.protobuf.UInt32Value"
             | "google.protobuf.BoolValue"
             | "google.protobuf.StringValue"
-            | "google.protobuf.BytesValue" => self.0.serialize(serializer),
+            | "google.protobuf.BytesValue" => self.message.serialize(serializer),
             _ => {
                 let mut map = serializer.serialize_map(None)?;
-                serialize_fields(self.0, &mut map)?;
+                serialize_fields(self, &mut map)?;
                 map.end()
             }
         }
@@ -79,41 +93,36 @@ impl Serialize for MessageJson<'_> {
 }
 
 fn serialize_fields<M: serde::ser::SerializeMap>(
-    message: &DynamicMessage,
+    json: &MessageJson<'_>,
     map: &mut M,
 ) -> Result<(), M::Error> {
+    let message = json.message;
     for field in message.descriptor().fields() {
-        serialize_field(message, &field, map)?;
+        let is_written =
+            message.has_field(&field) || !(field.is_map() || field.supports_presence());
+        if !is_written {
+            continue;
+        }
+        let value = message.get_field(&field);
+        let kind = field.kind();
+        map.serialize_entry(
+            field.json_name(),
+            &ValueJson {
+                value: value.as_ref(),
+                kind: &kind,
+                anys: json.anys,
+            },
+        )?;
     }
     Ok(())
 }
 
-/// One field of a message, if it is written at all.
-pub(super) fn serialize_field<M: serde::ser::SerializeMap>(
-    message: &DynamicMessage,
-    field: &FieldDescriptor,
-    map: &mut M,
-) -> Result<(), M::Error> {
-    let is_written = message.has_field(field) || !(field.is_map() || field.supports_presence());
-    if !is_written {
-        return Ok(());
-    }
-    let value = message.get_field(field);
-    let kind = field.kind();
-    map.serialize_entry(
-        field.json_name(),
-        &ValueJson {
-            value: value.as_ref(),
-            kind: &kind,
-        },
-    )
-}
-
 /// A Struct, a ListValue or a wrapper is its one field.
 fn serialize_only_field<S: Serializer>(
-    message: &DynamicMessage,
+    json: &MessageJson<'_>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
+    let message = json.message;
     let field = message
         .descriptor()
         .get_field(1)
@@ -122,19 +131,21 @@ fn serialize_only_field<S: Serializer>(
     ValueJson {
         value: value.as_ref(),
         kind: &field.kind(),
+        anys: json.anys,
     }
     .serialize(serializer)
 }
 
 /// A google.protobuf.Value is whichever of its fields is set.
 fn serialize_value<S: Serializer>(
-    message: &DynamicMessage,
+    json: &MessageJson<'_>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    match message.fields().next() {
+    match json.message.fields().next() {
         Some((field, value)) => ValueJson {
             value,
             kind: &field.kind(),
+            anys: json.anys,
         }
         .serialize(serializer),
         None => serializer.serialize_none(),
@@ -142,10 +153,8 @@ fn serialize_value<S: Serializer>(
 }
 
 /// An Any of a known type is its message with "@type"; of an unknown one, its bytes in base64.
-fn serialize_any<S: Serializer>(
-    message: &DynamicMessage,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
+fn serialize_any<S: Serializer>(json: &MessageJson<'_>, serializer: S) -> Result<S::Ok, S::Error> {
+    let (message, anys) = (json.message, json.anys + 1);
     let url = message.get_field_by_number(1);
     let url = url
         .as_ref()
@@ -162,11 +171,13 @@ fn serialize_any<S: Serializer>(
     let known = url
         .rsplit('/')
         .next()
+        .filter(|_| anys <= ANYS_MAX)
         .and_then(|name| message.descriptor().parent_pool().get_message_by_name(name))
         .and_then(|descriptor| DynamicMessage::decode(descriptor, bytes.clone()).ok());
+    let known = known.as_ref().map(|message| MessageJson { message, anys });
     match known {
-        Some(inner) if inner.descriptor().package_name() == "google.protobuf" => {
-            map.serialize_entry("value", &MessageJson(&inner))?;
+        Some(inner) if inner.message.descriptor().package_name() == "google.protobuf" => {
+            map.serialize_entry("value", &inner)?;
         }
         Some(inner) => serialize_fields(&inner, &mut map)?,
         None => map.serialize_entry("value", &STANDARD.encode(&bytes))?,
@@ -177,6 +188,7 @@ fn serialize_any<S: Serializer>(
 struct ValueJson<'a> {
     value: &'a Value,
     kind: &'a Kind,
+    anys: usize,
 }
 
 impl Serialize for ValueJson<'_> {
@@ -192,13 +204,18 @@ impl Serialize for ValueJson<'_> {
             Value::String(value) => serializer.serialize_str(value),
             Value::Bytes(value) => serializer.serialize_str(&STANDARD.encode(value)),
             Value::EnumNumber(number) => serialize_enum(*number, self.kind, serializer),
-            Value::Message(message) => MessageJson(message).serialize(serializer),
+            Value::Message(message) => MessageJson {
+                message,
+                anys: self.anys,
+            }
+            .serialize(serializer),
             Value::List(values) => {
                 let mut list = serializer.serialize_seq(Some(values.len()))?;
                 for value in values {
                     list.serialize_element(&ValueJson {
                         value,
                         kind: self.kind,
+                        anys: self.anys,
                     })?;
                 }
                 list.end()
@@ -215,7 +232,15 @@ impl Serialize for ValueJson<'_> {
                 sorted.sort_unstable_by(|a, b| a.0.cmp(&b.0));
                 let mut map = serializer.serialize_map(Some(sorted.len()))?;
                 for (key, value) in sorted {
-                    map.serialize_entry(&key, &ValueJson { value, kind: &kind })?;
+                    let anys = self.anys;
+                    map.serialize_entry(
+                        &key,
+                        &ValueJson {
+                            value,
+                            kind: &kind,
+                            anys,
+                        },
+                    )?;
                 }
                 map.end()
             }
@@ -254,7 +279,7 @@ fn key_text(key: &MapKey) -> String {
 /// The largest whole number up to which every whole number is exact in an f64, 2^53.
 const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 
-fn serialize_f64<S: Serializer>(value: f64, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn serialize_f64<S: Serializer>(value: f64, serializer: S) -> Result<S::Ok, S::Error> {
     if let Some(name) = not_finite(value) {
         return serializer.serialize_str(name);
     }
@@ -264,7 +289,7 @@ fn serialize_f64<S: Serializer>(value: f64, serializer: S) -> Result<S::Ok, S::E
     }
 }
 
-fn serialize_f32<S: Serializer>(value: f32, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn serialize_f32<S: Serializer>(value: f32, serializer: S) -> Result<S::Ok, S::Error> {
     if let Some(name) = not_finite(f64::from(value)) {
         return serializer.serialize_str(name);
     }

@@ -7,7 +7,7 @@ use super::comments::Comments;
 use super::insert_comment;
 use super::schema::Schemas;
 use crate::json::is_textual;
-use crate::rules::{BodyRule, Route, Wildcard};
+use crate::rules::{AnswerRule, BodyRule, Route, Wildcard};
 
 /// How deep query parameters name the fields of nested messages.
 const QUERY_DEPTH_MAX: usize = 4;
@@ -46,9 +46,9 @@ pub(super) fn operation(
     if let Some(body) = request_body(route, schemas) {
         operation.insert("requestBody".to_owned(), body);
     }
-    let answer = match &route.response_body {
-        Some(field) => schemas.field(field),
-        None => schemas.message(&route.rpc.output()),
+    let answer = match &route.answer {
+        AnswerRule::All(_) => schemas.message(&route.rpc.output()),
+        AnswerRule::Field(field) => schemas.field(field),
     };
     operation.insert(
         "responses".to_owned(),

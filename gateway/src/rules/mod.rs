@@ -5,6 +5,6 @@ mod route;
 mod table;
 mod template;
 
-pub(crate) use route::{BodyRule, Route};
+pub(crate) use route::{AnswerRule, BodyRule, Route};
 pub(crate) use table::{Found, RouteTable};
 pub(crate) use template::{Template, Wildcard, decode};

@@ -6,10 +6,10 @@ use prost_reflect::{FieldDescriptor, MessageDescriptor, MethodDescriptor};
 
 use super::annotation::Annotation;
 use super::template::Template;
-use crate::json::is_textual;
+use crate::json::{AnswerPlan, is_textual};
 
 /// What a request's body fills.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) enum BodyRule {
     /// Nothing: the rest of the fields come from the query.
     None,
@@ -19,8 +19,17 @@ pub(crate) enum BodyRule {
     Field(FieldDescriptor),
 }
 
+/// What of an rpc's answer is sent.
+#[derive(Debug)]
+pub(crate) enum AnswerRule {
+    /// All of it.
+    All(AnswerPlan),
+    /// One field.
+    Field(FieldDescriptor),
+}
+
 /// One method and path of one rpc.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Route {
     /// The HTTP method.
     pub(crate) method: Method,
@@ -30,8 +39,8 @@ pub(crate) struct Route {
     pub(crate) variables: Vec<Vec<FieldDescriptor>>,
     /// What the body fills.
     pub(crate) body: BodyRule,
-    /// The answer's field that is sent; none: the whole answer.
-    pub(crate) response_body: Option<FieldDescriptor>,
+    /// What is sent of the answer.
+    pub(crate) answer: AnswerRule,
     /// The rpc.
     pub(crate) rpc: MethodDescriptor,
     /// The rpc's path, `/package.Service/Method`.
@@ -72,9 +81,9 @@ impl Route {
                 "the field {name} is filled by the path and by the body"
             ));
         }
-        let response_body = match annotation.response_body.as_str() {
-            "" => None,
-            name => Some(field(&rpc.output(), name, "response_body")?),
+        let answer = match annotation.response_body.as_str() {
+            "" => AnswerRule::All(AnswerPlan::new(&rpc.output())),
+            name => AnswerRule::Field(field(&rpc.output(), name, "response_body")?),
         };
         let grpc_path = format!("/{}/{}", rpc.parent_service().full_name(), rpc.name());
         Ok(Self {
@@ -82,7 +91,7 @@ impl Route {
             template,
             variables,
             body,
-            response_body,
+            answer,
             rpc: rpc.clone(),
             grpc_path: grpc_path
                 .parse()

@@ -1,5 +1,7 @@
 //! All routes, in the order in which they are tried.
 
+use std::sync::Arc;
+
 use http::Method;
 use prost_reflect::DescriptorPool;
 
@@ -10,13 +12,13 @@ use crate::error::GatewayError;
 /// The routes of a server.
 #[derive(Debug)]
 pub(crate) struct RouteTable {
-    routes: Vec<Route>,
+    routes: Vec<Arc<Route>>,
 }
 
 /// What stands at a method and path.
 pub(crate) enum Found<'t, 'p> {
     /// A route, and the raw text of its variables.
-    Route(&'t Route, Vec<Vec<&'p str>>),
+    Route(&'t Arc<Route>, Vec<Vec<&'p str>>),
     /// The path exists with these methods, as the Allow header writes them.
     OtherMethods(String),
     /// Nothing.
@@ -29,7 +31,7 @@ impl RouteTable {
     /// # Errors
     /// The first fault of an annotation, with the rpc's name, or no annotation at all.
     pub(crate) fn build(pool: &DescriptorPool) -> Result<Self, GatewayError> {
-        let mut routes: Vec<Route> = Vec::new();
+        let mut routes: Vec<Arc<Route>> = Vec::new();
         if let Some(extension) = http_extension(pool) {
             for rpc in pool
                 .services()
@@ -94,7 +96,7 @@ impl RouteTable {
     }
 
     /// Every route.
-    pub(crate) fn routes(&self) -> &[Route] {
+    pub(crate) fn routes(&self) -> &[Arc<Route>] {
         &self.routes
     }
 
@@ -108,7 +110,7 @@ impl RouteTable {
     }
 }
 
-fn insert(routes: &mut Vec<Route>, route: Route) -> Result<(), GatewayError> {
+fn insert(routes: &mut Vec<Arc<Route>>, route: Route) -> Result<(), GatewayError> {
     let taken = routes
         .iter()
         .find(|other| other.method == route.method && other.template.same_shape(&route.template));
@@ -120,6 +122,6 @@ fn insert(routes: &mut Vec<Route>, route: Route) -> Result<(), GatewayError> {
             other: other.rpc.full_name().to_owned(),
         });
     }
-    routes.push(route);
+    routes.push(Arc::new(route));
     Ok(())
 }
