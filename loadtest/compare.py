@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 
 import turns
-from bench import EMPTY, FULL, PREDICT, READ, Bench, bench
+from bench import EMPTY, FULL, PREDICT, READ, REST_PREDICT, Bench, bench
 from generators import Load, Seen, in_flight, rate
 from machine import commit
 from servers import LoadTestError, Served
@@ -27,6 +27,7 @@ from turns import Rounds
 
 HEADER = ["what", "of", "calls/s", "p50 ms", "p99 ms", "÷ as it is", "of the rounds", "failed"]
 CEILING, BUSY, FULL_UP, CALM, SWIFT = in_flight(128), in_flight(64), in_flight(256), rate(5_000), rate(16_000)
+LARGE = in_flight(8)
 ALONE = Load(connections=1, streams=64)
 UNCACHED = (in_flight(1), in_flight(8), in_flight(64), in_flight(256), rate(5_000))
 AS_IT_IS = "as it is"
@@ -47,8 +48,12 @@ def measure(prepared: Bench, variants: list[Variant]) -> str:
     for runtime in ("onnx", "trees"):
         with ExitStack() as stack:
             servers = {each.name: _start(stack, prepared, each, runtime) for each in variants}
-            loads = {"PredictByEntity, cached": (PREDICT, prepared.requests.predict, BUSY)}
+            loads = {
+                "PredictByEntity, cached": (PREDICT, prepared.requests.predict, BUSY),
+                "PredictByEntity of 100, cached": (PREDICT, prepared.requests.predict_many, LARGE),
+            }
             if runtime == "onnx":
+                loads["REST, cached"] = (REST_PREDICT, prepared.requests.predict_rest, BUSY)
                 loads["empty call"] = (EMPTY, prepared.requests.empty, CEILING)
                 loads["GetOnlineFeatures 1 by 30, packed"] = (READ, prepared.requests.one_packed, BUSY)
                 predict = prepared.requests.predict
@@ -72,6 +77,7 @@ def measure_uncached(prepared: Bench, variants: list[Variant]) -> str:
             requests = of.requests
             loads = {f"PredictByEntity, {each}": (PREDICT, requests.predict, each) for each in UNCACHED}
             loads["GetOnlineFeatures 100 by 30, packed"] = (READ, requests.many_packed, in_flight(32))
+            loads["REST"] = (REST_PREDICT, requests.predict_rest, BUSY)
             for what, (method, data, load) in loads.items():
                 rows += _rows(of, f"{what}, {named}", servers, method, data, load)
     return turns.table(HEADER, rows)
@@ -93,7 +99,9 @@ def _rows(
     def calling(address: str) -> Callable[[], Seen]:
         return lambda: prepared.call(address, method, data, load)
 
-    measures = {name: calling(served.grpc) for name, served in servers.items()}
+    is_rest = method == REST_PREDICT
+    addresses = {name: served.http if is_rest else served.grpc for name, served in servers.items()}
+    measures = {name: calling(address) for name, address in addresses.items()}
     turns.say(what)
     found = turns.in_turns(measures, prepared.effort.rounds)
     base = found[AS_IT_IS]

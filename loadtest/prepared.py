@@ -29,6 +29,10 @@ class Requests:
         self.predict = self._write(
             "predict", [{"model": NAME, "entities": [{"user_id": one}]} for one in ones]
         )
+        entities = [[{"user_id": one} for one in asked] for asked in many]
+        self.predict_many = self._write(
+            "predict_many", [{"model": NAME, "entities": asked} for asked in entities]
+        )
         self.predict_rest = self._write("predict_rest", [{"entities": [{"user_id": one}]} for one in ones])
         self.predict_peer = self._write("predict_peer", [{"user_id": one} for one in ones])
         singles = [[one] for one in ones]
