@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use prost::encoding::WireType;
 use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
 
 /// A message and all that may be in it.
@@ -83,6 +84,26 @@ pub(super) enum Scalar {
     Enum(EnumPlan),
     /// google.protobuf.NullValue.
     Null,
+}
+
+impl Scalar {
+    /// How it is on the wire, where it is not packed with others.
+    pub(super) fn wire_type(&self) -> WireType {
+        match self {
+            Scalar::Double | Scalar::Fixed64 | Scalar::Sfixed64 => WireType::SixtyFourBit,
+            Scalar::Float | Scalar::Fixed32 | Scalar::Sfixed32 => WireType::ThirtyTwoBit,
+            Scalar::String | Scalar::Bytes => WireType::LengthDelimited,
+            Scalar::Int32
+            | Scalar::Int64
+            | Scalar::Uint32
+            | Scalar::Uint64
+            | Scalar::Sint32
+            | Scalar::Sint64
+            | Scalar::Bool
+            | Scalar::Enum(_)
+            | Scalar::Null => WireType::Varint,
+        }
+    }
 }
 
 /// An enum.

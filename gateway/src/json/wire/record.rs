@@ -32,14 +32,14 @@ pub(super) fn take_record<'a>(left: &mut &'a [u8]) -> Reading<Option<Record<'a>>
     }
     let (number, wire_type) = decode_key(left).map_err(|fault| fault.to_string())?;
     let payload = match wire_type {
-        WireType::Varint => Payload::Varint(take_varint(left)?),
-        WireType::ThirtyTwoBit => Payload::Fixed32(u32::from_le_bytes(take_array(left)?)),
-        WireType::SixtyFourBit => Payload::Fixed64(u64::from_le_bytes(take_array(left)?)),
         WireType::LengthDelimited => Payload::Bytes(take_bytes(left)?),
         WireType::StartGroup | WireType::EndGroup => {
             skip_field(wire_type, number, left, DecodeContext::default())
                 .map_err(|fault| fault.to_string())?;
             Payload::Group
+        }
+        WireType::Varint | WireType::ThirtyTwoBit | WireType::SixtyFourBit => {
+            take_number(wire_type, left)?.ok_or_else(cut_short)?
         }
     };
     Ok(Some(Record { number, payload }))
@@ -53,23 +53,16 @@ pub(super) fn take_packed<'a>(
     if left.is_empty() {
         return Ok(None);
     }
-    Ok(match scalar {
-        Scalar::Double | Scalar::Fixed64 | Scalar::Sfixed64 => {
-            Some(Payload::Fixed64(u64::from_le_bytes(take_array(left)?)))
-        }
-        Scalar::Float | Scalar::Fixed32 | Scalar::Sfixed32 => {
-            Some(Payload::Fixed32(u32::from_le_bytes(take_array(left)?)))
-        }
-        Scalar::String | Scalar::Bytes => None,
-        Scalar::Int32
-        | Scalar::Int64
-        | Scalar::Uint32
-        | Scalar::Uint64
-        | Scalar::Sint32
-        | Scalar::Sint64
-        | Scalar::Bool
-        | Scalar::Enum(_)
-        | Scalar::Null => Some(Payload::Varint(take_varint(left)?)),
+    take_number(scalar.wire_type(), left)
+}
+
+/// Takes a number from the front; none for what is no number.
+fn take_number<'a>(wire_type: WireType, left: &mut &'a [u8]) -> Reading<Option<Payload<'a>>> {
+    Ok(match wire_type {
+        WireType::Varint => Some(Payload::Varint(take_varint(left)?)),
+        WireType::ThirtyTwoBit => Some(Payload::Fixed32(u32::from_le_bytes(take_array(left)?))),
+        WireType::SixtyFourBit => Some(Payload::Fixed64(u64::from_le_bytes(take_array(left)?))),
+        WireType::LengthDelimited | WireType::StartGroup | WireType::EndGroup => None,
     })
 }
 

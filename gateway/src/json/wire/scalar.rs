@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use prost::encoding::WireType;
 use serde::Serializer;
 use serde::ser::Error as _;
 
@@ -30,19 +31,12 @@ fn of_another_type() -> String {
 
 /// A scalar's default, as it would be on the wire.
 pub(super) fn zero(scalar: &Scalar) -> Payload<'static> {
-    match scalar {
-        Scalar::Double | Scalar::Fixed64 | Scalar::Sfixed64 => Payload::Fixed64(0),
-        Scalar::Float | Scalar::Fixed32 | Scalar::Sfixed32 => Payload::Fixed32(0),
-        Scalar::String | Scalar::Bytes => Payload::Bytes(&[]),
-        Scalar::Int32
-        | Scalar::Int64
-        | Scalar::Uint32
-        | Scalar::Uint64
-        | Scalar::Sint32
-        | Scalar::Sint64
-        | Scalar::Bool
-        | Scalar::Null => Payload::Varint(0),
-        Scalar::Enum(known) => Payload::Varint(i64::from(known.default).cast_unsigned()),
+    match (scalar, scalar.wire_type()) {
+        (Scalar::Enum(known), _) => Payload::Varint(i64::from(known.default).cast_unsigned()),
+        (_, WireType::SixtyFourBit) => Payload::Fixed64(0),
+        (_, WireType::ThirtyTwoBit) => Payload::Fixed32(0),
+        (_, WireType::LengthDelimited) => Payload::Bytes(&[]),
+        (_, WireType::Varint | WireType::StartGroup | WireType::EndGroup) => Payload::Varint(0),
     }
 }
 
