@@ -1,5 +1,5 @@
-//! Large messages are read and written off the threads that answer everybody else, a bounded number at once: what a body says
-//! is held as objects meanwhile, many times the size of its bytes.
+//! Large messages are read and written off the threads that answer everybody else, a bounded number at once: what a body
+//! says is held as objects meanwhile, many times the size of its bytes.
 
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};

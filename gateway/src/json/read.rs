@@ -33,7 +33,7 @@ pub(crate) fn read_message(
     Ok(message)
 }
 
-/// A fault with the place where it is, for which the text is read once more: whoever keeps track of the place keeps every name.
+/// A fault with its place, for which the text is read once more: to keep track of it takes every name.
 fn located(
     error: &serde_json::Error,
     descriptor: MessageDescriptor,
